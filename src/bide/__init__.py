@@ -1,0 +1,43 @@
+"""Bide: serve Python web applications that block and applications that wait, side by side."""
+
+__version__ = "0.1.0"
+
+from bide.capabilities import capable
+from bide.errors import (
+    BideError,
+    Cancelled,
+    ClientDisconnected,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ServerStopping,
+    StartError,
+    WaitError,
+    WriteWouldBlock,
+)
+from bide.server import Server, run
+from bide.settings import Settings
+from bide.status import Status
+from bide.waiting import in_thread, iterate, using, wait, wait_all
+
+__all__ = [
+    "BideError",
+    "Cancelled",
+    "ClientDisconnected",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+    "Server",
+    "ServerStopping",
+    "Settings",
+    "StartError",
+    "Status",
+    "WaitError",
+    "WriteWouldBlock",
+    "__version__",
+    "capable",
+    "in_thread",
+    "iterate",
+    "run",
+    "using",
+    "wait",
+    "wait_all",
+]

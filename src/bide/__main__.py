@@ -1,0 +1,5 @@
+"""``python -m bide``."""
+
+from bide.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Applications: finding what the deployer named, and telling what it is."""

@@ -1,0 +1,181 @@
+"""From ``module:name`` to a WSGI application, or one line that says why not."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from bide.errors import LoadError
+
+DEFAULT_NAMES = ("app", "application")
+
+
+class ApplicationFailed(LoadError):
+    """The user's own code raised while it was imported or called; ``__cause__`` is what."""
+
+
+def load(spec: str) -> Any:
+    """Import an application; the current directory is importable.
+
+    Args:
+        spec: ``module``, ``module:name``, ``module:dotted.name`` or ``module:factory()``, a factory
+            with literal arguments if any. Without a name, ``app`` or ``application``.
+
+    Raises:
+        LoadError: there is no such thing, or it is no WSGI application.
+        ApplicationFailed: the user's own code raised.
+    """
+    module_name, colon, expression = spec.partition(":")
+    if not module_name or (colon and not expression) or module_name.endswith(".py"):
+        hint = module_name.removesuffix(".py").replace(os.sep, ".").strip(".")
+        raise LoadError(
+            f"{spec!r} names no application: write MODULE:NAME, for example {hint or 'myapp'}:app"
+        )
+    module = _import(module_name)
+    application = _evaluate(module, expression) if expression else _default(module)
+    check(application, spec)
+    return application
+
+
+def _import(name: str) -> ModuleType:
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(f"{missing}."):
+            raise LoadError(f"there is no module {missing!r}{_similar(missing, here)}") from None
+        raise ApplicationFailed(f"cannot import {name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        kind = type(error).__name__
+        raise ApplicationFailed(f"cannot import {name}: {kind}: {error}") from error
+
+
+def _similar(name: str, here: str) -> str:
+    modules = sorted(
+        entry.name.removesuffix(".py")
+        for entry in os.scandir(here)
+        if entry.name.endswith(".py")
+        or (entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")))
+    )
+    close = difflib.get_close_matches(name, modules, 3) or modules[:8]
+    found = f"; there is {', '.join(close)}" if close else ""
+    return f" in {here} or among the installed packages{found}"
+
+
+def _default(module: ModuleType) -> Any:
+    for name in DEFAULT_NAMES:
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise LoadError(
+        f"the module {module.__name__!r} has neither app nor application{_candidates(module)}"
+    )
+
+
+def _evaluate(module: ModuleType, expression: str) -> Any:
+    try:
+        node = ast.parse(expression, mode="eval").body
+        call = node if isinstance(node, ast.Call) else None
+        names = _names(node.func if call is not None else node)
+        args = [ast.literal_eval(each) for each in call.args] if call is not None else []
+        kwargs = (
+            {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+            if call is not None
+            else {}
+        )
+    except (SyntaxError, ValueError):
+        raise LoadError(
+            f"{expression!r} is neither a name nor a call of a factory: "
+            "write NAME, DOTTED.NAME or FACTORY()"
+        ) from None
+    found: Any = module
+    for name in names:
+        if not hasattr(found, name):
+            where = f"the module {module.__name__!r}" if found is module else f"{found!r}"
+            raise LoadError(f"{where} has no {name!r}{_candidates(found)}")
+        found = getattr(found, name)
+    if call is None:
+        return found
+    if not callable(found):
+        raise LoadError(f"{expression!r}: {'.'.join(names)} cannot be called")
+    try:
+        return found(*args, **kwargs)
+    except (Exception, SystemExit) as error:
+        kind = type(error).__name__
+        raise ApplicationFailed(f"{expression} failed: {kind}: {error}") from error
+
+
+def _names(node: ast.expr) -> list[str]:
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        return [*_names(node.value), node.attr]
+    raise ValueError
+
+
+def _candidates(found: Any) -> str:
+    """Say what an object has that may be an application."""
+    names = []
+    for name, value in vars(found).items() if hasattr(found, "__dict__") else ():
+        if name.startswith("_") or isinstance(value, ModuleType) or not callable(value):
+            continue
+        origin = getattr(value, "__module__", None)
+        if isinstance(value, type) or inspect.isfunction(value):
+            if origin != getattr(found, "__name__", None):
+                continue  # imported from elsewhere
+        names.append(name)
+    return f"; it has {', '.join(names[:10])}" if names else ""
+
+
+def check(application: Any, spec: str) -> None:
+    """Raise LoadError for what is no WSGI application, naming what it is."""
+    if not callable(application):
+        raise LoadError(f"{spec} is no application: {type(application).__name__} is not callable")
+    if is_asgi(application):
+        raise LoadError(
+            f"{spec} is an ASGI application; Bide serves WSGI applications: "
+            "use an ASGI server such as uvicorn for it"
+        )
+    try:
+        signature = inspect.signature(application)
+    except (TypeError, ValueError):  # written in C: calling it will tell
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        try:
+            signature.bind()
+        except TypeError:
+            hint = ""
+        else:
+            hint = f"; if it makes an application, write {spec}()"
+        raise LoadError(
+            f"{spec} is no WSGI application: it does not take (environ, start_response){hint}"
+        ) from None
+
+
+def is_asgi(application: Any) -> bool:
+    """Say whether a callable takes (scope, receive, send) and is a coroutine function."""
+    call = application if inspect.isroutine(application) else type(application).__call__
+    if isinstance(application, type) or not (
+        inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call)
+    ):
+        return False
+    try:
+        signature = inspect.signature(application)
+    except (TypeError, ValueError):
+        return False
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""Declaring, and reading, what an application can bear.
+
+A server cannot know whether an application will block. So the application says, in an attribute on
+its callable, in which environments it can run; this module reads that and chooses. It knows
+nothing of executors beyond their names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+Capability = Literal["async", "threads", "processes"]
+ExecutorName = Literal["loop", "threads", "serial"]
+
+ATTRIBUTE: Final = "__capabilities__"
+ALL: Final[frozenset[str]] = frozenset({"async", "threads", "processes"})
+UNDECLARED: Final[frozenset[str]] = frozenset({"threads", "processes"})
+"""What any WSGI application should bear (PEP 3333, "Thread Support")."""
+
+# Where middleware keeps what it wraps, by convention: functools.wraps; most classes; Flask's own
+# and Werkzeug's. An application whose part is a method of its own is no stack.
+_INNER: Final = ("__wrapped__", "app", "application", "wsgi_app")
+
+T = TypeVar("T")
+
+
+def capable(*capabilities: Capability) -> Callable[[T], T]:
+    """Declare what an application can bear: a decorator for functions, classes and instances.
+
+    - ``"async"``: it never blocks its thread; it waits with ``wait``, promises or ``await``. It
+      runs on the event loop.
+    - ``"threads"``: it may be called by several threads at once.
+    - ``"processes"``: it may be run by several processes at once.
+
+    The declaration is the application's promise; an application that blocks the loop all the same
+    is named in the log. Undeclared is ``"threads"`` and ``"processes"``.
+
+    Raises:
+        ValueError: no capability, or an unknown one.
+    """
+    declared = frozenset(capabilities)
+    if not declared or not declared <= ALL:
+        raise ValueError(
+            f"capable() takes one or more of {', '.join(sorted(ALL))}, not {capabilities!r}"
+        )
+
+    def declare(application: T) -> T:
+        setattr(application, ATTRIBUTE, declared)
+        return application
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which executor an application gets, and why."""
+
+    executor: ExecutorName
+    reason: str
+
+
+def decide(application: Any, override: str = "auto") -> Decision:
+    """Choose the best executor that the whole stack bears: loop, else threads, else one by one.
+
+    Args:
+        application: the WSGI callable.
+        override: the deployer's word, which decides alone: "auto", "loop" or "threads".
+    """
+    if override == "loop":
+        return Decision("loop", "--executor loop was given")
+    if override == "threads":
+        return Decision("threads", "--executor threads was given")
+    if _is_coroutine(application):
+        return Decision("loop", "it is a coroutine function, which runs on the event loop")
+    borne = ALL
+    reasons = []
+    for part in parts(application):
+        declared = declaration(part)
+        borne &= UNDECLARED if declared is None else declared
+        reasons.append(f"{name_of(part)} {_says(declared)}")
+    said = "; ".join(reasons)
+    if "async" in borne:
+        return Decision("loop", said)
+    if "threads" in borne:
+        return Decision("threads", said)
+    if "processes" in borne:
+        return Decision(
+            "serial",
+            f"{said}: there is no process executor yet, so one request at a time "
+            "on a thread of its own",
+        )
+    return Decision(
+        "serial",
+        f"{said}: nothing that all of them bear, so one request at a time on a thread of its own",
+    )
+
+
+def declaration(application: Any) -> frozenset[str] | None:
+    """Read what a callable, or its class, declares; None where it declares nothing."""
+    declared: frozenset[str] | None = getattr(application, ATTRIBUTE, None)
+    return declared
+
+
+def parts(application: Any) -> Iterator[Any]:
+    """Yield the application and what it wraps, outermost first, as far as convention shows it."""
+    seen: set[int] = set()
+    part = application
+    while part is not None and id(part) not in seen:
+        seen.add(id(part))
+        yield part
+        part = _inner(part)
+
+
+def _inner(part: Any) -> Any:
+    for name in _INNER:
+        inner = inspect.getattr_static(part, name, None)
+        if inner is None or isinstance(inner, property):
+            continue
+        inner = getattr(part, name, None)
+        own = getattr(inner, "__self__", None) is part
+        if callable(inner) and not own and not isinstance(part, type):
+            return inner
+    return None
+
+
+def _is_coroutine(application: Any) -> bool:
+    call = getattr(application, "__call__", None)  # noqa: B004 - the method is what is wanted
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (application, call)
+    )
+
+
+def _says(declared: frozenset[str] | None) -> str:
+    if declared is None:
+        return "declares nothing, so it bears threads and processes"
+    return f"declares {', '.join(sorted(declared))}"
+
+
+def name_of(application: Any) -> str:
+    """Name an application for people: ``module.function`` or ``module.Class instance``."""
+    if isinstance(application, type) or hasattr(application, "__qualname__"):
+        return f"{application.__module__}.{application.__qualname__}"
+    kind = type(application)
+    return f"{kind.__module__}.{kind.__qualname__} instance"

@@ -1,0 +1,132 @@
+"""The command line: ``bide MODULE:NAME``. A mistake of the user's gets one line and exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from bide import __version__
+from bide.applications.loading import ApplicationFailed, load
+from bide.capabilities import decide, name_of
+from bide.errors import StartError
+from bide.server import run
+from bide.settings import Settings, flag, variable
+
+USAGE_ERROR = 2
+START_ERROR = 1
+
+
+def _options() -> list[click.Option]:
+    return [_option(each) for each in dataclasses.fields(Settings)]
+
+
+def _option(setting: dataclasses.Field[Any]) -> click.Option:
+    metadata = setting.metadata
+    several = isinstance(setting.default, tuple)
+    kind: Any = str
+    if metadata["choices"]:
+        kind = click.Choice(metadata["choices"])
+    elif isinstance(setting.default, (int, float)):
+        kind = type(setting.default)
+    return click.Option(
+        [flag(setting.name)],
+        type=kind,
+        metavar=metadata["metavar"] or None,
+        multiple=several,
+        default=setting.default,
+        show_default=" ".join(setting.default) if several else setting.default != "",
+        help=metadata["help"],
+        envvar=variable(setting.name),
+        show_envvar=True,
+    )
+
+
+def _serve(app: str, explain: bool, **options: Any) -> None:
+    settings = Settings(**options)
+    application = load(app)
+    if explain:
+        decision = decide(application, settings.executor)
+        where = {
+            "loop": "on the event loop",
+            "threads": f"in threads, up to {settings.threads}",
+            "serial": "one request at a time, on a thread of its own",
+        }[decision.executor]
+        click.echo(f"/  {name_of(application)} runs {where}: {decision.reason}")
+        return
+    run(application, settings)
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"bide {__version__}")
+        context.exit()
+
+
+command = click.Command(
+    "bide",
+    callback=_serve,
+    help=(
+        "Serve the WSGI application APP, which is MODULE:NAME, for example myapp:app. NAME may "
+        "be dotted, or a call of a factory, as in 'myapp:create_app()'; without it, app or "
+        "application is taken. The current directory is importable."
+    ),
+    params=[
+        click.Argument(["app"], metavar="APP"),
+        *_options(),
+        click.Option(
+            ["--explain"],
+            is_flag=True,
+            help="Say how the application would be run, and why; then exit.",
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Print the version; then exit.",
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends the process with an exit code."""
+    try:
+        code = command.main(arguments, prog_name="bide", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        _complain(f"{_line(error.format_message())} (bide --help lists the options)", USAGE_ERROR)
+    except ApplicationFailed as error:
+        _show_users_frames(error.__cause__)
+        _complain(str(error), START_ERROR)
+    except StartError as error:
+        _complain(str(error), START_ERROR)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _complain(message: str, code: int) -> None:
+    click.echo(f"bide: {message}", err=True)
+    sys.exit(code)
+
+
+def _show_users_frames(error: BaseException | None) -> None:
+    """Print a traceback from where the user's own code begins."""
+    if error is None:
+        return
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = ("<frozen importlib", os.path.dirname(__file__), os.path.dirname(importlib.__file__))
+    users = [frame for frame in frames if not frame.filename.startswith(ours)]
+    click.echo("".join(traceback.format_list(users)).rstrip(), err=True)

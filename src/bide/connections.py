@@ -1,0 +1,170 @@
+"""One connection: where its socket, its protocol, its conversations and an executor meet.
+
+Streams are begun one at a time, in order. What the loop and a lane share is who may begin the next
+one: a single token in a list. The loop first queues a stream and then tries to take the token; an
+ending response first puts the token back and then looks at the queue. So one of the two begins it,
+and never both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from time import monotonic
+from typing import Any, Protocol
+
+from bide.conversation import Conversation
+from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.protocols.http1 import HTTP1, Limits
+from bide.stream import Stream
+from bide.transports.tcp import SocketTransport
+
+log = logging.getLogger("bide")
+
+PIPELINE = 16
+"""Requests that may wait on one connection before it is read no further."""
+
+
+class Serving(Protocol):
+    """The server, as far as a connection knows it."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    cancels_half_closed: bool
+    draining: bool
+
+    def converse(
+        self, connection: Connection, stream: Stream, base: dict[str, Any]
+    ) -> Conversation | None:
+        """Start a conversation; None if it was refused. On the loop."""
+
+    def connection_lost(self, connection: Connection) -> None:
+        """Know that a connection has ended. On the loop."""
+
+
+class Connection:
+    """One client's connection; on the loop, but for ``ended``."""
+
+    def __init__(self, serving: Serving, sock: socket.socket, environ: dict[str, Any]) -> None:
+        self._serving = serving
+        self.environ = environ
+        self._transport = SocketTransport(sock, serving.loop, self)
+        self._protocol = HTTP1(self._transport, self, serving.limits)
+        self._queue: deque[Stream | RemoteProtocolError] = deque()
+        self._turn = [True]  # the token; empty while a response is being made
+        self._conversation: Conversation | None = None
+        self._stream: Stream | None = None
+        self._half_closed = False
+        self._since = monotonic()  # when it became idle, or the head in progress began
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._transport.start()
+
+    # The transport's ----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and begin what can begin."""
+        protocol = self._protocol
+        if not protocol.receiving:
+            self._since = monotonic()
+        try:
+            protocol.receive_data(data)
+        except Exception:
+            log.exception("internal error while parsing a request: the connection is closed")
+            self._transport.abort()
+            return
+        if len(self._queue) >= PIPELINE:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Half-closed: cancel the wait in progress, if so configured; close when nothing is left."""
+        self._half_closed = True
+        short = self._protocol.eof_received()
+        stream = self._stream
+        if stream is None and not self._queue:
+            self._transport.close()
+        elif self._conversation is not None and (short or self._serving.cancels_half_closed):
+            self._conversation.cancel(ClientDisconnected("the client has closed the connection"))
+
+    def connection_lost(self) -> None:
+        """Gone: whatever the request does next with its client raises."""
+        self._queue.clear()
+        self._protocol.eof_received()
+        self._protocol.close()
+        stream, conversation = self._stream, self._conversation
+        if stream is not None:
+            gone = ClientDisconnected("the client has left")
+            stream.gone = True
+            stream.body.fail(gone)
+            if conversation is not None:
+                conversation.cancel(gone)
+        self._stream = self._conversation = None
+        self._serving.connection_lost(self)
+
+    # The protocol's -----------------------------------------------------------------------------
+
+    def begin(self, stream: Stream) -> None:
+        """Queue a stream; it is begun at once when none is before it."""
+        self._queue.append(stream)
+        self._advance()
+
+    def refuse(self, error: RemoteProtocolError) -> None:
+        """Queue the answer to a request that cannot be served."""
+        self._queue.append(error)
+        self._advance()
+
+    def ended(self, stream: Stream) -> None:
+        """Go on with the next stream, on the loop; from any thread."""
+        self._since = monotonic()
+        self._stream = self._conversation = None
+        self._turn.append(True)
+        if self._queue or self._half_closed or self._serving.draining:
+            if asyncio._get_running_loop() is self._serving.loop:
+                self._serving.loop.call_soon(self._advance)
+            else:
+                self._serving.loop.call_soon_threadsafe(self._advance)
+
+    def _advance(self) -> None:
+        while self._queue:
+            try:
+                self._turn.pop()
+            except IndexError:
+                return  # the response in progress will bring it back
+            item = self._queue.popleft()
+            if len(self._queue) == PIPELINE // 2:
+                self._transport.resume_reading()
+            if isinstance(item, RemoteProtocolError):
+                self._protocol.answer_refusal(item)
+                return
+            self._stream = item
+            conversation = self._serving.converse(self, item, self.environ)
+            if self._stream is item:  # it has not ended meanwhile
+                self._conversation = conversation
+        if self._turn and (self._half_closed or self._serving.draining):
+            if not self._protocol.receiving:
+                self._transport.close()
+
+    # The server's -------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Close when idle, else after the response in progress."""
+        self._protocol.draining = True
+        if self._turn and not self._queue and not self._protocol.receiving:
+            self._transport.close()
+
+    def mind_time(self, now: float, head_timeout: float, idle_timeout: float) -> None:
+        """Close a connection that has been idle, or has sent half a head, for too long."""
+        if not self._turn or self._queue:
+            return
+        if self._protocol.receiving:
+            if now - self._since >= head_timeout:
+                self._protocol.refuse(RemoteProtocolError("the request took too long", 408))
+        elif now - self._since >= idle_timeout:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self._transport.abort()

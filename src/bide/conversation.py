@@ -1,0 +1,285 @@
+"""One call of a WSGI application, from start to close, in straight-line code (PEP 3333).
+
+It is written once and runs in a greenlet; on which thread, and what waiting means there, is its
+executor's. Everything here happens on the conversation's thread and in its context, but for
+``cancel`` and ``reject``.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from http import HTTPStatus
+from types import CoroutineType, TracebackType
+from typing import Any, Final, Protocol
+
+from bide.capabilities import name_of
+from bide.environ import request_environ
+from bide.errors import (
+    Cancelled,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ServerStopping,
+)
+from bide.files import FileWrapper, kernel_part
+from bide.input import Input
+from bide.promises import Signal, kind_of
+from bide.push import Guard, Write
+from bide.stream import IDLE, Stream
+from bide.waiting import Waiter, iterate
+
+log = logging.getLogger("bide")
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+Application = Callable[..., Any]
+
+_END: Final = object()
+_PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
+
+
+class Site(Protocol):
+    """What the conversations of one application share."""
+
+    application: Application
+
+    def status(self) -> Any:
+        """Give a snapshot of the server; becomes ``environ["bide.status"]``."""
+
+    def done(self, conversation: Conversation) -> None:
+        """Know that a conversation has ended; on its thread."""
+
+
+class Conversation:
+    """One request's call of the application; a job for an executor.
+
+    Attributes:
+        stream: the exchange with the client.
+        waiter: where it waits.
+        finished: set when the application took ``finish``; see :mod:`bide.push`.
+        guard: see :mod:`bide.push`.
+    """
+
+    __slots__ = (
+        "_base",
+        "_site",
+        "finished",
+        "guard",
+        "started",
+        "stream",
+        "waiter",
+    )
+
+    def __init__(
+        self, site: Site, stream: Stream, base: dict[str, Any], waiter: Waiter, started: float
+    ) -> None:
+        self._site = site
+        self._base = base
+        self.stream = stream
+        self.waiter = waiter
+        self.started = started
+        self.finished: Signal | None = None
+        self.guard: weakref.ref[Guard] | None = None
+
+    @property
+    def client(self) -> str:
+        """The client's address, for the access log; empty on a Unix socket."""
+        return str(self._base["REMOTE_ADDR"])
+
+    # From the loop ------------------------------------------------------------------------------
+
+    def cancel(self, cancellation: Cancelled) -> None:
+        """End the wait in progress, or the next one; running code goes on. From any thread."""
+        self.waiter.cancel(cancellation)
+
+    def reject(self, retry_after: int) -> None:
+        """Answer 503 in place of running; on the loop, for a conversation no executor has."""
+        headers = [*_PLAIN, ("Retry-After", str(retry_after))]
+        self._answer("503 Service Unavailable", b"All threads are busy.\n", headers)
+        self._site.done(self)
+
+    def describe(self) -> str:
+        """Name the request and the application, for people."""
+        request = self.stream.request
+        target = request.target.decode("latin-1")
+        return f"{request.method} {target} of {name_of(self._site.application)}"
+
+    # On the conversation's thread ---------------------------------------------------------------
+
+    def run(self) -> None:
+        """Call the application and send what it gives; never raises."""
+        try:
+            if not self.stream.gone:
+                self._converse()
+        except RemoteProtocolError as error:
+            status = HTTPStatus(error.status)
+            self._answer(f"{status} {status.phrase}", f"{error}\n".encode(), _PLAIN)
+        except ServerStopping:
+            self._answer("503 Service Unavailable", b"The server stops.\n", _PLAIN)
+        except Cancelled:
+            self.stream.cut()
+        except BaseException:
+            # Whatever it is, SystemExit and KeyboardInterrupt too, ends this request only.
+            log.exception("the application failed: %s", self.describe())
+            self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
+        finally:
+            self._site.done(self)
+
+    def _converse(self) -> None:
+        stream = self.stream
+        environ = request_environ(self._base, stream.request)
+        environ["wsgi.input"] = Input(stream)
+        environ["bide.disconnected"] = self._disconnected
+        environ["bide.status"] = self._site.status
+        result = self._site.application(environ, self.start_response)
+        if type(result) is CoroutineType:
+            result = self.waiter.wait(result)
+        if result is None:
+            if self.finished is None:
+                raise LocalProtocolError(
+                    "the application returned None: return an iterable of bytes, "
+                    "or take finish (`write, finish = start_response(...)`)"
+                )
+            self.waiter.wait(self.finished)
+            return
+        try:
+            self._send_all(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                self._close(close)
+
+    def _send_all(self, result: Any) -> None:
+        stream = self.stream
+        kind = type(result)
+        if (kind is list or kind is tuple) and len(result) == 1 and self.finished is None:
+            block = result[0]
+            if type(block) is bytes:
+                stream.end(block)  # the whole response in one piece, with its Content-Length
+                return
+        if kind is FileWrapper and self._send_file(result):
+            return
+        for block in self._blocks(result):
+            behind = stream.send(block)
+            if behind is not None:
+                self.waiter.wait_io(behind)
+            if stream.bodiless and self.finished is None:
+                break  # the head is out, and nothing else may follow it
+        if self.finished is None:
+            stream.end()
+        else:
+            self.waiter.wait(self.finished)
+
+    def _blocks(self, result: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
+        """Give the blocks that are not empty, waiting for those that are promised."""
+        iterator: Iterator[Any]
+        if isinstance(result, AsyncIterable):
+            iterator = iterate(result)
+        else:
+            iterator = iter(result)
+        block = next(iterator, _END)
+        while block is not _END:
+            if type(block) is not bytes:
+                try:
+                    block = self._value(block)
+                except BaseException as error:  # noqa: BLE001 - it belongs to the application
+                    block = _throw(iterator, error)
+                    continue
+            if block:
+                yield block
+            block = next(iterator, _END)
+
+    def _value(self, block: Any) -> bytes:
+        """Give the bytes that the application yielded, or promised."""
+        if isinstance(block, bytes):
+            return block
+        if kind_of(block) is None:
+            raise TypeError(
+                f"the application yielded {type(block).__name__}: yield bytes, or a promise of them"
+            )
+        value = self.waiter.wait(block)
+        if value is None:
+            return b""
+        if not isinstance(value, bytes):
+            raise TypeError(
+                f"the promise that the application yielded gave {type(value).__name__}, not bytes"
+            )
+        return value
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Let the kernel send a file; false when it cannot, and nothing was sent."""
+        stream = self.stream
+        head = stream.head
+        part = kernel_part(wrapper.file)
+        if part is None or head is None or stream.head_sent or stream.bodiless or self.finished:
+            return False
+        descriptor, offset, count = part
+        if head.length is None:
+            length = ("Content-Length", str(count))
+            stream.start(f"{head.code} {head.reason}", [*head.headers, length])
+        else:
+            count = min(count, head.length)
+        end = offset + count
+        while offset < end:
+            sent = stream.send_file(descriptor, offset, end - offset)
+            if isinstance(sent, Signal):
+                self.waiter.wait_io(sent)
+            else:
+                offset += sent
+        stream.end()
+        return True
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Write:
+        """PEP 3333's ``start_response``; what it returns also unpacks into write and finish.
+
+        Raises:
+            LocalProtocolError: called a second time without ``exc_info``, or with a status or a
+                header that must not be sent.
+        """
+        stream = self.stream
+        if exc_info is not None:
+            try:
+                if stream.head_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # no cycle through this frame
+        elif stream.state != IDLE:
+            raise LocalProtocolError("start_response was called twice: give exc_info the 2nd time")
+        stream.start(status, headers)
+        return Write(self)
+
+    def _disconnected(self) -> bool:
+        return self.stream.gone or self.waiter.cancelled
+
+    def _close(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except Cancelled:
+            pass  # the client left while it waited: what is to be done for it has been done
+        except BaseException:
+            log.exception("the application failed in close(): %s", self.describe())
+
+    def _answer(self, status: str, body: bytes, headers: list[tuple[str, str]]) -> None:
+        """Answer in the application's place, or cut what it has begun."""
+        stream = self.stream
+        try:
+            if stream.head_sent:
+                stream.cut()
+            else:
+                stream.start(status, headers)
+                stream.end(body)
+        except Cancelled:
+            stream.cut()
+
+
+def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
+    """Throw an error in at the iterable's ``yield``; give the block that it yields next."""
+    throw = getattr(iterator, "throw", None)
+    if throw is None:
+        raise error
+    try:
+        return throw(error)
+    except StopIteration:
+        return _END

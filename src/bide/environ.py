@@ -1,0 +1,96 @@
+"""From a request to an ``environ``: PEP 3333 (environ Variables), in one place.
+
+Pure functions; the dictionaries that they copy are made once for a server and once for a
+connection.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from bide.files import FileWrapper
+from bide.stream import Request
+
+# Header names as they were sent → CGI names; "" for those that are dropped. Bounded, for clients
+# can send any; halves what headers cost.
+_KEYS: Final[dict[bytes, str]] = {}
+
+
+def server_environ(multithread: bool) -> dict[str, Any]:
+    """Give what is the same for every request of a server.
+
+    Args:
+        multithread: whether another thread may call the application at the same time.
+    """
+    return {
+        "wsgi.version": (1, 0),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
+        "SCRIPT_NAME": "",
+        "SERVER_SOFTWARE": "bide",
+    }
+
+
+def connection_environ(
+    base: dict[str, Any], scheme: str, server: tuple[str, str], client: tuple[str, str]
+) -> dict[str, Any]:
+    """Add what is the same for every request of a connection.
+
+    Args:
+        base: from :func:`server_environ`.
+        scheme: "http" or "https".
+        server, client: host and port of the two ends; empty for what a Unix socket has not.
+    """
+    environ = base.copy()
+    environ["wsgi.url_scheme"] = scheme
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = server
+    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client
+    return environ
+
+
+def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Make one request's environ, but for what belongs to its conversation.
+
+    Headers with ``_`` in their names are dropped, for they would pass for those with ``-``, and so
+    is ``Proxy``, which many libraries take for the environment's (CVE-2016-5385). Repeated headers
+    are joined by commas, cookies by semicolons.
+    """
+    environ = base.copy()
+    target = request.target.decode("latin-1")
+    path = request.path
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    environ["REQUEST_METHOD"] = request.method
+    environ["PATH_INFO"] = "" if path == b"*" else path.decode("latin-1")
+    environ["QUERY_STRING"] = request.query.decode("latin-1")
+    environ["RAW_URI"] = environ["REQUEST_URI"] = target
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == "1.1" else "HTTP/1.0"
+    for name, value in request.headers:
+        key = _KEYS.get(name)
+        if key is None:
+            key = _key(name)
+        if key:
+            text = value.decode("latin-1")
+            if key in environ:
+                text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{text}"
+            environ[key] = text
+    return environ
+
+
+def _key(name: bytes) -> str:
+    upper = name.decode("latin-1").upper()
+    if "_" in upper or upper == "PROXY":
+        key = ""
+    else:
+        key = upper.replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = f"HTTP_{key}"
+    if len(_KEYS) < 1024:
+        _KEYS[name] = key
+    return key

@@ -1,0 +1,1 @@
+"""Executors: on which thread a conversation runs, and so what waiting means."""

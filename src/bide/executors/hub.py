@@ -1,0 +1,141 @@
+"""The greenlets of one thread: pooled workers that run jobs, park in a wait, and are resumed.
+
+A new greenlet costs more than ten times what a pooled one does, so ended jobs leave theirs for the
+next. Each job runs in a context of its own from start to end. The hub knows nothing of requests.
+
+All of it belongs to one thread, but for ``wake``, which may be called from any.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from greenlet import getcurrent, greenlet
+
+from bide.promises import Wait
+from bide.waiting import Waiter
+
+log = logging.getLogger("bide")
+
+IDLE_WORKERS = 256
+"""How many greenlets of ended jobs one thread keeps for the next."""
+
+
+class Job(Protocol):
+    """What a hub runs.
+
+    Attributes:
+        waiter: where the job waits; its parking is the hub.
+    """
+
+    waiter: Waiter
+
+    def run(self) -> None:
+        """Run to the end, waiting by ``waiter``; must not raise."""
+
+    def describe(self) -> str:
+        """Name the job for people; from any thread."""
+
+
+class Worker(greenlet):
+    """A greenlet that runs one job after another; ``waiter`` is the current job's."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(self._work)
+        self._hub = hub
+        self.waiter: Waiter | None = None
+        self.job: Job | None = None
+
+    def _work(self) -> None:
+        hub = self._hub
+        while True:
+            job = self.job
+            assert job is not None
+            self.waiter = job.waiter
+            try:
+                contextvars.Context().run(job.run)
+            except BaseException:
+                # A job answers for its own errors; one that comes here is ours. The thread lives.
+                log.exception("internal error: a job raised")
+            self.job = self.waiter = job = None
+            if not hub.keep(self):
+                return
+            hub.main.switch()
+
+
+class Hub:
+    """The greenlets of one thread, each either running, parked or idle."""
+
+    def __init__(self, name: str, wake: Callable[[Wait], None]) -> None:
+        """Make a hub, on its thread.
+
+        Args:
+            name: for people, in the log.
+            wake: has :meth:`resume` called with a settled wait, soon, on the hub's thread; called
+                from any thread.
+        """
+        self.name = name
+        self.wake = wake
+        self.thread = threading.get_ident()
+        self.main: greenlet = getcurrent()
+        self._idle: list[Worker] = []
+        # For the monitor and the status, which look from their own threads:
+        self.parked = 0
+        self.running: greenlet | None = None
+        self.since = 0.0  # monotonic seconds at which ``running`` was switched to
+
+    def run(self, job: Job) -> None:
+        """Run a job in a greenlet; returns when it has ended or waits."""
+        self.main = getcurrent()
+        worker = self._idle.pop() if self._idle else Worker(self)
+        worker.job = job
+        self._switch(worker)
+
+    def resume(self, wait: Wait) -> None:
+        """Let a parked job go on; returns when it has ended or waits again."""
+        self.main = getcurrent()
+        parked, wait.parked = wait.parked, None
+        self._switch(parked)
+
+    def _switch(self, to: greenlet) -> None:
+        self.since = monotonic()
+        self.running = to
+        to.switch()
+        self.running = None
+
+    def park(self, wait: Wait) -> None:
+        """Stop the running greenlet until ``wait`` is resumed; the thread goes on."""
+        wait.parked = getcurrent()
+        self.parked += 1
+        try:
+            self.main.switch()
+        finally:
+            self.parked -= 1
+
+    def keep(self, worker: Worker) -> bool:
+        """Take back a worker whose job has ended; false when there are enough."""
+        if len(self._idle) >= IDLE_WORKERS:
+            return False
+        self._idle.append(worker)
+        return True
+
+    def close(self) -> None:
+        """End the idle greenlets; on the hub's thread, when no job is left."""
+        self.main = getcurrent()
+        while self._idle:
+            self._idle.pop().throw()
+
+
+def job_of(running: greenlet | None) -> Job | None:
+    """Find the job that a greenlet runs, or that it runs below; from any thread."""
+    while running is not None:
+        job: Job | None = getattr(running, "job", None)
+        if job is not None:
+            return job
+        running = running.parent
+    return None

@@ -1,0 +1,58 @@
+"""The loop executor: conversations run on the event loop's own thread, and must not block it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bide.executors.hub import Hub, Job
+from bide.promises import Wait
+from bide.waiting import Waiter
+
+
+class LoopExecutor:
+    """Runs jobs on the loop's thread; all of it is called there."""
+
+    multithread = False
+    queued = 0
+    threads = 0
+    threads_busy = 0
+    threads_max = 0
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._hub = Hub("the event loop", self._wake)
+
+    @property
+    def hubs(self) -> list[Hub]:
+        """The one hub; for the monitor."""
+        return [self._hub]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are parked."""
+        return self._hub.parked
+
+    def waiter(self) -> Waiter:
+        """Make a new job's waiter."""
+        return Waiter(self._loop, self._hub)
+
+    def submit(self, job: Job) -> bool:
+        """Run a job until it ends or waits; true, for this executor refuses none."""
+        self._hub.run(job)
+        return True
+
+    def expire(self, age: float) -> list[Job]:
+        """Nothing waits for a thread here."""
+        return []
+
+    def _wake(self, wait: Wait) -> None:
+        # Never resume at once: the promise may have fired inside a task's step, and the
+        # conversation would run as if it were that task.
+        if asyncio._get_running_loop() is self._loop:
+            self._loop.call_soon(self._hub.resume, wait)
+        else:
+            self._loop.call_soon_threadsafe(self._hub.resume, wait)
+
+    def stop(self) -> None:
+        """Drop the idle greenlets; when every job has ended."""
+        self._hub.close()

@@ -1,0 +1,243 @@
+"""The threads executor: lanes, each one thread with greenlets of its own, and one queue before all.
+
+Jobs are never bound to a lane before it takes them: they wait in one queue, and lanes are woken. So
+a lane that turns out to be busy passes its wake on, and no job stands behind a blocked one.
+
+Invariant, under the lock: when a job is queued, then either no lane is idle, or a lane that was idle
+has been woken and will look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from queue import SimpleQueue
+from time import monotonic
+from typing import Final
+
+from bide.executors.hub import Hub, Job
+from bide.promises import Wait
+from bide.waiting import Waiter
+
+log = logging.getLogger("bide")
+
+_STOP: Final = object()
+_LOOK: Final = None  # there may be a job
+
+
+class ThreadsExecutor:
+    """Runs jobs on up to ``threads`` lanes, started when first needed.
+
+    ``submit``, ``expire`` and ``stop`` on the loop; what the lanes call, on theirs.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: int,
+        queue: int,
+        serial: bool = False,
+    ) -> None:
+        """Make the executor; no thread is started yet.
+
+        Args:
+            loop: the server's, where awaitables run.
+            threads: how many lanes at most.
+            queue: how many jobs may wait for a lane.
+            serial: a lane takes no new job while one of its own is parked; with one thread,
+                one job at a time.
+        """
+        self.multithread = threads > 1
+        self.threads_max = threads
+        self._loop = loop
+        self._queue_limit = queue
+        self._serial = serial
+        self._lock = threading.Lock()
+        # Under the lock:
+        self._jobs: deque[tuple[float, Job]] = deque()
+        self._lanes: list[Lane] = []
+        self._idle: list[Lane] = []  # the last one went idle last
+
+    @property
+    def hubs(self) -> list[Hub]:
+        """The hubs of the lanes that have started; for the monitor."""
+        return [lane.hub for lane in list(self._lanes) if lane.hub is not None]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are parked."""
+        return sum(hub.parked for hub in self.hubs)
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait for a lane."""
+        return len(self._jobs)
+
+    @property
+    def threads(self) -> int:
+        """How many lanes have started."""
+        return len(self._lanes)
+
+    @property
+    def threads_busy(self) -> int:
+        """How many lanes run code now."""
+        return sum(hub.running is not None for hub in self.hubs)
+
+    def submit(self, job: Job) -> bool:
+        """Queue a job and wake a lane for it; false when the queue is full, and it was refused."""
+        new = None
+        with self._lock:
+            if len(self._jobs) >= self._queue_limit and not self._idle:
+                return False
+            self._jobs.append((monotonic(), job))
+            lane = self._take_idle()
+            if lane is None and len(self._lanes) < self.threads_max:
+                new = Lane(self, len(self._lanes) + 1)
+                self._lanes.append(new)
+        if lane is not None:
+            lane.queue.put(_LOOK)
+        elif new is not None:
+            return self._start(new, job)
+        return True
+
+    def waiter(self) -> Waiter:
+        """Make a new job's waiter; its lane gives it the parking."""
+        return Waiter(self._loop)
+
+    def expire(self, age: float) -> list[Job]:
+        """Take out the jobs that have waited for a lane for longer than ``age`` seconds."""
+        expired = []
+        before = monotonic() - age
+        with self._lock:
+            while self._jobs and self._jobs[0][0] <= before:
+                expired.append(self._jobs.popleft()[1])
+        return expired
+
+    def stop(self) -> None:
+        """End the lanes, each when its last job has ended; a blocked one ends with the process."""
+        with self._lock:
+            lanes = list(self._lanes)
+        for lane in lanes:
+            lane.queue.put(_STOP)
+
+    def join(self, seconds: float) -> None:
+        """Wait for the lanes to end, after ``stop``, for so many seconds at most."""
+        deadline = monotonic() + seconds
+        for lane in self._lanes:
+            lane.join(max(0.0, deadline - monotonic()))
+
+    def _start(self, lane: Lane, job: Job) -> bool:
+        try:
+            lane.start()
+        except RuntimeError as error:  # the system gives no more threads
+            log.error("cannot start a thread: %s", error)
+            with self._lock:
+                self._lanes.remove(lane)
+                alone = not self._lanes
+                if alone:
+                    self._jobs = deque(each for each in self._jobs if each[1] is not job)
+            return not alone
+        return True
+
+    def _take_idle(self) -> Lane | None:
+        # Under the lock. The fewest parked conversations first, since a new job may block them;
+        # of equals the one that ran last, which leaves the others asleep.
+        idle = self._idle
+        if not idle:
+            return None
+        if len(idle) == 1:
+            return idle.pop()
+        best = len(idle) - 1
+        fewest = idle[best].parked
+        for index in range(best, -1, -1):
+            if not fewest:
+                break
+            if idle[index].parked < fewest:
+                best, fewest = index, idle[index].parked
+        return idle.pop(best)
+
+    # The lanes' ---------------------------------------------------------------------------------
+
+    def next_job(self, lane: Lane) -> Job | None:
+        """Give a lane its next job, or note that it is idle."""
+        with self._lock:
+            if self._serial and lane.parked:
+                return None
+            if self._jobs:
+                return self._jobs.popleft()[1]
+            self._idle.append(lane)
+            return None
+
+    def another_job(self, lane: Lane) -> Job | None:
+        """Give a lane that goes on anyway a job, if there is one."""
+        if not self._jobs or (self._serial and lane.parked):  # a look: missing one is no harm
+            return None
+        with self._lock:
+            return self._jobs.popleft()[1] if self._jobs else None
+
+    def busy(self, lane: Lane) -> None:
+        """Know that a lane that was idle has something of its own to do."""
+        with self._lock:
+            if lane in self._idle:
+                self._idle.remove(lane)
+                return
+            # It has been woken for a job, and will not look soon: let another one.
+            other = self._take_idle() if self._jobs else None
+        if other is not None:
+            other.queue.put(_LOOK)
+
+
+class Lane(threading.Thread):
+    """One thread with its own greenlets. Runs as a daemon, so that a blocked one cannot hold up
+    the end of the process.
+    """
+
+    def __init__(self, executor: ThreadsExecutor, number: int) -> None:
+        super().__init__(name=f"bide-lane-{number}", daemon=True)
+        self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
+        self.hub: Hub | None = None
+        self._executor = executor
+
+    @property
+    def parked(self) -> int:
+        """How many conversations of this lane wait; a look from any thread."""
+        return 0 if self.hub is None else self.hub.parked
+
+    def run(self) -> None:
+        """Run what there is: settled waits first, then a new job; until stopped."""
+        hub = self.hub = Hub(self.name.removeprefix("bide-"), self._wake)
+        queue = self.queue
+        executor = self._executor
+        stopping = False
+        while not (stopping and not hub.parked and queue.empty()):
+            if queue.empty():
+                job = executor.next_job(self)
+                if job is not None:
+                    self._begin(job)
+                    continue
+                item = queue.get()
+                if item is not _LOOK:
+                    executor.busy(self)
+            else:
+                item = queue.get()
+            if isinstance(item, Wait):
+                hub.resume(item)
+                del item
+                # One new job for each that went on: neither kind starves the other.
+                job = executor.another_job(self)
+                if job is not None:
+                    self._begin(job)
+            elif item is _STOP:
+                stopping = True
+        hub.close()
+
+    def _begin(self, job: Job) -> None:
+        hub = self.hub
+        assert hub is not None
+        job.waiter.parking = hub
+        hub.run(job)
+
+    def _wake(self, wait: Wait) -> None:
+        self.queue.put(wait)

@@ -1,0 +1,101 @@
+"""``wsgi.input``: a request's body as a file (PEP 3333, Input and Error Streams).
+
+Reading waits like any promise: a slow upload holds no thread. One thread at a time may read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bide.promises import Signal
+from bide.stream import Stream
+from bide.waiting import waiter_here
+
+
+class Input:
+    """The body of one request, of any length; it ends where the body ends (``b""``).
+
+    Raises, from every method:
+        ClientDisconnected: the client left before the body was complete.
+        RemoteProtocolError: the body is malformed; unhandled it answers 400.
+        WaitError: the body is not there yet, and this is a coroutine's thread: read it with
+            ``await asyncio.to_thread(input.read)``.
+    """
+
+    __slots__ = ("_at", "_block", "_ended", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._block = b""  # the block being read, and how far it has been
+        self._at = 0
+        self._ended = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read ``size`` bytes, fewer only at the end; all of it without a size."""
+        if size is None or size < 0:
+            blocks = [self._rest()]
+            while self._next():
+                blocks.append(self._rest())
+            return b"".join(blocks)
+        blocks = []
+        while size > 0:
+            if self._at == len(self._block) and not self._next():
+                break
+            part = self._block[self._at : self._at + size]
+            self._at += len(part)
+            size -= len(part)
+            blocks.append(part)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read up to and with the next newline, or ``size`` bytes, whichever is less."""
+        left = -1 if size is None else size
+        blocks = []
+        while left != 0:
+            if self._at == len(self._block) and not self._next():
+                break
+            end = self._block.find(b"\n", self._at) + 1 or len(self._block)
+            if left > 0:
+                end = min(end, self._at + left)
+            part = self._block[self._at : end]
+            self._at = end
+            blocks.append(part)
+            if part.endswith(b"\n"):
+                break
+            if left > 0:
+                left -= len(part)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def readlines(self, hint: int | None = -1) -> list[bytes]:
+        """Read lines to the end, or until they have ``hint`` bytes together."""
+        lines = []
+        size = 0
+        for line in self:
+            lines.append(line)
+            size += len(line)
+            if hint is not None and 0 < hint <= size:
+                break
+        return lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    def _rest(self) -> bytes:
+        rest = self._block[self._at :] if self._at else self._block
+        self._block = b""
+        self._at = 0
+        return rest
+
+    def _next(self) -> bool:
+        """Get the next block; false at the end of the body."""
+        if self._ended:
+            return False
+        block = self._stream.receive()
+        while isinstance(block, Signal):
+            waiter_here().wait_io(block)
+            block = self._stream.receive()
+        self._block = block
+        self._at = 0
+        self._ended = not block
+        return not self._ended

@@ -1,0 +1,63 @@
+"""Log lines for people: the server's own, and one for each request."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Final
+
+from bide.errors import SettingError
+from bide.settings import Settings
+
+access = logging.getLogger("bide.access")
+
+# What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
+_UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
+
+
+def configure(settings: Settings) -> None:
+    """Send Bide's log to standard error, and the access log where the settings say.
+
+    For a program that is the server; inside somebody's own program logging is theirs.
+
+    Raises:
+        SettingError: the access log cannot be written.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("bide")
+    log.setLevel(settings.level)
+    log.handlers = [handler]
+    log.propagate = False
+    access.propagate = False
+    access.handlers = []
+    access.setLevel(logging.INFO if settings.access_log else logging.CRITICAL)
+    if settings.access_log:
+        access.addHandler(_access_handler(settings.access_log))
+
+
+def _access_handler(path: str) -> logging.Handler:
+    if path == "-":
+        handler: logging.Handler = logging.StreamHandler(sys.stdout)
+    else:
+        try:
+            handler = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise SettingError(f"cannot write the access log {path}: {error.strerror}") from error
+    formatter = logging.Formatter("%(message)s [%(asctime)s]")
+    handler.setFormatter(formatter)
+    return handler
+
+
+def access_line(
+    client: str, method: str, target: str, version: str, code: str, size: int, seconds: float
+) -> str:
+    """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds."""
+    request = escaped(f"{method} {target} HTTP/{version}")
+    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
+
+
+def escaped(text: str) -> str:
+    """Escape what a client could break a log line with: controls, quotes, backslashes."""
+    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -1,0 +1,1 @@
+"""Protocols: bytes to streams and back. No sockets, no threads, no event loop."""

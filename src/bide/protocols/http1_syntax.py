@@ -1,0 +1,149 @@
+"""The words of HTTP/1.1: what a request line, a host and a status line may look like.
+
+Pure functions over bytes, for :mod:`bide.protocols.http1`. httptools has checked the characters;
+here stands what it is looser about, or does not know. Every pattern is linear.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from email.utils import formatdate
+from typing import Final
+
+from bide.errors import LocalProtocolError, RemoteProtocolError
+from bide.stream import Head
+
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9.]+)")
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]{0,5})?"
+    rb"|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
+    rb"|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\](?::[0-9]{0,5})?"
+)
+_ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+# Hosts that have been found good; bounded, for a client can send any.
+_hosts: Final[set[bytes]] = set()
+
+
+HOPELESS: Final = re.compile(
+    rb"^[^!#$%&'*+.^_`|~0-9A-Za-z\r-]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n"
+)
+"""What no head may have, however it goes on: controls, a bare LF, a first byte of no method."""
+
+
+def check_request_line(line: bytes) -> None:
+    """Check a complete request line, without its CRLF, on the wire (RFC 9112 section 3).
+
+    httptools takes several spaces, RTSP, HTTP/0.9 and HTTP/2.0 for what they are not.
+
+    Raises:
+        RemoteProtocolError: 400, or 505 for another version of HTTP.
+    """
+    if line.count(b" ") == 2 and line[-9:] in (b" HTTP/1.1", b" HTTP/1.0"):
+        return
+    parsed = _REQUEST_LINE.fullmatch(line)
+    if parsed is not None and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parsed[3]):
+        raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+    raise RemoteProtocolError("the request line is not `METHOD TARGET HTTP/1.1`")
+
+
+def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """Split a request target into path, query and, of an absolute one, authority.
+
+    The authority replaces Host (RFC 9112 section 3.2.2).
+
+    Raises:
+        RemoteProtocolError: 400 for a form that does not go with the method.
+    """
+    authority = None
+    path, _, query = target.partition(b"?")
+    if b"#" in target:
+        raise RemoteProtocolError("the request target has a fragment")
+    if path.startswith(b"/"):
+        return path, query, None
+    if target == b"*":
+        if method != "OPTIONS":
+            raise RemoteProtocolError("the target * goes with OPTIONS only")
+        return b"*", b"", None
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise RemoteProtocolError("the request target is neither a path nor an http URL")
+    authority = absolute[2]
+    check_host(authority)
+    if not authority or b"@" in authority:
+        raise RemoteProtocolError("the request target has no host, or a user in it")
+    path, _, query = absolute[3].partition(b"?")
+    return path or b"/", query, authority
+
+
+def check_host(host: bytes) -> None:
+    """Check the value of Host (RFC 9110 section 7.2); raises RemoteProtocolError, 400."""
+    if host in _hosts:
+        return
+    if not _HOST.fullmatch(host):
+        raise RemoteProtocolError("the Host header is not a host and a port")
+    if len(_hosts) < 1024 and len(host) < 256:
+        _hosts.add(host)
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """Split a comma-separated list of tokens, in lower case (RFC 9110 section 5.6.1)."""
+    return [token.strip(b" \t").lower() for token in value.split(b",")]
+
+
+def encode_fields(head: Head) -> bytes:
+    """Encode a response's headers, each with its CRLF (RFC 9112 section 5).
+
+    Raises:
+        LocalProtocolError: a header that would split the response, or is not Latin-1.
+    """
+    headers = head.headers
+    if head.code == 204:
+        # RFC 9110 section 8.6: no Content-Length with 204.
+        headers = [each for each in headers if each[0].lower() != "content-length"]
+    try:
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(
+            f"a header is not Latin-1 (PEP 3333, Unicode Issues): {error.object[error.start]!r}"
+        ) from None
+    # Each header brings one CR and one LF; one more is in a value, and would split the response.
+    count = len(headers)
+    if fields.count(b"\r") != count or fields.count(b"\n") != count or b"\0" in fields:
+        for name, value in headers:
+            if any(each in value for each in "\r\n\0"):
+                raise LocalProtocolError(
+                    f"the header {name!r} has a CR, LF or NUL in its value {value!r}"
+                )
+    return fields
+
+
+_status_lines: Final[dict[tuple[int, str], bytes]] = {}
+
+
+def status_line(head: Head) -> bytes:
+    """Encode the status line with its CRLF (RFC 9112 section 4)."""
+    key = (head.code, head.reason)
+    line = _status_lines.get(key)
+    if line is None:
+        try:
+            line = f"HTTP/1.1 {head.code} {head.reason}\r\n".encode("latin-1")
+        except UnicodeEncodeError:
+            raise LocalProtocolError(f"the status {head.reason!r} is not Latin-1") from None
+        if len(_status_lines) < 1024:
+            _status_lines[key] = line
+    return line
+
+
+_date = (0, b"")
+
+
+def date_line() -> bytes:
+    """Give the Date header of this second, with its CRLF (RFC 9110 section 6.6.1)."""
+    global _date
+    now = int(time.time())
+    second, line = _date
+    if second != now:
+        line = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
+        _date = (now, line)
+    return line

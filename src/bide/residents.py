@@ -1,0 +1,137 @@
+"""One task on the loop that makes calls one after another for ordinary code.
+
+Async generators, cancel scopes and task groups must be entered, used and left in one task and
+one context. A resident is that task: ``iterate`` and ``using`` make all their calls through one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from bide.promises import KINDS, Sink, on_loop
+
+_Function = Callable[..., Awaitable[Any]]
+
+
+class Call:
+    """A promise of one call that a resident makes."""
+
+    __slots__ = ("args", "function", "resident")
+
+    def __init__(self, resident: Resident, function: _Function, args: tuple[Any, ...]) -> None:
+        self.resident = resident
+        self.function = function
+        self.args = args
+
+
+class CallSubscription:
+    """Has a resident make a call, and takes its outcome."""
+
+    __slots__ = ("_sink", "cancelled", "promise")
+
+    def __init__(self, promise: Call, sink: Sink) -> None:
+        self.promise = promise
+        self._sink = sink
+        self.cancelled = False  # on the loop only
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Queue the call; the first one starts the resident's task on ``loop``."""
+        self.promise.resident.loop = loop
+        on_loop(loop, self.promise.resident.enter, self)
+
+    def cancel(self) -> None:
+        """Cancel the call where it waits; the resident lives on for those that clean up."""
+        resident = self.promise.resident
+        if resident.loop is not None and not resident.loop.is_closed():
+            on_loop(resident.loop, resident.interrupt, self)
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Pass the outcome on; on the loop."""
+        self._sink.settle(value, error)
+
+
+_LEAVE: Final = object()
+
+
+class Resident:
+    """A task that makes calls in turn; begun by the first, ended by ``leave``.
+
+    ``call`` and ``leave`` may come from any thread, one at a time; all else is on the loop.
+    """
+
+    __slots__ = ("_arrival", "_calls", "_context", "_current", "_task", "loop")
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.copy_context()
+        self._calls: deque[Any] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        self._current: CallSubscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def call(self, function: _Function, *args: Any) -> Call:
+        """Promise the result of ``await function(*args)``, made in the resident's task."""
+        return Call(self, function, args)
+
+    def leave(self, last: Callable[[], Awaitable[Any]] | None) -> None:
+        """End the task, after one last call (an ``aclose``) that nobody waits for."""
+        if self.loop is not None and not self.loop.is_closed():
+            on_loop(self.loop, self._enter_leaving, last)
+
+    def _enter_leaving(self, last: Callable[[], Awaitable[Any]] | None) -> None:
+        self.enter((_LEAVE, last))
+
+    def enter(self, entry: Any) -> None:
+        """Queue an entry for the task; on the loop."""
+        self._calls.append(entry)
+        if self._task is None:
+            assert self.loop is not None
+            self._task = self.loop.create_task(self._live(), context=self._context)
+        elif self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def interrupt(self, subscription: CallSubscription) -> None:
+        """Cancel one call, made or still to be made; on the loop."""
+        subscription.cancelled = True
+        if self._current is subscription and self._task is not None:
+            self._task.cancel()
+
+    async def _live(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None and self.loop is not None
+        while True:
+            if not self._calls:
+                self._arrival = self.loop.create_future()
+                await self._arrival
+            entry = self._calls.popleft()
+            if not isinstance(entry, CallSubscription):
+                _, last = entry
+                if last is not None:
+                    await last()
+                return
+            if not entry.cancelled:
+                await self._make(entry, task)
+
+    async def _make(self, entry: CallSubscription, task: asyncio.Task[None]) -> None:
+        self._current = entry
+        try:
+            value = await entry.promise.function(*entry.promise.args)
+        except asyncio.CancelledError as error:
+            entry.settle(error=error)
+            if not entry.cancelled:
+                raise  # the loop is being shut down
+        except BaseException as error:  # noqa: BLE001 - it belongs to the waiting line
+            entry.settle(error=error)
+        else:
+            entry.settle(value)
+        finally:
+            self._current = None
+        while entry.cancelled and task.cancelling():
+            task.uncancel()  # the cancelling was this call's, not the next one's
+
+
+KINDS[Call] = CallSubscription

@@ -1,0 +1,371 @@
+"""One process's server: listeners, connections, conversations, and their end.
+
+Everything runs on the event loop that the server was started on, but for what conversations do on
+their executor's threads; those call ``done``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+from time import monotonic
+from typing import Any
+
+from bide.applications.loading import check
+from bide.capabilities import Decision, decide, name_of
+from bide.connections import Connection
+from bide.conversation import Application, Conversation
+from bide.environ import connection_environ, server_environ
+from bide.errors import ServerStopping
+from bide.executors.loop import LoopExecutor
+from bide.executors.monitor import Monitor
+from bide.executors.threads import ThreadsExecutor
+from bide.logs import access, access_line
+from bide.protocols.http1 import Limits
+from bide.settings import Settings
+from bide.status import Status
+from bide.stream import Stream
+from bide.transports.addresses import described, listen, parse_address
+from bide.waiting import CLEANUP_SECONDS, home_loop
+
+log = logging.getLogger("bide")
+
+ACCEPTS = 64
+"""Connections accepted in one turn of the loop, so that those that are there get their turn."""
+
+
+class Server:
+    """Serves one WSGI application: ``async with Server(app, bind="127.0.0.1:0") as server:``.
+
+    All methods are for the thread of the loop that it was started on, but for ``status``. Leaving
+    the block finishes the requests in progress, as SIGTERM does for the command line.
+
+    Args:
+        application: the WSGI callable.
+        settings: how to serve; or give single settings by name, as in :class:`Settings`.
+
+    Raises:
+        SettingError: a setting with a value it cannot have.
+        LoadError: what was given is no WSGI application.
+        BindError: on entering: an address cannot be listened on.
+    """
+
+    def __init__(
+        self, application: Application, settings: Settings | None = None, **options: Any
+    ) -> None:
+        self.settings = settings if settings is not None else Settings(**options)
+        check(application, name_of(application))
+        self.application = application
+        self.decision: Decision = decide(application, self.settings.executor)
+        self._addresses = [parse_address(each) for each in self.settings.bind]
+        self.limits = Limits(
+            request_line=self.settings.limit_request_line,
+            head=self.settings.limit_head,
+            fields=self.settings.limit_fields,
+        )
+        self.cancels_half_closed = self.settings.half_close == "cancel"
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop
+        self._executor: LoopExecutor | ThreadsExecutor
+        self._environ: dict[str, Any] = {}
+        self._listeners: dict[socket.socket, tuple[str, str]] = {}
+        self._connections: set[Connection] = set()
+        # Added to on the loop, taken from on any thread; single operations only.
+        self._conversations: set[Conversation] = set()
+        self._finished = asyncio.Event()
+        self._monitor: Monitor | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._access = False
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, each as it may be written for ``--bind``."""
+        return [described(each) for each in self._listeners]
+
+    async def start(self) -> None:
+        """Listen and serve; returns at once."""
+        self.loop = asyncio.get_running_loop()
+        sockets = []
+        try:
+            for address in self._addresses:
+                sockets += listen(address)
+        except BaseException:
+            for each in sockets:
+                each.close()
+            raise
+        settings = self.settings
+        if self.decision.executor == "loop":
+            self._executor = LoopExecutor(self.loop)
+        else:
+            serial = self.decision.executor == "serial"
+            threads = 1 if serial else settings.threads
+            self._executor = ThreadsExecutor(self.loop, threads, settings.queue, serial)
+        self._environ = server_environ(self._executor.multithread)
+        self._access = access.isEnabledFor(logging.INFO)
+        self._monitor = Monitor(
+            self.loop,
+            lambda: self._executor.hubs,
+            lambda: len(self._conversations),
+            settings.blocked_loop,
+            settings.blocked_lane,
+        )
+        self._monitor.start()
+        home_loop.lend(self.loop)
+        for each in sockets:
+            self._listeners[each] = _names(each)
+            self.loop.add_reader(each.fileno(), self._accept, each)
+        self._tick()
+
+    async def stop(self) -> None:
+        """Finish: accept no more, let requests end in time, then cancel those that wait.
+
+        Requests have ``graceful_timeout`` seconds to end by themselves, and some more to clean up
+        once they are cancelled. Code that still runs then is left behind, and said so.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        self._close_listeners()
+        for connection in list(self._connections):
+            connection.drain()
+        if not await self._all_done(self.settings.graceful_timeout):
+            waiting = list(self._conversations)
+            log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
+            for conversation in waiting:
+                conversation.cancel(ServerStopping("the server stops"))
+            if not await self._all_done(CLEANUP_SECONDS):
+                for conversation in list(self._conversations):
+                    log.error("left running: %s", conversation.describe())
+        await self._flush()
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)  # the transports' last callbacks
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._monitor is not None:
+            self._monitor.stop()
+        home_loop.take_back(self.loop)
+        self._executor.stop()
+        if isinstance(self._executor, ThreadsExecutor) and not self._conversations:
+            await asyncio.to_thread(self._executor.join, CLEANUP_SECONDS)
+
+    async def _all_done(self, seconds: float) -> bool:
+        deadline = self.loop.time() + seconds
+        while self._conversations:
+            self._finished.clear()
+            if not self._conversations:  # ended before the mark was cleared
+                break
+            left = deadline - self.loop.time()
+            if left <= 0:
+                return False
+            try:
+                await asyncio.wait_for(self._finished.wait(), left)
+            except TimeoutError:
+                return not self._conversations
+        return True
+
+    async def _flush(self) -> None:
+        """Let the connections send what is queued, for a moment."""
+        deadline = self.loop.time() + 1.0
+        while self._connections and self.loop.time() < deadline:
+            for connection in list(self._connections):
+                connection.drain()
+            await asyncio.sleep(0.01)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            self.loop.remove_reader(listener.fileno())
+            path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+            listener.close()
+            if path:
+                try:
+                    os.unlink(path)
+                except FileNotFoundError:
+                    pass
+        self._listeners = {}
+
+    def _tick(self) -> None:
+        """Mind the time, once a second: deadlines cost no timers of their own."""
+        settings = self.settings
+        now = monotonic()
+        for connection in list(self._connections):
+            connection.mind_time(now, settings.head_timeout, settings.idle_timeout)
+        for job in self._executor.expire(settings.queue_timeout):
+            assert isinstance(job, Conversation)
+            job.reject(1)
+        self._ticker = self.loop.call_later(1.0, self._tick)
+
+    # Connections --------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                sock, client = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause_accepting(listener, error)
+                return
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                peer = (str(client[0]), str(client[1]))
+            else:
+                peer = ("", "")
+            environ = connection_environ(self._environ, "http", self._listeners[listener], peer)
+            connection = Connection(self, sock, environ)
+            self._connections.add(connection)
+            connection.start()
+
+    def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
+        # Out of descriptors or memory: the listener stays readable, and would be tried for ever.
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            log.error("accept failed: %s", error)
+            return
+        log.error("no connections are accepted for a second: %s", error.strerror)
+        self.loop.remove_reader(listener.fileno())
+        self.loop.call_later(1.0, self._resume_accepting, listener)
+
+    def _resume_accepting(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self.loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def connection_lost(self, connection: Connection) -> None:
+        """Know that a connection has ended."""
+        self._connections.discard(connection)
+
+    # Conversations ------------------------------------------------------------------------------
+
+    def converse(
+        self, connection: Connection, stream: Stream, base: dict[str, Any]
+    ) -> Conversation | None:
+        """Start a conversation; None when it was refused."""
+        executor = self._executor
+        conversation = Conversation(self, stream, base, executor.waiter(), monotonic())
+        self._conversations.add(conversation)
+        if not executor.submit(conversation):
+            conversation.reject(1)
+            return None
+        return conversation
+
+    def done(self, conversation: Conversation) -> None:
+        """Know that a conversation has ended; from its thread."""
+        self._conversations.discard(conversation)
+        if self._access:
+            self._log_access(conversation)
+        if self.draining and not self._conversations:
+            self.loop.call_soon_threadsafe(self._finished.set)
+
+    def _log_access(self, conversation: Conversation) -> None:
+        stream = conversation.stream
+        request = stream.request
+        access.info(
+            "%s",
+            access_line(
+                conversation.client,
+                request.method,
+                request.target.decode("latin-1"),
+                request.version,
+                str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
+                stream.sent,
+                monotonic() - conversation.started,
+            ),
+        )
+
+    def status(self) -> Status:
+        """Take a snapshot; from any thread."""
+        executor = self._executor
+        waiting = executor.waiting
+        queued = executor.queued
+        return Status(
+            running=max(0, len(self._conversations) - waiting - queued),
+            waiting=waiting,
+            queued=queued,
+            threads=executor.threads,
+            threads_busy=executor.threads_busy,
+            threads_max=executor.threads_max,
+            connections=len(self._connections),
+        )
+
+
+def _names(listener: socket.socket) -> tuple[str, str]:
+    """Give SERVER_NAME and SERVER_PORT, which PEP 3333 wants never to be empty."""
+    if listener.family == socket.AF_UNIX:
+        return ("localhost", "80")
+    name = listener.getsockname()
+    return (str(name[0]), str(name[1]))
+
+
+async def serve(application: Application, settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
+    server = Server(application, settings)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            log.warning("stopped at once, by a second signal")
+            os._exit(128 + number)
+        log.info("stopping: requests in progress are finished (%s)", signal.Signals(number).name)
+        stopping.set()
+
+    await server.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    decision = server.decision
+    log.info(
+        "serving %s on %s, %s",
+        name_of(application),
+        ", ".join(_clickable(each) for each in server.addresses),
+        _how(decision, settings),
+    )
+    try:
+        await stopping.wait()
+    finally:
+        await server.stop()
+        log.info("stopped")
+
+
+def _clickable(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}"
+
+
+def _how(decision: Decision, settings: Settings) -> str:
+    if decision.executor == "loop":
+        return "on the event loop"
+    if decision.executor == "serial":
+        return "one request at a time on a thread of its own"
+    return f"in up to {settings.threads} threads"
+
+
+def run(application: Application, settings: Settings | None = None, **options: Any) -> None:
+    """Serve a WSGI application until SIGINT or SIGTERM, then finish what is in progress.
+
+    Blocks the calling thread, which must be the main one. Logging is configured for a program that
+    is the server; to serve inside your own asyncio program use :class:`Server`.
+
+    Args:
+        application: the WSGI callable.
+        settings: how to serve; or give single settings by name, as in :class:`Settings`.
+
+    Raises:
+        StartError: the server cannot start; the message is one line for the deployer.
+    """
+    from bide.logs import configure
+
+    chosen = settings if settings is not None else Settings(**options)
+    configure(chosen)
+    asyncio.run(serve(application, chosen))

@@ -1,0 +1,151 @@
+"""Every setting, declared once: the command line, the environment and the documentation follow.
+
+Each field of :class:`Settings` is one setting: ``threads`` is ``--threads`` on the command line,
+``BIDE_THREADS`` in the environment and ``threads=`` in Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bide.errors import SettingError
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    metavar: str = "",
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+) -> Any:
+    metadata = {"help": text, "metavar": metavar, "choices": choices, "minimum": minimum}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to serve. Raises SettingError, in one line, for a value that a setting cannot have."""
+
+    bind: tuple[str, ...] = _setting(
+        ("127.0.0.1:8000",),
+        "Where to listen: HOST:PORT, [IPv6]:PORT or unix:PATH. May be repeated. "
+        "Port 0 takes a free one.",
+        metavar="ADDRESS",
+    )
+    executor: str = _setting(
+        "auto",
+        "Where the application runs: on the event loop, in threads, or as it declares (auto).",
+        choices=("auto", "loop", "threads"),
+    )
+    threads: int = _setting(
+        4, "Threads that run the application, at most; waiting takes none.", metavar="N", minimum=1
+    )
+    queue: int = _setting(
+        1000,
+        "Requests that may wait for a thread; more are answered 503.",
+        metavar="N",
+        minimum=0,
+    )
+    queue_timeout: float = _setting(
+        30.0,
+        "Seconds that a request may wait for a thread before it is answered 503.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    half_close: str = _setting(
+        "cancel",
+        "What becomes of a wait when the client has closed its sending side: cancel it, "
+        "or go on and answer.",
+        choices=("cancel", "answer"),
+    )
+    head_timeout: float = _setting(
+        15.0,
+        "Seconds that the head of a request may take to arrive, else 408.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    idle_timeout: float = _setting(
+        60.0,
+        "Seconds that a connection may be idle between requests before it is closed.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    graceful_timeout: float = _setting(
+        30.0,
+        "Seconds that requests have to finish when the server stops.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    blocked_loop: float = _setting(
+        0.1,
+        "Seconds after which a blocked event loop is named in the log.",
+        metavar="SECONDS",
+        minimum=0.01,
+    )
+    blocked_lane: float = _setting(
+        1.0,
+        "Seconds after which a blocked thread is named in the log.",
+        metavar="SECONDS",
+        minimum=0.01,
+    )
+    limit_request_line: int = _setting(
+        8 * 1024, "Bytes of a request line, else 414.", metavar="BYTES", minimum=64
+    )
+    limit_head: int = _setting(
+        64 * 1024, "Bytes of a request's head, else 431.", metavar="BYTES", minimum=128
+    )
+    limit_fields: int = _setting(
+        100, "Headers of a request, else 431.", metavar="N", minimum=1
+    )
+    log_level: str = _setting("info", "What is written to the log.", choices=LOG_LEVELS)
+    access_log: str = _setting(
+        "", "Write a line for each request to this file; - is standard output.", metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bind, str):
+            object.__setattr__(self, "bind", (self.bind,))
+        elif isinstance(self.bind, Iterable):
+            object.__setattr__(self, "bind", tuple(self.bind))
+        if not self.bind:
+            raise SettingError("bind is empty: name at least one address, like 127.0.0.1:8000")
+        for each in dataclasses.fields(self):
+            self._check(each)
+
+    def _check(self, setting: dataclasses.Field[Any]) -> None:
+        value = getattr(self, setting.name)
+        choices = setting.metadata["choices"]
+        minimum = setting.metadata["minimum"]
+        if choices and value not in choices:
+            raise SettingError(
+                f"{setting.name} is {value!r}: it may be {', '.join(choices[:-1])} or {choices[-1]}"
+            )
+        if minimum is None:
+            return
+        whole = isinstance(setting.default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise SettingError(f"{setting.name} is {value!r}: it must be a number")
+        if not value >= minimum:
+            raise SettingError(f"{setting.name} is {value!r}: it must be {minimum:g} or more")
+
+    @property
+    def level(self) -> int:
+        """``log_level`` as the logging module counts it."""
+        return int(getattr(logging, self.log_level.upper()))
+
+
+def flag(name: str) -> str:
+    """Give a setting's option on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """Give a setting's variable in the environment."""
+    return f"BIDE_{name.upper()}"

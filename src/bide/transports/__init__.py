@@ -1,0 +1,1 @@
+"""Transports: a non-blocking socket on the loop, writable from any thread."""

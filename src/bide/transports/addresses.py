@@ -1,0 +1,134 @@
+"""Addresses to listen on: ``HOST:PORT``, ``[IPv6]:PORT``, ``unix:PATH``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+from bide.errors import BindError, SettingError
+
+BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and a port (0: a free one), or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read an address; raises SettingError with what it should look like."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path:
+            raise SettingError("the address 'unix:' has no path: write unix:/run/bide.sock")
+        return Address(path=path)
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise SettingError(f"the address {text!r} needs brackets for IPv6: write [{host}]:{port}")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise SettingError(
+            f"{text!r} is no address: write HOST:PORT, [IPv6]:PORT or unix:PATH, "
+            "for example 127.0.0.1:8000"
+        )
+    return Address(host or "0.0.0.0", int(port))
+
+
+def listen(address: Address) -> list[socket.socket]:
+    """Open non-blocking listening sockets, one for each IP address that the host has.
+
+    Raises:
+        BindError: the address cannot be listened on; one line says why and what to do.
+    """
+    try:
+        if address.path:
+            return [_listen_unix(address.path)]
+        return _listen_tcp(address)
+    except OSError as error:
+        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
+
+
+def _listen_tcp(address: Address) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, where in socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if address.port == 0 and len(sockets) > 1:  # all of one name on the same free port
+                where = (where[0], sockets[0].getsockname()[1], *where[2:])
+            sock.bind(where)
+            sock.setblocking(False)
+            sock.listen(BACKLOG)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_stale(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+        sock.setblocking(False)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_stale(path: str) -> bool:
+    """Say whether a socket was left by a process that is no more: nobody accepts on it."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "it is in use; stop the other server, or choose another with --bind"
+    if error.errno == errno.EACCES:
+        return "permission denied; ports below 1024 and other people's directories need rights"
+    if isinstance(error, socket.gaierror):
+        return "the host is not known"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    return error.strerror or str(error)
+
+
+def described(sock: socket.socket) -> str:
+    """Give a listening socket's address as one may write it in ``--bind``."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return str(Address(name[0], name[1]))

@@ -1,0 +1,320 @@
+"""One connected stream socket (TCP or Unix): read by the loop, written to from any thread.
+
+The thread that has the bytes sends them itself when nothing is queued before them; the rest is
+queued for the loop. One lock guards the socket, the queue and the state, and makes closing safe: no
+thread may send on a descriptor that was closed and used again by another connection.
+
+Invariants: only the loop closes the descriptor, under the lock; bytes leave in the order of the
+``write`` calls; whatever ends the connection, ``connection_lost`` is called once, on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import threading
+from collections import deque
+from typing import Final, Protocol
+
+from bide.promises import Signal, on_loop
+
+READ_SIZE: Final = 64 * 1024
+HIGH_WATER: Final = 64 * 1024
+"""Bytes queued for a client above which its application waits."""
+LOW_WATER: Final = 16 * 1024
+"""Bytes queued at which it goes on."""
+LINGER_SECONDS: Final = 2.0
+"""How long a closing connection is read, so that the client gets the answer and not a reset."""
+
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Receiver(Protocol):
+    """Who is told what happens on the connection; on the loop."""
+
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> None: ...
+    def connection_lost(self) -> None: ...
+
+
+class SocketTransport:
+    """A connected, non-blocking socket. Methods may be called from any thread but where noted."""
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, receiver: Receiver
+    ) -> None:
+        self.lock = threading.RLock()
+        self._socket = sock
+        self._descriptor = sock.fileno()
+        self._loop = loop
+        self._receiver = receiver
+        # Under the lock:
+        self._queue: deque[bytes | memoryview] = deque()
+        self._queued = 0
+        self._broken = False  # no byte can be sent any more
+        self._closing = False  # no byte is taken any more; what is queued is still sent
+        self._shut = False  # the descriptor is closed
+        self._room: Signal | None = None
+        self._writable: Signal | None = None
+        self._writer = False  # the loop watches for the socket to take bytes, or has been asked to
+        # On the loop:
+        self._reading = False
+        self._paused = False
+        self._ended = False  # the client will send no more
+        self._lingering = False
+        self._linger = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # Reading: on the loop -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to read; on the loop."""
+        self._reading = True
+        self._loop.add_reader(self._descriptor, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._lose()
+            return
+        if self._lingering:
+            if not data:
+                self._shut_down()
+        elif data:
+            self._receiver.data_received(data)
+        else:
+            self._ended = True
+            self._stop_reading()
+            self._receiver.eof_received()
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._descriptor)
+
+    def pause_reading(self) -> None:
+        """Leave what the client sends to TCP's flow control; on the loop."""
+        self._paused = True
+        self._stop_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        on_loop(self._loop, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        if not (self._reading or self._ended or self._shut or self._broken):
+            self.start()
+
+    # Writing: any thread ------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for the client; a look without the lock."""
+        return self._queued
+
+    def write(self, data: bytes) -> bool:
+        """Send, or queue what the client does not take yet; false when it never will."""
+        with self.lock:
+            if self._broken or self._closing or self._shut:
+                return False
+            rest: bytes | memoryview = data
+            if not self._queue:
+                try:
+                    sent = self._socket.send(data)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError:
+                    self._break()
+                    return False
+                if sent == len(data):
+                    return True
+                rest = memoryview(data)[sent:]
+            self._queue.append(rest)
+            self._queued += len(rest)
+            self._watch()
+        return True
+
+    def room(self) -> Signal | None:
+        """Give what fires when less than LOW_WATER is queued; None when HIGH_WATER is not reached.
+
+        It fires too when the connection ends.
+        """
+        if self._queued < HIGH_WATER:
+            return None
+        with self.lock:
+            if self._queued < HIGH_WATER or self._broken or self._shut:
+                return None
+            if self._room is None:
+                self._room = Signal()
+            return self._room
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+
+        Raises EOFError when the file ends before ``offset``, OSError when it cannot be sent so.
+        """
+        with self.lock:
+            if self._broken or self._closing or self._shut:
+                return -1
+            if self._queue:
+                return 0
+            try:
+                sent = os.sendfile(self._descriptor, descriptor, offset, count)
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except (ConnectionError, TimeoutError):
+                self._break()
+                return -1
+            if not sent:
+                raise EOFError("the file is shorter than it was")
+            return sent
+
+    def writable(self) -> Signal:
+        """Give what fires once nothing is queued and the socket takes bytes, or is no more."""
+        with self.lock:
+            if self._writable is None:
+                self._writable = Signal()
+            signal = self._writable
+            if self._broken or self._shut:
+                self._fire()
+            else:
+                self._watch()
+        return signal
+
+    def _watch(self) -> None:
+        # Under the lock.
+        if not self._writer:
+            self._writer = True
+            on_loop(self._loop, self._start_writer)
+
+    def _start_writer(self) -> None:
+        with self.lock:
+            if self._shut:
+                return
+            self._loop.add_writer(self._descriptor, self._write_queued)
+
+    def _write_queued(self) -> None:
+        with self.lock:
+            if self._shut or self._broken:
+                return
+            queue = self._queue
+            try:
+                while queue:
+                    block = queue[0]
+                    sent = self._socket.send(block)
+                    self._queued -= sent
+                    if sent < len(block):
+                        queue[0] = memoryview(block)[sent:]
+                        break
+                    queue.popleft()
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self._break()
+                return
+            if self._room is not None and self._queued <= LOW_WATER:
+                signal, self._room = self._room, None
+                signal.fire()
+            if not queue:
+                self._stop_writer()
+                if self._writable is not None:
+                    signal, self._writable = self._writable, None
+                    signal.fire()
+                if self._closing:
+                    self._finish()
+
+    def _stop_writer(self) -> None:
+        if self._writer:
+            self._writer = False
+            self._loop.remove_writer(self._descriptor)
+
+    def _break(self) -> None:
+        # Under the lock, from any thread: the client takes nothing more. The loop tells the
+        # receiver; whoever waits to write learns it now.
+        self._broken = True
+        self._queue.clear()
+        self._queued = 0
+        self._fire()
+        self._loop.call_soon_threadsafe(self._lose)
+
+    def _fire(self) -> None:
+        for signal in (self._room, self._writable):
+            if signal is not None:
+                signal.fire()
+        self._room = self._writable = None
+
+    # Ending ------------------------------------------------------------------------------------
+
+    def close(self, linger: bool = False) -> None:
+        """Send what is queued, then close.
+
+        Args:
+            linger: read and drop what the client still sends, for LINGER_SECONDS, so that a reset
+                does not overtake the last answer (RFC 9112 section 9.6).
+        """
+        with self.lock:
+            if self._closing:
+                return
+            self._closing = True
+            self._linger = linger
+        on_loop(self._loop, self._close)
+
+    def _close(self) -> None:
+        with self.lock:
+            if not self._queue:
+                self._finish()
+
+    def _finish(self) -> None:
+        """End the writing side, all being sent; on the loop, under the lock."""
+        if self._shut:
+            return
+        if not self._linger or self._ended or self._broken:
+            self._shut_down()
+            return
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._shut_down()
+            return
+        self._lingering = True
+        self._resume()
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._shut_down)
+
+    def abort(self) -> None:
+        """Reset the connection: the client must not take what it has for all."""
+        with self.lock:
+            if self._shut or self._broken:
+                return
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:
+                pass  # no TCP: a Unix socket knows no reset, and is closed
+            self._break()
+
+    def _lose(self) -> None:
+        with self.lock:
+            self._broken = True
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Close the descriptor and tell the receiver, once; on the loop."""
+        with self.lock:
+            if self._shut:
+                return
+            self._stop_reading()
+            self._stop_writer()
+            self._shut = True
+            self._closing = True
+            self._queue.clear()
+            self._queued = 0
+            if self._timer is not None:
+                self._timer.cancel()
+            self._fire()
+            self._socket.close()
+        self._receiver.connection_lost()
