@@ -1,0 +1,58 @@
+"""The server's numbers as a stream: what the demo's live line shows.
+
+Sampling runs on the event loop, beside the request that shows the samples. A viewer whose thread
+is held up by blocking code therefore misses nothing: it gets the samples late, all at once.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+SECONDS = 0.2
+"""Between two looks at the server's numbers."""
+HEARTBEAT_SECONDS = 1.0
+"""How long the line is silent while nothing changes: proxies close connections that are."""
+KEPT = 300
+"""Samples that wait for a viewer that is held up: a minute's."""
+
+Sample = list[float]
+"""Unix time in seconds, and the numbers named by :data:`NAMES`."""
+NAMES = ("running", "waiting", "queued", "threads_busy", "threads_max")
+
+
+async def pulse(status: Callable[[], Any]) -> AsyncIterator[list[Sample]]:
+    """Give every change of the server's numbers, and at least one sample for each heartbeat.
+
+    Each item is a list, of one sample when the viewer keeps up. Close it to end the sampling.
+    """
+    samples: deque[Sample] = deque(maxlen=KEPT)
+    more = asyncio.Event()
+
+    async def look() -> None:
+        last: list[float] = []
+        due = 0.0
+        while True:
+            now = time.time()
+            current = status()
+            numbers: list[float] = [getattr(current, name) for name in NAMES]
+            if numbers != last or now >= due:
+                last, due = numbers, now + HEARTBEAT_SECONDS
+                samples.append([round(now, 3), *numbers])
+                more.set()
+            await asyncio.sleep(SECONDS)
+
+    looking = asyncio.create_task(look())
+    looking.add_done_callback(lambda _: more.set())
+    try:
+        while True:
+            await more.wait()
+            more.clear()
+            if looking.done():  # it failed: the viewer's failure, not a line that goes silent
+                looking.result()
+            batch = list(samples)
+            samples.clear()
+            yield batch
+    finally:
+        looking.cancel()
