@@ -101,9 +101,7 @@ class Settings:
     limit_head: int = _setting(
         64 * 1024, "Bytes of a request's head, else 431.", metavar="BYTES", minimum=128
     )
-    limit_fields: int = _setting(
-        100, "Headers of a request, else 431.", metavar="N", minimum=1
-    )
+    limit_fields: int = _setting(100, "Headers of a request, else 431.", metavar="N", minimum=1)
     log_level: str = _setting("info", "What is written to the log.", choices=LOG_LEVELS)
     access_log: str = _setting(
         "", "Write a line for each request to this file; - is standard output.", metavar="FILE"

@@ -334,9 +334,7 @@ class HTTP1:
             version == "1.1" or b"keep-alive" in connection
         )
         has_body = coding is not None or length > 0
-        request = Request(
-            method, self._target, path, query, version, headers, has_body, persistent
-        )
+        request = Request(method, self._target, path, query, version, headers, has_body, persistent)
         stream = Stream(request, self, self._limits.window)
         expect = meant.get(b"expect")
         if expect is not None and version == "1.1":
