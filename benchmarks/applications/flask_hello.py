@@ -1,0 +1,10 @@
+"""Hello from a Flask view."""
+
+from flask import Flask
+
+app = Flask(__name__)
+
+
+@app.get("/")
+def hello() -> str:
+    return "Hello, world!\n"
