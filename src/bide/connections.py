@@ -19,6 +19,7 @@ from bide.conversation import Conversation
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.protocols.http1 import HTTP1, Limits
 from bide.stream import Stream
+from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
 
 log = logging.getLogger("bide")
@@ -31,6 +32,7 @@ class Serving(Protocol):
     """The server, as far as a connection knows it."""
 
     loop: asyncio.AbstractEventLoop
+    poller: Poller
     limits: Limits
     cancels_half_closed: bool
     draining: bool
@@ -39,6 +41,9 @@ class Serving(Protocol):
         self, connection: Connection, stream: Stream, base: dict[str, Any]
     ) -> Conversation | None:
         """Start a conversation; None if it was refused. On the loop."""
+
+    def flush(self) -> None:
+        """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
 
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended. On the loop."""
@@ -50,7 +55,7 @@ class Connection:
     def __init__(self, serving: Serving, sock: socket.socket, environ: dict[str, Any]) -> None:
         self._serving = serving
         self.environ = environ
-        self._transport = SocketTransport(sock, serving.loop, self)
+        self._transport = SocketTransport(sock, serving.poller, self)
         self._protocol = HTTP1(self._transport, self, serving.limits)
         self._queue: deque[Stream | RemoteProtocolError] = deque()
         self._turn = [True]  # the token; empty while a response is being made
@@ -123,9 +128,13 @@ class Connection:
         self._turn.append(True)
         if self._queue or self._half_closed or self._serving.draining:
             if asyncio._get_running_loop() is self._serving.loop:
-                self._serving.loop.call_soon(self._advance)
+                self._serving.loop.call_soon(self._go_on)
             else:
-                self._serving.loop.call_soon_threadsafe(self._advance)
+                self._serving.loop.call_soon_threadsafe(self._go_on)
+
+    def _go_on(self) -> None:
+        self._advance()
+        self._serving.flush()
 
     def _advance(self) -> None:
         while self._queue:

@@ -30,6 +30,7 @@ from bide.settings import Settings
 from bide.status import Status
 from bide.stream import Stream
 from bide.transports.addresses import described, listen, parse_address
+from bide.transports.poller import Poller, make_poller
 from bide.waiting import CLEANUP_SECONDS, home_loop
 
 log = logging.getLogger("bide")
@@ -70,6 +71,7 @@ class Server:
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
+        self.poller: Poller
         self._executor: LoopExecutor | ThreadsExecutor
         self._environ: dict[str, Any] = {}
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
@@ -113,6 +115,7 @@ class Server:
             serial = self.decision.executor == "serial"
             threads = 1 if serial else settings.threads
             self._executor = ThreadsExecutor(self.loop, threads, settings.queue, serial)
+        self.poller = make_poller(self.loop, self._executor.flush)
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
         self._monitor = Monitor(
@@ -157,6 +160,7 @@ class Server:
             self._ticker.cancel()
         if self._monitor is not None:
             self._monitor.stop()
+        self.poller.close()
         home_loop.take_back(self.loop)
         self._executor.stop()
         if isinstance(self._executor, ThreadsExecutor) and not self._conversations:
@@ -242,6 +246,10 @@ class Server:
     def _resume_accepting(self, listener: socket.socket) -> None:
         if listener in self._listeners:
             self.loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def flush(self) -> None:
+        """Let the executor begin what was submitted."""
+        self._executor.flush()
 
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended."""

@@ -41,6 +41,9 @@ class LoopExecutor:
         self._hub.run(job)
         return True
 
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
     def expire(self, age: float) -> list[Job]:
         """Nothing waits for a thread here."""
         return []

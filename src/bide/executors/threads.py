@@ -3,8 +3,8 @@
 Jobs are never bound to a lane before it takes them: they wait in one queue, and lanes are woken. So
 a lane that turns out to be busy passes its wake on, and no job stands behind a blocked one.
 
-Invariant, under the lock: when a job is queued, then either no lane is idle, or a lane that was idle
-has been woken and will look.
+Invariant: when a job is queued, then no lane is idle and no other may be started; or a lane has been
+woken and will look; or ``flush`` is to come, or a look of the loop's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from bide.waiting import Waiter
 log = logging.getLogger("bide")
 
 _STOP: Final = object()
+PATIENCE: Final = 0.001
+"""Seconds that a lane that was woken has for what is queued, before another one is."""
+
 _LOOK: Final = None  # there may be a job
 
 
@@ -59,6 +62,10 @@ class ThreadsExecutor:
         self._jobs: deque[tuple[float, Job]] = deque()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []  # the last one went idle last
+        # On the loop:
+        self._woken: Lane | None = None  # the last one
+        self._woken_at = 0.0
+        self._looking = False  # a look is due
 
     @property
     def hubs(self) -> list[Hub]:
@@ -86,21 +93,64 @@ class ThreadsExecutor:
         return sum(hub.running is not None for hub in self.hubs)
 
     def submit(self, job: Job) -> bool:
-        """Queue a job and wake a lane for it; false when the queue is full, and it was refused."""
-        new = None
+        """Queue a job, to be begun by the next ``flush``; false when the queue is full."""
         with self._lock:
-            if len(self._jobs) >= self._queue_limit and not self._idle:
+            if len(self._jobs) >= self._queue_limit and not self._has_room():
                 return False
             self._jobs.append((monotonic(), job))
-            lane = self._take_idle()
-            if lane is None and len(self._lanes) < self.threads_max:
-                new = Lane(self, len(self._lanes) + 1)
-                self._lanes.append(new)
-        if lane is not None:
-            lane.queue.put(_LOOK)
-        elif new is not None:
-            return self._start(new, job)
         return True
+
+    def flush(self) -> None:
+        """Wake a lane for what has been submitted, unless one was woken just now and is at it.
+
+        Threads take turns at the interpreter's lock, and a turn costs more than a short request. So
+        one lane is woken for all that came in one turn of the loop, and the next one when that has
+        not been enough for PATIENCE seconds; twice as many each time it was not.
+        """
+        if not self._jobs:
+            return
+        woken = self._woken
+        if woken is not None and not woken.idle and monotonic() - self._woken_at < PATIENCE:
+            self._look_again()
+        else:
+            self._wake_lanes(1)
+
+    def _look_again(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(PATIENCE, self._look, 1)
+
+    def _look(self, number: int) -> None:
+        self._looking = False
+        if self._jobs and self._wake_lanes(number):
+            self._looking = True
+            self._loop.call_later(PATIENCE, self._look, number * 2)
+
+    def _wake_lanes(self, number: int) -> bool:
+        """Wake lanes, or start new ones; false when there are no more."""
+        new = []
+        woken = []
+        with self._lock:
+            for _ in range(min(number, len(self._jobs))):
+                lane = self._take_idle()
+                if lane is not None:
+                    woken.append(lane)
+                elif len(self._lanes) < self.threads_max:
+                    lane = Lane(self, len(self._lanes) + 1)
+                    self._lanes.append(lane)
+                    new.append(lane)
+        for lane in woken:
+            lane.queue.put(_LOOK)
+        for lane in new:
+            self._start(lane)
+        if woken or new:
+            self._woken = (woken or new)[-1]
+            self._woken_at = monotonic()
+        return bool(woken or new)
+
+    def _has_room(self) -> bool:
+        # Under the lock.
+        return len(self._jobs) < len(self._idle) + self.threads_max - len(self._lanes)
 
     def waiter(self) -> Waiter:
         """Make a new job's waiter; its lane gives it the parking."""
@@ -128,18 +178,15 @@ class ThreadsExecutor:
         for lane in self._lanes:
             lane.join(max(0.0, deadline - monotonic()))
 
-    def _start(self, lane: Lane, job: Job) -> bool:
+    def _start(self, lane: Lane) -> None:
         try:
             lane.start()
-        except RuntimeError as error:  # the system gives no more threads
+        except RuntimeError as error:
+            # The system gives no more threads. What is queued waits for those that there are, or
+            # for the next try, and is answered 503 in the end.
             log.error("cannot start a thread: %s", error)
             with self._lock:
                 self._lanes.remove(lane)
-                alone = not self._lanes
-                if alone:
-                    self._jobs = deque(each for each in self._jobs if each[1] is not job)
-            return not alone
-        return True
 
     def _take_idle(self) -> Lane | None:
         # Under the lock. The fewest parked conversations first, since a new job may block them;
@@ -147,8 +194,6 @@ class ThreadsExecutor:
         idle = self._idle
         if not idle:
             return None
-        if len(idle) == 1:
-            return idle.pop()
         best = len(idle) - 1
         fewest = idle[best].parked
         for index in range(best, -1, -1):
@@ -156,7 +201,9 @@ class ThreadsExecutor:
                 break
             if idle[index].parked < fewest:
                 best, fewest = index, idle[index].parked
-        return idle.pop(best)
+        lane = idle.pop(best)
+        lane.idle = False
+        return lane
 
     # The lanes' ---------------------------------------------------------------------------------
 
@@ -167,6 +214,7 @@ class ThreadsExecutor:
                 return None
             if self._jobs:
                 return self._jobs.popleft()[1]
+            lane.idle = True
             self._idle.append(lane)
             return None
 
@@ -180,7 +228,8 @@ class ThreadsExecutor:
     def busy(self, lane: Lane) -> None:
         """Know that a lane that was idle has something of its own to do."""
         with self._lock:
-            if lane in self._idle:
+            if lane.idle:
+                lane.idle = False
                 self._idle.remove(lane)
                 return
             # It has been woken for a job, and will not look soon: let another one.
@@ -198,6 +247,7 @@ class Lane(threading.Thread):
         super().__init__(name=f"bide-lane-{number}", daemon=True)
         self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
         self.hub: Hub | None = None
+        self.idle = False  # under the executor's lock; the loop looks without it
         self._executor = executor
 
     @property

@@ -19,6 +19,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from bide.promises import Signal, on_loop
+from bide.transports.poller import GONE, READ, WRITE, Poller
 
 READ_SIZE: Final = 64 * 1024
 HIGH_WATER: Final = 64 * 1024
@@ -42,13 +43,12 @@ class Receiver(Protocol):
 class SocketTransport:
     """A connected, non-blocking socket. Methods may be called from any thread but where noted."""
 
-    def __init__(
-        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, receiver: Receiver
-    ) -> None:
+    def __init__(self, sock: socket.socket, poller: Poller, receiver: Receiver) -> None:
         self.lock = threading.RLock()
         self._socket = sock
         self._descriptor = sock.fileno()
-        self._loop = loop
+        self._poller = poller
+        self._loop = poller.loop
         self._receiver = receiver
         # Under the lock:
         self._queue: deque[bytes | memoryview] = deque()
@@ -58,10 +58,8 @@ class SocketTransport:
         self._shut = False  # the descriptor is closed
         self._room: Signal | None = None
         self._writable: Signal | None = None
-        self._writer = False  # the loop watches for the socket to take bytes, or has been asked to
+        self._watched = 0  # what the poller watches for; 0 before start, too
         # On the loop:
-        self._reading = False
-        self._paused = False
         self._ended = False  # the client will send no more
         self._lingering = False
         self._linger = False
@@ -71,8 +69,18 @@ class SocketTransport:
 
     def start(self) -> None:
         """Begin to read; on the loop."""
-        self._reading = True
-        self._loop.add_reader(self._descriptor, self._read)
+        self._watched = READ
+        self._poller.register(self._descriptor, self)
+
+    def ready(self, events: int) -> None:
+        """Serve what the poller found; on the loop."""
+        if events & READ:
+            self._read()
+        elif events & GONE:
+            self._lose()
+            return
+        if events & WRITE:
+            self._write_queued()
 
     def _read(self) -> None:
         try:
@@ -89,27 +97,27 @@ class SocketTransport:
             self._receiver.data_received(data)
         else:
             self._ended = True
-            self._stop_reading()
+            self._watch(READ, False)
             self._receiver.eof_received()
 
-    def _stop_reading(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._descriptor)
-
     def pause_reading(self) -> None:
-        """Leave what the client sends to TCP's flow control; on the loop."""
-        self._paused = True
-        self._stop_reading()
+        """Leave what the client sends to TCP's flow control; on the loop.
+
+        That it is gone altogether is noticed all the same.
+        """
+        self._watch(READ, False)
 
     def resume_reading(self) -> None:
         """Read again."""
-        on_loop(self._loop, self._resume)
+        if not self._ended:
+            self._watch(READ, True)
 
-    def _resume(self) -> None:
-        self._paused = False
-        if not (self._reading or self._ended or self._shut or self._broken):
-            self.start()
+    def _watch(self, event: int, on: bool) -> None:
+        with self.lock:
+            wanted = self._watched | event if on else self._watched & ~event
+            if wanted != self._watched and not (self._shut or self._broken):
+                self._watched = wanted
+                self._poller.watch(self._descriptor, wanted)
 
     # Writing: any thread ------------------------------------------------------------------------
 
@@ -137,7 +145,7 @@ class SocketTransport:
                 rest = memoryview(data)[sent:]
             self._queue.append(rest)
             self._queued += len(rest)
-            self._watch()
+            self._watch(WRITE, True)
         return True
 
     def room(self) -> Signal | None:
@@ -184,20 +192,8 @@ class SocketTransport:
             if self._broken or self._shut:
                 self._fire()
             else:
-                self._watch()
+                self._watch(WRITE, True)
         return signal
-
-    def _watch(self) -> None:
-        # Under the lock.
-        if not self._writer:
-            self._writer = True
-            on_loop(self._loop, self._start_writer)
-
-    def _start_writer(self) -> None:
-        with self.lock:
-            if self._shut:
-                return
-            self._loop.add_writer(self._descriptor, self._write_queued)
 
     def _write_queued(self) -> None:
         with self.lock:
@@ -222,17 +218,12 @@ class SocketTransport:
                 signal, self._room = self._room, None
                 signal.fire()
             if not queue:
-                self._stop_writer()
+                self._watch(WRITE, False)
                 if self._writable is not None:
                     signal, self._writable = self._writable, None
                     signal.fire()
                 if self._closing:
                     self._finish()
-
-    def _stop_writer(self) -> None:
-        if self._writer:
-            self._writer = False
-            self._loop.remove_writer(self._descriptor)
 
     def _break(self) -> None:
         # Under the lock, from any thread: the client takes nothing more. The loop tells the
@@ -283,7 +274,7 @@ class SocketTransport:
             self._shut_down()
             return
         self._lingering = True
-        self._resume()
+        self.resume_reading()
         self._timer = self._loop.call_later(LINGER_SECONDS, self._shut_down)
 
     def abort(self) -> None:
@@ -307,9 +298,8 @@ class SocketTransport:
         with self.lock:
             if self._shut:
                 return
-            self._stop_reading()
-            self._stop_writer()
             self._shut = True
+            self._poller.unregister(self._descriptor)
             self._closing = True
             self._queue.clear()
             self._queued = 0

@@ -1,0 +1,155 @@
+"""Which sockets are ready: all connections of a server behind one entry in the event loop.
+
+asyncio makes a handle, and runs a context, for each ready socket; here the loop is told once for all
+that are ready, and what all of them brought is passed on together. On Linux an epoll of our own is
+the loop's one entry; elsewhere the loop watches each socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from bide.promises import on_loop
+
+log = logging.getLogger("bide")
+
+# epoll's own figures, so that what it gives needs no translation.
+READ: Final = 0x001
+WRITE: Final = 0x004
+GONE: Final = 0x008 | 0x010  # an error, or hung up; told without being asked for
+
+BATCH: Final = 256
+"""Sockets served before the loop's other callbacks have their turn."""
+
+
+class Pollable(Protocol):
+    """A socket's owner."""
+
+    def ready(self, events: int) -> None:
+        """Read, write, or find that it is gone; on the loop."""
+
+
+class Poller(Protocol):
+    """Watches descriptors. On the loop, but for ``watch``.
+
+    Attributes:
+        loop: the event loop.
+        after: called when all that were ready have been served.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    after: Callable[[], None]
+
+    def register(self, descriptor: int, target: Pollable) -> None:
+        """Begin to watch a descriptor, to read."""
+
+    def watch(self, descriptor: int, events: int) -> None:
+        """Set what a registered descriptor is watched for; any thread, under its owner's lock."""
+
+    def unregister(self, descriptor: int) -> None:
+        """Watch no more; before the descriptor is closed."""
+
+    def close(self) -> None:
+        """End; when no descriptor is left."""
+
+
+class EpollPoller:
+    """Linux: an epoll whose descriptor the loop watches. ``watch`` is epoll_ctl, any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
+        self.loop = loop
+        self.after = after
+        self._epoll = select.epoll()
+        self._targets: dict[int, Pollable] = {}
+        loop.add_reader(self._epoll.fileno(), self._poll)
+
+    def register(self, descriptor: int, target: Pollable) -> None:
+        """Begin to watch a descriptor, to read."""
+        self._targets[descriptor] = target
+        self._epoll.register(descriptor, READ)
+
+    def watch(self, descriptor: int, events: int) -> None:
+        """Set what a descriptor is watched for."""
+        self._epoll.modify(descriptor, events)
+
+    def unregister(self, descriptor: int) -> None:
+        """Watch no more."""
+        del self._targets[descriptor]
+        self._epoll.unregister(descriptor)
+
+    def close(self) -> None:
+        """End."""
+        self.loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _poll(self) -> None:
+        targets = self._targets
+        for descriptor, events in self._epoll.poll(0, BATCH):
+            target = targets.get(descriptor)
+            if target is None:  # closed by one that was served before it
+                continue
+            try:
+                target.ready(events)
+            except Exception:
+                log.exception("internal error on a connection")
+        self.after()
+
+
+class LoopPoller:
+    """Anywhere: the event loop watches each descriptor."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
+        self.loop = loop
+        self.after = after
+        self._targets: dict[int, Pollable] = {}
+
+    def register(self, descriptor: int, target: Pollable) -> None:
+        """Begin to watch a descriptor, to read."""
+        self._targets[descriptor] = target
+        self._set(descriptor, target, READ)
+
+    def watch(self, descriptor: int, events: int) -> None:
+        """Set what a descriptor is watched for; soon, from another thread than the loop's."""
+        target = self._targets.get(descriptor)
+        if target is not None:
+            on_loop(self.loop, self._set, descriptor, target, events)
+
+    def unregister(self, descriptor: int) -> None:
+        """Watch no more."""
+        self._set(descriptor, self._targets[descriptor], 0)
+        del self._targets[descriptor]
+
+    def close(self) -> None:
+        """End."""
+
+    def _set(self, descriptor: int, target: Pollable, events: int) -> None:
+        if self._targets.get(descriptor) is not target:
+            return  # closed, and perhaps used again, before this thread's word came
+        if events & READ:
+            self.loop.add_reader(descriptor, self._ready, target, READ)
+        else:
+            self.loop.remove_reader(descriptor)
+        if events & WRITE:
+            self.loop.add_writer(descriptor, self._ready, target, WRITE)
+        else:
+            self.loop.remove_writer(descriptor)
+
+    def _ready(self, target: Pollable, events: int) -> None:
+        target.ready(events)
+        self.after()
+
+
+def _nothing() -> None:
+    pass
+
+
+def make_poller(
+    loop: asyncio.AbstractEventLoop, after: Callable[[], None] = _nothing
+) -> EpollPoller | LoopPoller:
+    """Make the best poller that this system has."""
+    kind = EpollPoller if hasattr(select, "epoll") else LoopPoller
+    return kind(loop, after)
