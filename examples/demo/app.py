@@ -35,7 +35,8 @@ def page() -> str:
     status = request.environ.get("bide.status")
     return render_template(
         "demo.html",
-        threads=None if status is None else status().threads_max,
+        on_bide=status is not None,
+        threads=0 if status is None else status().threads_max,  # 0 on the event loop
         software=request.environ.get("SERVER_SOFTWARE", "this server"),
         crowd=CROWD,
         names=NAMES,
@@ -50,13 +51,15 @@ def quick() -> Response:
 
 @app.get("/block")
 def blocking() -> Response:
-    time.sleep(seconds())  # keeps its thread
+    """Keep a thread meanwhile."""
+    time.sleep(seconds())
     return answer()
 
 
 @app.get("/wait")
 def waiting() -> Response:
-    wait(asyncio.sleep(seconds()))  # keeps none
+    """Keep no thread meanwhile."""
+    wait(asyncio.sleep(seconds()))
     return answer()
 
 

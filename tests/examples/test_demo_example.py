@@ -56,6 +56,14 @@ def test_the_page_is_complete_in_itself(serve: Serve, demo: Any) -> None:
     assert "time.sleep(seconds())" in response.text  # the view's own source
 
 
+def test_on_the_loop_the_page_says_so(serve: Serve, demo: Any) -> None:
+    """There are no threads to count, and the live line works."""
+    with serve(demo.app, executor="loop") as served:
+        assert "here on the <b>event loop</b>" in served.get().text
+        with served.stream("/live") as lines:
+            assert next(samples(lines, demo.NAMES))["threads_max"] == 0
+
+
 def test_each_view_says_which_thread_ran_it(serve: Serve, demo: Any) -> None:
     """The quick, the blocking and the waiting view answer with the same fields."""
     with serve(demo.app, threads=1) as served:
@@ -253,7 +261,7 @@ def test_under_another_server_the_page_says_what_is_missing(demo: Any) -> None:
     page = client.get("/", environ_overrides={"SERVER_SOFTWARE": "Another/1.0"}).text
     assert "Another/1.0" in page
     assert "not available on this server" in page
-    assert 'data-threads=""' in page
+    assert 'data-bide=""' in page
     assert client.get("/live").status_code == 204
     assert client.post("/crowd").status_code == 501
     for path in ("/quick", "/block?seconds=0", "/wait?seconds=0"):
