@@ -113,7 +113,10 @@ class ThreadsExecutor:
         if woken is not None and not woken.idle and monotonic() - self._woken_at < PATIENCE:
             self._look_again()
         else:
+            several = len(self._jobs) > 1  # asked before: the lane may take one at once, and block
             self._wake_lanes(1)
+            if several:
+                self._look_again()
 
     def _look_again(self) -> None:
         if not self._looking:
@@ -234,8 +237,11 @@ class ThreadsExecutor:
                 return
             # It has been woken for a job, and will not look soon: let another one.
             other = self._take_idle() if self._jobs else None
+            more = bool(self._jobs) and len(self._lanes) < self.threads_max
         if other is not None:
             other.queue.put(_LOOK)
+        elif more:
+            self._loop.call_soon_threadsafe(self._wake_lanes, 1)
 
 
 class Lane(threading.Thread):

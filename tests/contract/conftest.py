@@ -1,0 +1,26 @@
+"""The contract of DESIGN.md section 1, run for both executors over a real server."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import Serve
+from tests.serving import Application, Log, Served
+
+
+@pytest.fixture(params=["threads", "loop"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Name the executor; a test whose application must block gives ``threads`` alone."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def serve(serve: Serve, executor: str) -> Serve:
+    """Start servers with the test's executor."""
+
+    def start(application: Application, **settings: Any) -> Served:
+        return serve(application, **{"executor": executor, **settings})
+
+    return start
