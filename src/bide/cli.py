@@ -28,19 +28,20 @@ def _options() -> list[click.Option]:
 
 def _option(setting: dataclasses.Field[Any]) -> click.Option:
     metadata = setting.metadata
-    several = isinstance(setting.default, tuple)
+    default: Any = setting.default
+    several = isinstance(default, tuple)
     kind: Any = str
     if metadata["choices"]:
         kind = click.Choice(metadata["choices"])
-    elif isinstance(setting.default, (int, float)):
-        kind = type(setting.default)
+    elif isinstance(default, (int, float)):
+        kind = type(default)
     return click.Option(
         [flag(setting.name)],
         type=kind,
         metavar=metadata["metavar"] or None,
         multiple=several,
-        default=setting.default,
-        show_default=" ".join(setting.default) if several else setting.default != "",
+        default=default,
+        show_default=" ".join(default) if several else default != "",
         help=metadata["help"],
         envvar=variable(setting.name),
         show_envvar=True,

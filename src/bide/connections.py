@@ -85,7 +85,7 @@ class Connection:
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
-        """Half-closed: cancel the wait in progress, if so configured; close when nothing is left."""
+        """Half-closed: cancel the wait in progress, if so configured; close if nothing is left."""
         self._half_closed = True
         short = self._protocol.eof_received()
         stream = self._stream
@@ -121,7 +121,7 @@ class Connection:
         self._queue.append(error)
         self._advance()
 
-    def ended(self, stream: Stream) -> None:
+    def ended(self, stream: Stream) -> None:  # noqa: ARG002 - Owner's signature
         """Go on with the next stream, on the loop; from any thread."""
         self._since = monotonic()
         self._stream = self._conversation = None
@@ -152,9 +152,9 @@ class Connection:
             conversation = self._serving.converse(self, item, self.environ)
             if self._stream is item:  # it has not ended meanwhile
                 self._conversation = conversation
-        if self._turn and (self._half_closed or self._serving.draining):
-            if not self._protocol.receiving:
-                self._transport.close()
+        last = self._half_closed or self._serving.draining
+        if self._turn and last and not self._protocol.receiving:
+            self._transport.close()
 
     # The server's -------------------------------------------------------------------------------
 

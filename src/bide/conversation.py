@@ -172,11 +172,9 @@ class Conversation:
 
     def _blocks(self, result: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
         """Give the blocks that are not empty, waiting for those that are promised."""
-        iterator: Iterator[Any]
-        if isinstance(result, AsyncIterable):
-            iterator = iterate(result)
-        else:
-            iterator = iter(result)
+        iterator: Iterator[Any] = (
+            iterate(result) if isinstance(result, AsyncIterable) else iter(result)
+        )
         block = next(iterator, _END)
         while block is not _END:
             if type(block) is not bytes:

@@ -45,7 +45,8 @@ def connection_environ(
     Args:
         base: from :func:`server_environ`.
         scheme: "http" or "https".
-        server, client: host and port of the two ends; empty for what a Unix socket has not.
+        server: host and port of this end; empty for what a Unix socket has not.
+        client: the same of the other end.
     """
     environ = base.copy()
     environ["wsgi.url_scheme"] = scheme

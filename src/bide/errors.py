@@ -70,7 +70,7 @@ class LocalProtocolError(ProtocolError):
     """The application asked for something that PEP 3333 or HTTP does not allow."""
 
 
-class FinishLost(LocalProtocolError):
+class FinishLost(LocalProtocolError):  # noqa: N818 - says what happened
     """An application took ``finish``, and every reference to it is gone uncalled."""
 
 
@@ -78,7 +78,7 @@ class WaitError(BideError, RuntimeError):
     """``wait`` was called where waiting is impossible: on a thread that runs an event loop."""
 
 
-class WriteWouldBlock(BideError, BlockingIOError):
+class WriteWouldBlock(BideError, BlockingIOError):  # noqa: N818 - says what happened
     """``write`` was called on an event loop's thread while the client is behind.
 
     The block was not taken. Wait for the client elsewhere: in the request itself, or in a thread.

@@ -165,7 +165,7 @@ class SignalSubscription:
         self._signal = promise
         self._sink = sink
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on this thread."""
         self._signal.listen(self._sink)
 
@@ -184,7 +184,7 @@ class FutureSubscription:
         self._sink = sink
         self._loop = promise.get_loop()
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on the future's own loop, which may be another than ``loop``."""
         on_loop(self._loop, self._subscribe)
 
@@ -237,7 +237,8 @@ class TaskSubscription:
             self._discard()
             return
         coroutine, self._coroutine = self._coroutine, None
-        assert coroutine is not None and self._loop is not None
+        assert coroutine is not None
+        assert self._loop is not None
         self._task = self._loop.create_task(coroutine, context=self._context)
         self._task.add_done_callback(self._done, context=self._context)
 
@@ -274,7 +275,7 @@ class CallbackSubscription:
         self._promise = promise
         self._sink = sink
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on this thread: these objects are made to be shared."""
         self._promise.add_done_callback(self._done)
 
@@ -302,7 +303,7 @@ class DeferredSubscription:
         self._promise = promise
         self._sink = sink
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on the reactor's thread for a ``Deferred``."""
         on_reactor(self._promise, self._subscribe)
 

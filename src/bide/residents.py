@@ -102,7 +102,8 @@ class Resident:
 
     async def _live(self) -> None:
         task = asyncio.current_task()
-        assert task is not None and self.loop is not None
+        assert task is not None
+        assert self.loop is not None
         while True:
             if not self._calls:
                 self._arrival = self.loop.create_future()

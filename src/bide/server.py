@@ -258,7 +258,10 @@ class Server:
     # Conversations ------------------------------------------------------------------------------
 
     def converse(
-        self, connection: Connection, stream: Stream, base: dict[str, Any]
+        self,
+        connection: Connection,  # noqa: ARG002 - Serving's signature
+        stream: Stream,
+        base: dict[str, Any],
     ) -> Conversation | None:
         """Start a conversation; None when it was refused."""
         executor = self._executor
@@ -367,7 +370,8 @@ def run(application: Application, settings: Settings | None = None, **options: A
 
     Args:
         application: the WSGI callable.
-        settings: how to serve; or give single settings by name, as in :class:`Settings`.
+        settings: how to serve.
+        **options: single settings by name instead, as in :class:`Settings`.
 
     Raises:
         StartError: the server cannot start; the message is one line for the deployer.

@@ -108,10 +108,11 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.bind, str):
-            object.__setattr__(self, "bind", (self.bind,))
-        elif isinstance(self.bind, Iterable):
-            object.__setattr__(self, "bind", tuple(self.bind))
+        given: Any = self.bind  # one address or several
+        if isinstance(given, str):
+            object.__setattr__(self, "bind", (given,))
+        elif isinstance(given, Iterable):
+            object.__setattr__(self, "bind", tuple(given))
         if not self.bind:
             raise SettingError("bind is empty: name at least one address, like 127.0.0.1:8000")
         for each in dataclasses.fields(self):

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, overload
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from bide.errors import Cancelled, WaitError
 from bide.promises import (
@@ -62,11 +62,11 @@ class ThreadParking:
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
 
-    def park(self, wait: Wait) -> None:
+    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
         """Block this thread."""
         self._turnstile.acquire()
 
-    def wake(self, wait: Wait) -> None:
+    def wake(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
         """Let the thread go on."""
         self._turnstile.release()
 
@@ -290,12 +290,12 @@ def current_waiter() -> Waiter | None:
     Looked for along the parents, since a library may run below the conversation in a greenlet of
     its own (SQLAlchemy's asyncio bridge does).
     """
-    greenlet = getcurrent()
-    while greenlet is not None:
-        waiter: Waiter | None = getattr(greenlet, "waiter", None)
+    running: greenlet | None = getcurrent()
+    while running is not None:
+        waiter: Waiter | None = getattr(running, "waiter", None)
         if waiter is not None:
             return waiter
-        greenlet = greenlet.parent
+        running = running.parent
     return None
 
 
@@ -404,9 +404,10 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
 
 @contextlib.contextmanager
 def using(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """Enter an async context manager in ordinary code: ``with using(manager) as value:``.
+    """Make a plain context manager of an async one.
 
-    It is entered and left in one task on the server's loop, waiting as :func:`wait` does.
+    ``with using(manager) as value:`` stands for ``async with``. It is entered and left in one task
+    on the server's loop, waiting as :func:`wait` does.
     """
     resident = Resident()
     entered = False

@@ -16,7 +16,7 @@ from bide.errors import LoadError
 DEFAULT_NAMES = ("app", "application")
 
 
-class ApplicationFailed(LoadError):
+class ApplicationFailed(LoadError):  # noqa: N818 - says what happened
     """The user's own code raised while it was imported or called; ``__cause__`` is what."""
 
 
@@ -85,7 +85,7 @@ def _evaluate(module: ModuleType, expression: str) -> Any:
     try:
         node = ast.parse(expression, mode="eval").body
         call = node if isinstance(node, ast.Call) else None
-        names = _names(node.func if call is not None else node)
+        names = _names(node if call is None else call.func)
         args = [ast.literal_eval(each) for each in call.args] if call is not None else []
         kwargs = (
             {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
@@ -129,9 +129,9 @@ def _candidates(found: Any) -> str:
         if name.startswith("_") or isinstance(value, ModuleType) or not callable(value):
             continue
         origin = getattr(value, "__module__", None)
-        if isinstance(value, type) or inspect.isfunction(value):
-            if origin != getattr(found, "__name__", None):
-                continue  # imported from elsewhere
+        defined = isinstance(value, type) or inspect.isfunction(value)
+        if defined and origin != getattr(found, "__name__", None):
+            continue  # imported from elsewhere
         names.append(name)
     return f"; it has {', '.join(names[:10])}" if names else ""
 

@@ -44,7 +44,7 @@ class LoopExecutor:
     def flush(self) -> None:
         """Nothing is held back here."""
 
-    def expire(self, age: float) -> list[Job]:
+    def expire(self, age: float) -> list[Job]:  # noqa: ARG002 - an executor's signature
         """Nothing waits for a thread here."""
         return []
 

@@ -3,8 +3,8 @@
 Jobs are never bound to a lane before it takes them: they wait in one queue, and lanes are woken. So
 a lane that turns out to be busy passes its wake on, and no job stands behind a blocked one.
 
-Invariant: when a job is queued, then no lane is idle and no other may be started; or a lane has been
-woken and will look; or ``flush`` is to come, or a look of the loop's.
+Invariant: when a job is queued, then no lane is idle and no other may be started; or a lane has
+been woken and will look; or ``flush`` is to come, or a look of the loop's.
 """
 
 from __future__ import annotations
@@ -245,8 +245,9 @@ class ThreadsExecutor:
 
 
 class Lane(threading.Thread):
-    """One thread with its own greenlets. Runs as a daemon, so that a blocked one cannot hold up
-    the end of the process.
+    """One thread with its own greenlets.
+
+    Runs as a daemon, so that a blocked one cannot hold up the end of the process.
     """
 
     def __init__(self, executor: ThreadsExecutor, number: int) -> None:

@@ -58,14 +58,29 @@ class Transport(Protocol):
     def lock(self) -> AbstractContextManager[Any]:
         """Reentrant."""
 
-    def write(self, data: bytes) -> bool: ...
-    def room(self) -> Signal | None: ...
-    def send_file(self, descriptor: int, offset: int, count: int) -> int: ...
-    def writable(self) -> Signal: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def close(self, linger: bool = False) -> None: ...
-    def abort(self) -> None: ...
+    def write(self, data: bytes) -> bool:
+        """Send or queue; false when the client is gone."""
+
+    def room(self) -> Signal | None:
+        """Give what fires when the client has caught up; None when it is not behind."""
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone."""
+
+    def writable(self) -> Signal:
+        """Give what fires when the client takes bytes again, or is gone."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Take from the client again."""
+
+    def close(self, linger: bool = False) -> None:
+        """Send what is queued, then close; with ``linger``, drop what still comes in first."""
+
+    def abort(self) -> None:
+        """Reset the connection."""
 
 
 class Owner(Protocol):
@@ -263,7 +278,10 @@ class HTTP1:
 
     def _mind_window(self) -> None:
         stream = self._stream
-        if stream is None or not stream.body.full:
+        if stream is None:
+            return
+        full = stream.body.full
+        if not full:
             return
         # First the mark, then a second look: the reader looks for the mark after it has taken.
         stream.body.paused = True

@@ -1,8 +1,8 @@
 """Which sockets are ready: all connections of a server behind one entry in the event loop.
 
-asyncio makes a handle, and runs a context, for each ready socket; here the loop is told once for all
-that are ready, and what all of them brought is passed on together. On Linux an epoll of our own is
-the loop's one entry; elsewhere the loop watches each socket.
+asyncio makes a handle, and runs a context, for each ready socket; here the loop is told once for
+all that are ready, and what all of them brought is passed on together. On Linux an epoll of our own
+is the loop's one entry; elsewhere the loop watches each socket.
 """
 
 from __future__ import annotations

@@ -35,9 +35,14 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class Receiver(Protocol):
     """Who is told what happens on the connection; on the loop."""
 
-    def data_received(self, data: bytes) -> None: ...
-    def eof_received(self) -> None: ...
-    def connection_lost(self) -> None: ...
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+
+    def eof_received(self) -> None:
+        """Know that the client will send no more; it may still read."""
+
+    def connection_lost(self) -> None:
+        """Know that the connection has ended; once, and the last call."""
 
 
 class SocketTransport:
