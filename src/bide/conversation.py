@@ -18,6 +18,7 @@ from bide.capabilities import name_of
 from bide.environ import request_environ
 from bide.errors import (
     Cancelled,
+    ClientDisconnected,
     LocalProtocolError,
     RemoteProtocolError,
     ServerStopping,
@@ -116,7 +117,11 @@ class Conversation:
             self._answer(f"{status} {status.phrase}", f"{error}\n".encode(), _PLAIN)
         except ServerStopping:
             self._answer("503 Service Unavailable", b"The server stops.\n", _PLAIN)
-        except Cancelled:
+        except Cancelled as cancelled:
+            # Also a client that only closed its sending side is gone now: whoever still pushes to
+            # it is told so.
+            if isinstance(cancelled, ClientDisconnected):
+                self.stream.gone = True
             self.stream.cut()
         except BaseException:
             # Whatever it is, SystemExit and KeyboardInterrupt too, ends this request only.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from bide.errors import BideError, FinishLost, WriteWouldBlock
 from bide.promises import Signal
 from bide.stream import Stream
-from bide.waiting import current_waiter, waiter_here
+from bide.waiting import Waiter, current_waiter, waiter_here
 
 
 class Pushing(Protocol):
@@ -22,11 +22,13 @@ class Pushing(Protocol):
 
     Attributes:
         stream: its stream.
+        waiter: where it waits.
         finished: set when the application takes ``finish``; fires when that is called.
         guard: refers to what lives as long as ``finish`` can be called.
     """
 
     stream: Stream
+    waiter: Waiter
     finished: Signal | None
     guard: weakref.ref[Guard] | None
 
@@ -71,11 +73,18 @@ class Write:
             return
         behind = stream.send(data)
         if behind is not None:
-            waiter_here().wait_io(behind)
+            waiter = waiter_here()
+            if waiter is self._pushing.waiter:
+                waiter.wait_io(behind)
+            else:  # another request that pushes here: the end of its own connection ends its wait
+                waiter.wait(behind)
 
     @property
     def finish(self) -> Callable[[], None]:
-        """Take over the end of the response: it has not ended until this has been called."""
+        """Take over the end of the response: it has not ended until this has been called.
+
+        Taken by one thread at a time; called from any.
+        """
         if self._guard is None:
             pushing = self._pushing
             if pushing.finished is None:

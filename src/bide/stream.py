@@ -74,8 +74,6 @@ class Request:
         query: bytes,
         version: str,
         headers: list[tuple[bytes, bytes]],
-        has_body: bool = False,
-        persistent: bool = True,
     ) -> None:
         self.method = method
         self.target = target
@@ -83,8 +81,8 @@ class Request:
         self.query = query
         self.version = version
         self.headers = headers
-        self.has_body = has_body
-        self.persistent = persistent
+        self.has_body = False
+        self.persistent = True
 
 
 class Channel(Protocol):
@@ -224,6 +222,11 @@ class Body:
             signal.fire()
 
 
+NO_BODY: Final = Body(0)
+"""The body of every request without one: ended, so that nothing in it changes any more."""
+NO_BODY.finish()
+
+
 class Head:
     """A response's status and headers, checked for what any protocol forbids.
 
@@ -231,15 +234,17 @@ class Head:
         code: the status code, 200 to 999.
         reason: the reason phrase, possibly empty.
         headers: pairs of name and value, Latin-1 strings.
+        bodiless: whether a response of this status has no body (RFC 9110 section 6.4.1).
         length: Content-Length as the application gave it, in bytes, or None.
         dated, served: whether the application gave ``Date`` and ``Server`` itself.
         fields: for the channel to keep the encoded headers in.
     """
 
-    __slots__ = ("code", "dated", "fields", "headers", "length", "reason", "served")
+    __slots__ = ("bodiless", "code", "dated", "fields", "headers", "length", "reason", "served")
 
     def __init__(self, status: str, headers: list[tuple[str, str]]) -> None:
-        self.code, self.reason = _parse_status(status)
+        self.code, self.reason = _STATUSES.get(status) or _parse_status(status)
+        self.bodiless = self.code == 204 or self.code == 304
         self.headers = headers
         self.length: int | None = None
         self.dated = False
@@ -271,11 +276,6 @@ class Head:
                 f"the header {name!r} belongs to the connection, which is the server's "
                 "(PEP 3333, Other HTTP Features): leave it out"
             )
-
-    @property
-    def bodiless(self) -> bool:
-        """Whether a response of this status has no body (RFC 9110 section 6.4.1)."""
-        return self.code == 204 or self.code == 304
 
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -315,9 +315,6 @@ def _classify(name: str) -> str:
 
 
 def _parse_status(status: str) -> tuple[int, str]:
-    parsed = _STATUSES.get(status)
-    if parsed is not None:
-        return parsed
     if not isinstance(status, str) or not re.fullmatch(r"[2-9][0-9][0-9]( [^\r\n\0]*)?", status):
         raise LocalProtocolError(f"{status!r} is no status: it must be like '200 OK'")
     parsed = (int(status[:3]), status[4:])
@@ -335,12 +332,14 @@ class Stream:
         state: the response's state.
         head: the response's head, once started.
         sent: bytes of the body that were sent, without framing.
+        bodiless: whether no byte of the body may be sent: a HEAD request, or a 204 or 304.
         gone: whether the client has left; set by the loop, read by any thread.
     """
 
     __slots__ = (
         "_channel",
         "_lock",
+        "bodiless",
         "body",
         "expects_continue",
         "gone",
@@ -350,11 +349,13 @@ class Stream:
         "state",
     )
 
-    def __init__(self, request: Request, channel: Channel, window: int = 65536) -> None:
+    def __init__(self, request: Request, channel: Channel, window: int) -> None:
+        """Make a stream; a ``window`` of 0 bytes is for a request without a body."""
         self.request = request
         self._channel = channel
         self._lock = channel.lock
-        self.body = Body(window)
+        self.body = Body(window) if window else NO_BODY
+        self.bodiless = request.method == "HEAD"
         self.expects_continue = False
         self.head: Head | None = None
         self.state = IDLE
@@ -382,11 +383,6 @@ class Stream:
         return self.state not in (IDLE, READY)
 
     @property
-    def bodiless(self) -> bool:
-        """Whether no byte of the body may be sent: a HEAD request, or a 204 or 304."""
-        return self.request.method == "HEAD" or (self.head is not None and self.head.bodiless)
-
-    @property
     def behind(self) -> bool:
         """Whether the client has more to take before it should be sent more."""
         return self._channel.room() is not None
@@ -397,10 +393,12 @@ class Stream:
         Raises:
             LocalProtocolError: it is too late, or the head is none that may be sent.
         """
-        self._require("start")
+        if self.state != IDLE:
+            self._require("start")
         head = Head(status, headers)
         self._channel.prepare(head)
         self.head = head
+        self.bodiless = head.bodiless or self.request.method == "HEAD"
         self.state = READY
 
     def send(self, block: bytes) -> Signal | None:
@@ -443,7 +441,7 @@ class Stream:
             if sent < 0:
                 self.gone = True
                 raise ClientDisconnected("the client has left")
-            self.count(sent)
+            self._count(sent, False)
         return sent if sent else self._channel.writable()
 
     def cut(self) -> None:
@@ -457,11 +455,11 @@ class Stream:
             self.state = CUT
         self._channel.ended(self)
 
-    def count(self, size: int, last: bool = False) -> None:
+    def _count(self, size: int, last: bool) -> None:
         """Check ``size`` more bytes of body against Content-Length, and count them."""
         head = self.head
         assert head is not None
-        if head.length is not None and not self.bodiless:
+        if head.length is not None:
             total = self.sent + size
             if total > head.length:
                 raise LocalProtocolError(
@@ -477,7 +475,7 @@ class Stream:
         if self.gone:
             raise ClientDisconnected("the client has left")
         if not self.bodiless:
-            self.count(len(block), last)
+            self._count(len(block), last)
         if not self._channel.send(self, block, last):
             self.gone = True
             raise ClientDisconnected("the client has left")
@@ -485,4 +483,6 @@ class Stream:
 
     def _require(self, action: str) -> None:
         if self.state not in _LEGAL[action]:
+            if self.gone and self.state == CUT:  # cut for that reason
+                raise ClientDisconnected("the client has left")
             raise LocalProtocolError(_ILLEGAL[self.state])

@@ -1,0 +1,181 @@
+"""Stand-ins for tests of single modules: an event loop with a clock of its own, and simple parts.
+
+Nothing here waits: a test says what happens, and in which order.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from bide.promises import Signal, Wait
+from bide.stream import Channel, Head, Request, Stream
+from bide.waiting import Waiter
+
+
+class ManualLoop(asyncio.BaseEventLoop):
+    """An event loop that runs when the test says so, and whose time passes when the test says so.
+
+    It has no selector: ready callbacks and due timers are all that ever happens on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self._selector = self
+
+    def time(self) -> float:
+        """Give the time of the test."""
+        return self.now
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """Find nothing, at once."""
+        return []
+
+    def _process_events(self, events: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def turn(self) -> None:
+        """Call back once what is ready."""
+        self.call_soon(self.stop)
+        self.run_forever()
+
+    def settle(self) -> None:
+        """Call back until nothing is ready."""
+        while self._ready:  # type: ignore[attr-defined]
+            self.turn()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and call back what is due then."""
+        self.now += seconds
+        self.turn()
+        self.settle()
+
+    @property
+    def timers(self) -> int:
+        """How many timers are to come."""
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        return sum(not handle.cancelled() for handle in scheduled)
+
+
+class Outcomes:
+    """A sink that keeps what it is told, and believes the first."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, BaseException | None]] = []
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Keep an outcome."""
+        self.told.append((value, error))
+        return len(self.told) == 1
+
+    @property
+    def value(self) -> Any:
+        """The one outcome, which is a value."""
+        ((value, error),) = self.told
+        assert error is None
+        return value
+
+    @property
+    def error(self) -> BaseException:
+        """The one outcome, which is an error."""
+        ((_, error),) = self.told
+        assert error is not None
+        return error
+
+
+class Work:
+    """A job that calls a function in a hub."""
+
+    def __init__(self, waiter: Waiter, function: Callable[[], object], name: str = "work") -> None:
+        self.waiter = waiter
+        self.name = name
+        self._function = function
+
+    def run(self) -> None:
+        """Call the function."""
+        self._function()
+
+    def describe(self) -> str:
+        """Give the name."""
+        return self.name
+
+
+class Bare:
+    """The promise of 2004: ``addCallback``, and nothing else."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[Any], Any]] = []
+
+    def addCallback(self, callback: Callable[[Any], Any]) -> None:
+        """Call back when it is fired."""
+        self.callbacks.append(callback)
+
+    def fire(self, value: Any) -> None:
+        """Call back, as often as one likes."""
+        for callback in self.callbacks:
+            callback(value)
+
+
+class Wakes:
+    """Where a wait's waking goes; a test lets the thread of control go on when it likes."""
+
+    def __init__(self) -> None:
+        self.woken: list[Wait] = []
+
+    def __call__(self, wait: Wait) -> None:
+        """Keep a wait that was woken."""
+        self.woken.append(wait)
+
+
+class Line:
+    """A channel of a protocol that has no framing: what was sent, as it was sent."""
+
+    def __init__(self) -> None:
+        self.lock: AbstractContextManager[Any] = threading.RLock()
+        self.blocks: list[bytes] = []
+        self.ends: list[str] = []
+        self.sent = threading.Event()  # a block was
+        self.gone = False
+        self.behind: Signal | None = None
+
+    def prepare(self, head: Head) -> None:
+        """Take any head."""
+
+    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
+        """Keep a block."""
+        if not self.gone:
+            self.blocks.append(block)
+            self.sent.set()
+        return not self.gone
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Be behind."""
+        return 0
+
+    def writable(self) -> Signal:
+        """Never fire."""
+        return Signal()
+
+    def room(self) -> Signal | None:
+        """Give the test's signal."""
+        return self.behind
+
+    def wanted(self, stream: Stream) -> None:
+        """Take no notice."""
+
+    def taken(self, stream: Stream) -> None:
+        """Take no notice."""
+
+    def ended(self, stream: Stream) -> None:
+        """Keep how it ended."""
+        self.ends.append(stream.state)
+
+
+def a_stream(line: Channel | None = None) -> Stream:
+    """Make a stream of a plain GET."""
+    return Stream(Request("GET", b"/", b"/", b"", "1.1", []), Line() if line is None else line)
