@@ -110,16 +110,21 @@ class Waiter:
         parking = self._place()
         wait = Wait(parking.wake)
         try:
-            subscription = adapter_for(promise)(promise, wait)
             limit = _checked(timeout)
-            self._current = wait
-            if self._cancellation is not None:
-                remaining = self._cleanup_time()
-                limit = remaining if limit is None else min(limit, remaining)
+            subscription = adapter_for(promise)(promise, wait)
         except BaseException:
-            self._current = None
             discard(promise)
             raise
+        self._current = wait
+        if self._cancellation is not None:
+            try:
+                remaining = self._cleanup_time()
+            except Cancelled:
+                self._current = None
+                subscription.cancel()
+                discard(promise)
+                raise
+            limit = remaining if limit is None else min(limit, remaining)
         try:
             self._run(wait, subscription, parking, limit)
         finally:

@@ -146,7 +146,8 @@ def check(application: Any, spec: str) -> None:
             "use an ASGI server such as uvicorn for it"
         )
     try:
-        signature = inspect.signature(application)
+        # Not the wrapped function's: a decorator may make a WSGI application of something else.
+        signature = inspect.signature(application, follow_wrapped=False)
     except (TypeError, ValueError):  # written in C: calling it will tell
         return
     try:

@@ -15,11 +15,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import httptools
 
@@ -28,14 +27,14 @@ from bide.promises import Signal
 from bide.protocols.http1_syntax import (
     HOPELESS,
     check_host,
-    check_request_line,
-    date_line,
     encode_fields,
+    split_request_line,
     split_target,
+    stamp,
     status_line,
     tokens,
 )
-from bide.stream import CUT, READY, Head, Request, Stream
+from bide.stream import CUT, ENDED, READY, Head, Request, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +95,9 @@ class Owner(Protocol):
         """Know that the connection is free for the next stream; any thread."""
 
 
-T = TypeVar("T")
-
-SERVER_LINE: Final = b"Server: bide\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_EMPTY_LINE: Final = b"\r\n\r\n"
 
 # How a response's end is told to the client (RFC 9112 section 6.3).
 _NONE: Final = "none"
@@ -131,18 +128,15 @@ class HTTP1:
         self._stream: Stream | None = None  # whose body is coming
         self._remaining: int | None = None  # of a body of known length; None: it is chunked
         self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
-        self._begun: Stream | None = None  # made by this feed, not yet the owner's
-        self._error: RemoteProtocolError | None = None  # raised in a callback of this feed
-        self._version = "1.1"
-        self._clear_head()
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._meant: dict[bytes, bytes] = {}
+        self._doubled = False  # there are two Hosts
+        self._blanks = False  # a value may end with blanks
+        self._complete = False  # llhttp has seen the end of the message
+        self._error: RemoteProtocolError | None = None  # what the client did wrong
         # The response that is going out.
         self._framing = _NONE
         self._persistent = False
-
-    def _clear_head(self) -> None:
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._meant: dict[bytes, bytes] = {}
 
     # In: on the loop ---------------------------------------------------------------------------
 
@@ -159,12 +153,9 @@ class HTTP1:
             elif self._remaining is None:
                 data = self._receive_chunked(data)
             else:
-                size = self._remaining
-                self._remaining = max(0, size - len(data))
-                data, rest = data[:size], data[size:]
-                self._feed(data)
-                data = rest
-        self._mind_window()
+                data = self._receive_counted(data)
+        if self._stream is not None:
+            self._mind_window(self._stream)
 
     def eof_received(self) -> bool:
         """Take the end of what the client sends; true if that cut a request short."""
@@ -180,39 +171,32 @@ class HTTP1:
         self._parser = None
 
     def _receive_head(self, data: bytes) -> bytes:
+        if self._buffer:
+            data = self._gather(data)
+        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: ignore empty lines before it
+            data = data[2:]
+        end = data.find(_EMPTY_LINE) + 4
+        if end < 4:
+            if data:
+                self._buffer = bytearray(data)
+                self._check_incomplete(0)
+            return b""
+        if end == len(data):
+            self._begin(data)
+            return b""
+        self._begin(data[:end])
+        return data[end:]
+
+    def _gather(self, data: bytes) -> bytes:
+        """Add to a head that came in pieces; give all of it once its end has come, else nothing."""
         buffer = self._buffer
         scanned = len(buffer)
-        head: bytes | bytearray = data
-        if scanned:
-            buffer += data
-            head = buffer
-        while head.startswith(b"\r\n"):  # RFC 9112 section 2.2: ignore empty lines before it
-            head = head[2:]
-            scanned = 0
-        end = head.find(b"\r\n\r\n", max(0, scanned - 3))
-        if end < 0:
-            self._buffer = bytearray(head) if head is not buffer else buffer
-            self._check_incomplete(scanned)
-            return b""
-        end += 4
-        line_end = head.find(b"\r\n")
-        if self._too_long(line_end, end):
-            return b""
-        if end == len(head):
-            head, rest = bytes(head), b""
-        else:
-            head, rest = bytes(head[:end]), bytes(head[end:])
-        if scanned or buffer:
+        buffer += data
+        if buffer.startswith(b"\r\n") or buffer.find(_EMPTY_LINE, max(0, scanned - 3)) >= 0:
             self._buffer = bytearray()
-        line = head[:line_end]
-        try:
-            check_request_line(line)
-        except RemoteProtocolError as error:
-            self.refuse(error)
-            return b""
-        self._version = "1.1" if line.endswith(b"1") else "1.0"
-        self._feed(head)
-        return rest
+            return bytes(buffer)
+        self._check_incomplete(scanned)
+        return b""
 
     def _check_incomplete(self, scanned: int) -> None:
         """Refuse at once what cannot become a good head, instead of waiting for its end."""
@@ -225,7 +209,7 @@ class HTTP1:
             self.refuse(RemoteProtocolError("a control character or a bare LF in the head"))
         elif line_end >= 0:
             try:
-                check_request_line(bytes(head[:line_end]))
+                split_request_line(bytes(head[:line_end]))
             except RemoteProtocolError as error:
                 self.refuse(error)
 
@@ -236,20 +220,110 @@ class HTTP1:
             self.refuse(RemoteProtocolError("the head of the request is too long", 431))
         return self.stopped
 
+    def _begin(self, head: bytes) -> None:
+        """Parse a complete head; its stream is the owner's, or it is refused."""
+        end = head.find(b"\r\n")
+        if self._too_long(end, len(head)):
+            return
+        self._headers = []
+        self._meant = {}
+        self._blanks = b" \r\n" in head or b"\t\r\n" in head
+        try:
+            method, target, version = split_request_line(head[:end])
+            self._parse(head)
+            stream = self._make(method, target, version)
+        except RemoteProtocolError as error:
+            self.refuse(error)
+            return
+        if stream.request.has_body:
+            self._stream = stream
+        elif not stream.request.persistent:
+            self.stopped = True
+        self._owner.begin(stream)
+
+    def _make(self, method: str, target: bytes, version: str) -> Stream:
+        """Make the stream of a head that llhttp has parsed; raises RemoteProtocolError."""
+        headers = self._headers
+        meant = self._meant
+        if len(headers) > self._limits.fields:
+            raise RemoteProtocolError(
+                f"the request has more than {self._limits.fields} headers", 431
+            )
+        if method == "CONNECT":
+            raise RemoteProtocolError("this is no proxy: CONNECT is not served", 405)
+        host = meant.get(b"host")
+        if host is not None:
+            if self._doubled:
+                raise RemoteProtocolError("the request has two Host headers")
+            check_host(host)
+        elif version == "1.1":
+            raise RemoteProtocolError("the request has no Host header")
+        path, query, authority = split_target(method, target)
+        if authority is not None:
+            headers = [each for each in headers if each[0].lower() != b"host"]
+            headers.append((b"Host", authority))
+        request = Request(method, target, path, query, version, headers)
+        if len(meant) <= (host is not None):  # nothing but Host means anything
+            request.persistent = version == "1.1"
+            return Stream(request, self, 0)
+        connection = tokens(meant.get(b"connection", b""))
+        request.persistent = b"close" not in connection and (
+            version == "1.1" or b"keep-alive" in connection
+        )
+        coding = meant.get(b"transfer-encoding")
+        length = int(meant.get(b"content-length", b"0"))  # llhttp took nothing but digits
+        if coding is not None:
+            if version != "1.1":
+                raise RemoteProtocolError("Transfer-Encoding came with HTTP/1.0")
+            if coding.lower() != b"chunked":
+                raise RemoteProtocolError("the only transfer coding known here is chunked", 501)
+        request.has_body = coding is not None or length > 0
+        self._remaining = None if coding is not None else length
+        self._tail = b""
+        stream = Stream(request, self, self._limits.window if request.has_body else 0)
+        expect = meant.get(b"expect")
+        if expect is not None and version == "1.1":
+            if expect.lower() != b"100-continue":
+                raise RemoteProtocolError("the only expectation known here is 100-continue", 417)
+            stream.expects_continue = request.has_body
+        return stream
+
+    def _receive_counted(self, data: bytes) -> bytes:
+        size = self._remaining
+        assert size is not None
+        self._remaining = max(0, size - len(data))
+        self._feed_body(data[:size])
+        return data[size:]
+
     def _receive_chunked(self, data: bytes) -> bytes:
         # A chunked message ends with an empty line, and nothing before its end overlaps that one.
         window = self._tail + data
-        end = window.find(b"\r\n\r\n")
+        end = window.find(_EMPTY_LINE)
         if end < 0:
             self._tail = window[-3:]
-            self._feed(data)
+            self._feed_body(data)
             return b""
         end += 4 - len(self._tail)
         self._tail = b""
-        self._feed(data[:end])
+        self._feed_body(data[:end])
         return data[end:]
 
-    def _feed(self, data: bytes) -> None:
+    def _feed_body(self, data: bytes) -> None:
+        self._complete = False
+        stream = self._stream
+        assert stream is not None
+        try:
+            self._parse(data)
+        except RemoteProtocolError as error:
+            self.refuse(error)
+            return
+        if self._complete:
+            self._stream = None
+            stream.body.finish()
+            if not stream.request.persistent:
+                self.stopped = True
+
+    def _parse(self, data: bytes) -> None:
         parser = self._parser
         assert parser is not None
         try:
@@ -258,30 +332,25 @@ class HTTP1:
             # Nothing is upgraded here (RFC 9110 section 7.8 lets a server ignore it); the message
             # is complete, and the next one is plain HTTP.
             self._parser = httptools.HttpRequestParser(self)
+        except httptools.HttpParserCallbackError:
+            raise  # an error of our own
+        except httptools.HttpParserInvalidMethodError:
+            raise RemoteProtocolError("the method is not known here", 501) from None
         except httptools.HttpParserError as error:
-            if self._error is None and isinstance(error, httptools.HttpParserCallbackError):
-                raise  # an error of our own
-            self.refuse(self._error or _explain(error))
-        stream, self._begun = self._begun, None
-        if stream is not None and self._error is None:
-            self._owner.begin(stream)
+            raise RemoteProtocolError(f"the request is malformed: {error}") from None
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Parse no further; answer with the error, or fail the body in which it came."""
         self.stopped = True
         self._error = error
         stream, self._stream = self._stream, None
-        if stream is not None and stream is not self._begun:
+        if stream is not None:
             stream.body.fail(error)
         else:
             self._owner.refuse(error)
 
-    def _mind_window(self) -> None:
-        stream = self._stream
-        if stream is None:
-            return
-        full = stream.body.full
-        if not full:
+    def _mind_window(self, stream: Stream) -> None:
+        if not stream.body.full:
             return
         # First the mark, then a second look: the reader looks for the mark after it has taken.
         stream.body.paused = True
@@ -289,79 +358,24 @@ class HTTP1:
         if not stream.body.full:
             self.taken(stream)
 
-    # httptools' callbacks; an exception here ends the feed
-
-    def on_url(self, target: bytes) -> None:
-        """Keep the request target."""
-        self._target = target
+    # httptools' callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, and what it means; trailers are checked by llhttp and dropped."""
         if self._stream is not None:
             return
-        if value.endswith((b" ", b"\t")):
-            value = value.rstrip(b" \t")  # RFC 9112 section 5.1; llhttp leaves it on
+        if self._blanks:
+            value = value.rstrip(b" \t")  # RFC 9112 section 5.1; llhttp leaves them on
         self._headers.append((name, value))
         meaning = _MEANINGS.get(name)
         if meaning is None:
-            meaning = name.lower()
-            if meaning not in _MEANT:
-                meaning = b""
-            if len(_MEANINGS) < 1024:
-                _MEANINGS[name] = meaning
+            meaning = _meaning(name)
         if meaning:
             meant = self._meant
-            if meaning not in meant:
-                meant[meaning] = value
-            elif meaning == b"host":
-                self._fail("the request has two Host headers")
-            else:
-                meant[meaning] += b"," + value
-
-    def on_headers_complete(self) -> None:
-        """Make the stream, or refuse."""
-        parser = self._parser
-        assert parser is not None
-        method = parser.get_method().decode("ascii")
-        headers = self._headers
-        meant = self._meant
-        version = self._version
-        if len(headers) > self._limits.fields:
-            self._fail(f"the request has more than {self._limits.fields} headers", 431)
-        if method == "CONNECT":
-            self._fail("this is no proxy: CONNECT is not served", 405)
-        host = meant.get(b"host")
-        if host is None:
-            if version == "1.1":
-                self._fail("the request has no Host header")
-        else:
-            self._checked(check_host, host)
-        path, query, authority = self._checked(split_target, method, self._target)
-        if authority is not None:
-            headers = [each for each in headers if each[0].lower() != b"host"]
-            headers.append((b"Host", authority))
-        coding = meant.get(b"transfer-encoding")
-        length = int(meant.get(b"content-length", b"0"))  # llhttp took nothing but digits
-        if coding is not None:
-            if version != "1.1":
-                self._fail("Transfer-Encoding came with HTTP/1.0")
-            if coding.lower() != b"chunked":
-                self._fail("the only transfer coding known here is chunked", 501)
-        connection = tokens(meant[b"connection"]) if b"connection" in meant else ()
-        persistent = b"close" not in connection and (
-            version == "1.1" or b"keep-alive" in connection
-        )
-        has_body = coding is not None or length > 0
-        request = Request(method, self._target, path, query, version, headers, has_body, persistent)
-        stream = Stream(request, self, self._limits.window)
-        expect = meant.get(b"expect")
-        if expect is not None and version == "1.1":
-            if expect.lower() != b"100-continue":
-                self._fail("the only expectation known here is 100-continue", 417)
-            stream.expects_continue = has_body
-        self._remaining = None if coding is not None else length
-        self._tail = b""
-        self._stream = self._begun = stream
+            if meaning in meant:
+                self._doubled = self._doubled or meaning == b"host"
+                value = b"%b,%b" % (meant[meaning], value)
+            meant[meaning] = value
 
     def on_body(self, data: bytes) -> None:
         """Feed the body's window."""
@@ -375,41 +389,21 @@ class HTTP1:
             self.transport.close(linger=True)
 
     def on_message_complete(self) -> None:
-        """End the body; the next byte is the next request's, if there may be one."""
-        stream = self._stream
-        assert stream is not None
-        stream.body.finish()
-        self._stream = None
-        self._clear_head()
-        if not stream.request.persistent:
-            self.stopped = True
-
-    def _checked(self, check: Callable[..., T], *args: Any) -> T:
-        try:
-            return check(*args)
-        except RemoteProtocolError as error:
-            self._error = error
-            raise
-
-    def _fail(self, message: str, status: int = 400) -> NoReturn:
-        self._error = RemoteProtocolError(message, status)
-        raise self._error
+        """Note the end of a message."""
+        self._complete = True
 
     # Out: on any thread ------------------------------------------------------------------------
 
     def prepare(self, head: Head) -> None:
         """Encode a head's fields; raises LocalProtocolError for what would split the response."""
-        status_line(head)
-        head.fields = encode_fields(head)
+        head.fields = status_line(head) + encode_fields(head)
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Write a block, with the head before it where it was not sent; false: the client is gone.
 
         Under the lock. Head and first block go in one piece, and so do last block and end.
         """
-        data = b""
-        if stream.state == READY:
-            data = self._encode_head(stream, len(block), last)
+        data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
         framing = self._framing
         if framing == _CHUNKED:
             if block:
@@ -428,35 +422,31 @@ class HTTP1:
         persistent = request.persistent and not (
             self.draining or self._error is not None or stream.expects_continue
         )
-        parts = [status_line(head), head.fields]
-        if not head.dated:
-            parts.append(date_line())
-        if not head.served:
-            parts.append(SERVER_LINE)
-        if head.bodiless:
+        length = b""
+        if stream.bodiless:
             self._framing = _NONE
-        elif request.method == "HEAD":
-            self._framing = _NONE
-            if last and size and head.length is None:
-                parts.append(b"Content-Length: %d\r\n" % size)
+            # HEAD: what GET would give; a body that is empty here may not be so there.
+            if last and size and head.length is None and not head.bodiless:
+                length = b"Content-Length: %d\r\n" % size
         elif head.length is not None:
             self._framing = _LENGTH
         elif last:
             self._framing = _LENGTH
-            parts.append(b"Content-Length: %d\r\n" % size)
+            length = b"Content-Length: %d\r\n" % size
         elif request.version == "1.1":
             self._framing = _CHUNKED
-            parts.append(b"Transfer-Encoding: chunked\r\n")
+            length = b"Transfer-Encoding: chunked\r\n"
         else:
             self._framing = _CLOSE
             persistent = False
-        if not persistent:
-            parts.append(b"Connection: close\r\n")
-        elif request.version == "1.0":
-            parts.append(b"Connection: keep-alive\r\n")
-        parts.append(b"\r\n")
         self._persistent = persistent
-        return b"".join(parts)
+        if not persistent:
+            end = b"Connection: close\r\n\r\n"
+        elif request.version == "1.1":
+            end = b"\r\n"
+        else:
+            end = b"Connection: keep-alive\r\n\r\n"
+        return b"%b%b%b%b" % (head.fields, stamp(head.dated, head.served), length, end)
 
     def room(self) -> Signal | None:
         """Give what fires when the client has caught up; None when it is not behind."""
@@ -484,18 +474,17 @@ class HTTP1:
 
     def ended(self, stream: Stream) -> None:
         """Go on to the next request, or close."""
-        if stream.state == CUT:
-            if self._framing == _CLOSE:
-                # Its end is the connection's end: only a reset shows that it is not complete.
-                self.transport.abort()
-            else:
-                self.transport.close(linger=not stream.body.complete)
-        elif not self._persistent or self._remains_too_much(stream):
-            self.transport.close(linger=not stream.body.complete)
+        complete = stream.body.complete
+        if stream.state == ENDED and self._persistent and complete:
+            self._owner.ended(stream)
+        elif stream.state == CUT and self._framing == _CLOSE:
+            # Its end is the connection's end: only a reset shows that it is not complete.
+            self.transport.abort()
+        elif stream.state == CUT or not self._persistent or self._remains_too_much(stream):
+            self.transport.close(linger=not complete)
         else:
-            if not stream.body.complete:
-                stream.body.discard()
-                self.taken(stream)
+            stream.body.discard()
+            self.taken(stream)
             self._owner.ended(stream)
 
     def _remains_too_much(self, stream: Stream) -> bool:
@@ -507,13 +496,12 @@ class HTTP1:
         """Answer a request that cannot be served, and close; when it is its turn, on the loop."""
         text = f"{error}\n".encode()
         self.transport.write(
-            b"HTTP/1.1 %d %b\r\n%b%bContent-Type: text/plain; charset=utf-8\r\n"
+            b"HTTP/1.1 %d %b\r\n%bContent-Type: text/plain; charset=utf-8\r\n"
             b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
             % (
                 error.status,
                 HTTPStatus(error.status).phrase.encode("ascii"),
-                date_line(),
-                SERVER_LINE,
+                stamp(False, False),
                 len(text),
                 text,
             )
@@ -521,7 +509,10 @@ class HTTP1:
         self.transport.close(linger=True)
 
 
-def _explain(error: httptools.HttpParserError) -> RemoteProtocolError:
-    if isinstance(error, httptools.HttpParserInvalidMethodError):
-        return RemoteProtocolError("the method is not known here", 501)
-    return RemoteProtocolError(f"the request is malformed: {error}")
+def _meaning(name: bytes) -> bytes:
+    meaning = name.lower()
+    if meaning not in _MEANT:
+        meaning = b""
+    if len(_MEANINGS) < 1024:
+        _MEANINGS[name] = meaning
+    return meaning

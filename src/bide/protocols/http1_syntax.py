@@ -14,7 +14,11 @@ from typing import Final
 from bide.errors import LocalProtocolError, RemoteProtocolError
 from bide.stream import Head
 
-_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9.]+)")
+_METHODS: Final = {
+    each.encode(): each
+    for each in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
+}
+_VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HOST: Final = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]{0,5})?"
     rb"|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
@@ -31,19 +35,24 @@ HOPELESS: Final = re.compile(
 """What no head may have, however it goes on: controls, a bare LF, a first byte of no method."""
 
 
-def check_request_line(line: bytes) -> None:
-    """Check a complete request line, without its CRLF, on the wire (RFC 9112 section 3).
+def split_request_line(line: bytes) -> tuple[str, bytes, str]:
+    """Split a complete request line, without its CRLF, on the wire (RFC 9112 section 3).
 
-    httptools takes several spaces, RTSP, HTTP/0.9 and HTTP/2.0 for what they are not.
+    Gives method, target and version ("1.1" or "1.0"); llhttp knows the methods, and checks the
+    characters of the target. But it takes several spaces, RTSP, HTTP/0.9 and HTTP/2.0 for what they
+    are not.
 
     Raises:
         RemoteProtocolError: 400, or 505 for another version of HTTP.
     """
-    if line.count(b" ") == 2 and line[-9:] in (b" HTTP/1.1", b" HTTP/1.0"):
-        return
-    parsed = _REQUEST_LINE.fullmatch(line)
-    if parsed is not None and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parsed[3]):
-        raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+    parts = line.split(b" ")
+    if len(parts) == 3:
+        version = _VERSIONS.get(parts[2])
+        if version is not None:
+            method = parts[0]
+            return _METHODS.get(method) or method.decode("latin-1"), parts[1], version
+        if re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]):
+            raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
     raise RemoteProtocolError("the request line is not `METHOD TARGET HTTP/1.1`")
 
 
@@ -55,11 +64,10 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
     Raises:
         RemoteProtocolError: 400 for a form that does not go with the method.
     """
-    authority = None
-    path, _, query = target.partition(b"?")
     if b"#" in target:
         raise RemoteProtocolError("the request target has a fragment")
-    if path.startswith(b"/"):
+    if target.startswith(b"/"):
+        path, _, query = target.partition(b"?")
         return path, query, None
     if target == b"*":
         if method != "OPTIONS":
@@ -135,15 +143,23 @@ def status_line(head: Head) -> bytes:
     return line
 
 
-_date = (0, b"")
+SERVER_LINE: Final = b"Server: bide\r\n"
+
+_stamp = (0, b"", b"")
 
 
-def date_line() -> bytes:
-    """Give the Date header of this second, with its CRLF (RFC 9110 section 6.6.1)."""
-    global _date
+def stamp(dated: bool, served: bool) -> bytes:
+    """Give the Date and Server headers of this second, without those the application gave.
+
+    RFC 9110 sections 6.6.1 and 10.2.4; any thread: the three figures are replaced as one.
+    """
+    global _stamp
     now = int(time.time())
-    second, line = _date
+    second, date, both = _stamp
     if second != now:
-        line = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
-        _date = (now, line)
-    return line
+        date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
+        both = date + SERVER_LINE
+        _stamp = (now, date, both)
+    if not (dated or served):
+        return both
+    return (b"" if dated else date) + (b"" if served else SERVER_LINE)
