@@ -178,4 +178,5 @@ class Line:
 
 def a_stream(line: Channel | None = None) -> Stream:
     """Make a stream of a plain GET."""
-    return Stream(Request("GET", b"/", b"/", b"", "1.1", []), Line() if line is None else line)
+    request = Request("GET", b"/", b"/", b"", "1.1", [])
+    return Stream(request, Line() if line is None else line, window=65536)

@@ -186,7 +186,11 @@ class FutureSubscription:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on the future's own loop, which may be another than ``loop``."""
-        on_loop(self._loop, self._subscribe)
+        # A future that is done can be read on any thread, and its loop may be closed by now.
+        if self._future.done():
+            settle_from(self._future, self._sink)
+        else:
+            on_loop(self._loop, self._subscribe)
 
     def _subscribe(self) -> None:
         # A done future calls back by call_soon; asked here it costs no turn of the loop.
@@ -254,7 +258,9 @@ class TaskSubscription:
         """Cancel the task, or never start it."""
         # First the flag: _begin may be about to look at it.
         self._cancelled = True
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None:  # not asked for: nobody else looks
+            self._discard()
+        elif not self._loop.is_closed():
             on_loop(self._loop, self._cancel)
 
     def _cancel(self) -> None:
@@ -423,6 +429,9 @@ def settle_from(future: Any, sink: Sink) -> None:
         sink.settle(error=error)
     else:
         sink.settle(value)
+    finally:
+        # An error's traceback holds this frame, and both of these hold the error: no cycle.
+        del future, sink
 
 
 KINDS: Final[dict[type, type[Subscription]]] = {
