@@ -380,8 +380,7 @@ class Client:
 def answering(function: Callable[[Environ], bytes | str | None]) -> Application:
     """Make an application that answers 200 with what a function of the environ returns."""
 
-    # Not the wrapped function's: what that can bear is not what is served.
-    @functools.wraps(function, assigned=("__module__", "__name__", "__qualname__"), updated=())
+    @functools.wraps(function)
     def application(environ: Environ, start_response: Any) -> list[bytes]:
         value = function(environ) or b""
         start_response("200 OK", [("Content-Type", "text/plain")])

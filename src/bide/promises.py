@@ -331,9 +331,15 @@ class DeferredSubscription:
 
     def cancel(self) -> None:
         """Cancel a ``Deferred`` on its thread; the bare protocol has no cancelling."""
-        cancel = getattr(self._promise, "cancel", None)
-        if cancel is not None:
-            on_reactor(self._promise, cancel)
+        if getattr(self._promise, "cancel", None) is not None:
+            on_reactor(self._promise, self._cancel)
+
+    def _cancel(self) -> None:
+        # The failure that cancelling makes is taken here, too: perhaps nobody has listened yet.
+        add_errback = getattr(self._promise, "addErrback", None)
+        if add_errback is not None:
+            add_errback(self._failure)
+        self._promise.cancel()
 
 
 def on_reactor(promise: Any, function: Callable[[], object]) -> None:

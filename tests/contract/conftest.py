@@ -1,12 +1,11 @@
 """The contract of DESIGN.md section 1, run for both executors over a real server."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import Serve
-from tests.serving import Application, Log, Served
+from tests.serving import Application, Served
 
 
 @pytest.fixture(params=["threads", "loop"])

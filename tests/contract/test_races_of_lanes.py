@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bide.executors.threads import _LOOK, _STOP, Lane, ThreadsExecutor
+from bide.executors.threads import _LOOK, Lane, ThreadsExecutor
 from bide.promises import Signal
 from bide.waiting import Waiter
-from tests.serving import DEADLINE, Log, happened
+from tests.serving import DEADLINE, happened
 
 
 class Job:
