@@ -114,8 +114,10 @@ class Server:
         else:
             serial = self.decision.executor == "serial"
             threads = 1 if serial else settings.threads
-            self._executor = ThreadsExecutor(self.loop, threads, settings.queue, serial)
-        self.poller = make_poller(self.loop, self._executor.flush)
+            self._executor = ThreadsExecutor(
+                self.loop, threads, settings.queue, serial, lambda: self.poller.wake()
+            )
+        self.poller = make_poller(self.loop, self.flush)
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
         self._monitor = Monitor(
@@ -248,8 +250,9 @@ class Server:
             self.loop.add_reader(listener.fileno(), self._accept, listener)
 
     def flush(self) -> None:
-        """Let the executor begin what was submitted."""
-        self._executor.flush()
+        """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""
+        if self._executor.flush():
+            self.poller.rest()
 
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended."""

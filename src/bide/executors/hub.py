@@ -98,8 +98,10 @@ class Hub:
 
     def resume(self, wait: Wait) -> None:
         """Let a parked job go on; returns when it has ended or waits again."""
+        parked = wait.parked
+        if parked is None:
+            return  # something else has ended it meanwhile
         self.main = getcurrent()
-        parked, wait.parked = wait.parked, None
         self._switch(parked)
 
     def _switch(self, to: greenlet) -> None:
@@ -116,6 +118,7 @@ class Hub:
             self.main.switch()
         finally:
             self.parked -= 1
+            wait.parked = None
 
     def keep(self, worker: Worker) -> bool:
         """Take back a worker whose job has ended; false when there are enough."""

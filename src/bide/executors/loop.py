@@ -41,8 +41,9 @@ class LoopExecutor:
         self._hub.run(job)
         return True
 
-    def flush(self) -> None:
-        """Nothing is held back here."""
+    def flush(self) -> bool:
+        """Nothing is held back here, and nothing is gained by a rest."""
+        return False
 
     def expire(self, age: float) -> list[Job]:  # noqa: ARG002 - an executor's signature
         """Nothing waits for a thread here."""

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic
 from typing import Final
@@ -25,9 +26,17 @@ log = logging.getLogger("bide")
 
 _STOP: Final = object()
 PATIENCE: Final = 0.001
-"""Seconds that a lane that was woken has for what is queued, before another one is."""
+"""Seconds that a lane may run one job before another lane is woken for those behind it."""
+QUEUE_PATIENCE: Final = 0.005
+"""Seconds that a job may wait for a lane that is quick, before another one is woken."""
+PLENTY: Final = 4
+"""Jobs in the queue with which the lanes are busy for a while."""
 
 _LOOK: Final = None  # there may be a job
+
+
+def _nothing() -> None:
+    pass
 
 
 class ThreadsExecutor:
@@ -42,6 +51,7 @@ class ThreadsExecutor:
         threads: int,
         queue: int,
         serial: bool = False,
+        rested: Callable[[], None] = _nothing,
     ) -> None:
         """Make the executor; no thread is started yet.
 
@@ -51,12 +61,15 @@ class ThreadsExecutor:
             queue: how many jobs may wait for a lane.
             serial: a lane takes no new job while one of its own is parked; with one thread,
                 one job at a time.
+            rested: called on the loop when ``flush`` has let it rest, and the queue is empty.
         """
         self.multithread = threads > 1
         self.threads_max = threads
         self._loop = loop
         self._queue_limit = queue
         self._serial = serial
+        self._rested = rested
+        self.resting = False  # set by the loop, cleared by the lane that empties the queue
         self._lock = threading.Lock()
         # Under the lock:
         self._jobs: deque[tuple[float, Job]] = deque()
@@ -100,34 +113,52 @@ class ThreadsExecutor:
             self._jobs.append((monotonic(), job))
         return True
 
-    def flush(self) -> None:
-        """Wake a lane for what has been submitted, unless one was woken just now and is at it.
+    def flush(self) -> bool:
+        """Wake a lane for what has been submitted, unless one is quickly at it.
 
         Threads take turns at the interpreter's lock, and a turn costs more than a short request. So
-        one lane is woken for all that came in one turn of the loop, and the next one when that has
-        not been enough for PATIENCE seconds; twice as many each time it was not.
-        """
-        if not self._jobs:
-            return
-        woken = self._woken
-        if woken is not None and not woken.idle and monotonic() - self._woken_at < PATIENCE:
-            self._look_again()
-        else:
-            several = len(self._jobs) > 1  # asked before: the lane may take one at once, and block
-            self._wake_lanes(1)
-            if several:
-                self._look_again()
+        one lane is woken for all that came in one turn of the loop, and others when it runs one job
+        for longer than PATIENCE, or a job has waited for longer than QUEUE_PATIENCE; twice as many
+        each time that was not enough.
 
-    def _look_again(self) -> None:
+        Gives true when the lanes have plenty to do, so that the loop may rest before it brings more:
+        ``rested`` is then called once they have not.
+        """
+        jobs = len(self._jobs)
+        if not jobs:
+            return False
+        if not self._quick():
+            self._wake_lanes(1)
+            if jobs == 1:  # asked before: the lane may have taken it, and another come
+                return False
         if not self._looking:
             self._looking = True
             self._loop.call_later(PATIENCE, self._look, 1)
+        self.resting = jobs >= PLENTY
+        return self.resting
+
+    def _quick(self) -> bool:
+        """Say whether the lane that was woken last is awake, and not long at one job."""
+        lane = self._woken
+        if lane is None or lane.idle:
+            return False
+        since = self._woken_at if lane.hub is None else max(self._woken_at, lane.hub.since)
+        return monotonic() - since < PATIENCE
 
     def _look(self, number: int) -> None:
         self._looking = False
-        if self._jobs and self._wake_lanes(number):
-            self._looking = True
-            self._loop.call_later(PATIENCE, self._look, number * 2)
+        try:
+            waited = monotonic() - self._jobs[0][0]
+        except IndexError:
+            return
+        if waited < QUEUE_PATIENCE and self._quick():
+            number = 1
+        elif self._wake_lanes(number):
+            number *= 2
+        else:
+            return
+        self._looking = True
+        self._loop.call_later(PATIENCE, self._look, number)
 
     def _wake_lanes(self, number: int) -> bool:
         """Wake lanes, or start new ones; false when there are no more."""
@@ -216,10 +247,17 @@ class ThreadsExecutor:
             if self._serial and lane.parked:
                 return None
             if self._jobs:
-                return self._jobs.popleft()[1]
-            lane.idle = True
-            self._idle.append(lane)
-            return None
+                job = self._jobs.popleft()[1]
+                end = self.resting and not self._jobs
+                if end:
+                    self.resting = False
+            else:
+                lane.idle = True
+                self._idle.append(lane)
+                return None
+        if end:
+            self._loop.call_soon_threadsafe(self._rested)
+        return job
 
     def another_job(self, lane: Lane) -> Job | None:
         """Give a lane that goes on anyway a job, if there is one."""

@@ -22,6 +22,8 @@ READ: Final = 0x001
 WRITE: Final = 0x004
 GONE: Final = 0x008 | 0x010  # an error, or hung up; told without being asked for
 
+REST: Final = 0.001
+"""Seconds of a rest: so much later is noticed what comes meanwhile."""
 BATCH: Final = 256
 """Sockets served before the loop's other callbacks have their turn."""
 
@@ -53,6 +55,12 @@ class Poller(Protocol):
     def unregister(self, descriptor: int) -> None:
         """Watch no more; before the descriptor is closed."""
 
+    def rest(self) -> None:
+        """Look for nothing new for REST seconds, or until ``wake``."""
+
+    def wake(self) -> None:
+        """Look again."""
+
     def close(self) -> None:
         """End; when no descriptor is left."""
 
@@ -65,6 +73,7 @@ class EpollPoller:
         self.after = after
         self._epoll = select.epoll()
         self._targets: dict[int, Pollable] = {}
+        self._timer: asyncio.TimerHandle | None = None  # of the rest
         loop.add_reader(self._epoll.fileno(), self._poll)
 
     def register(self, descriptor: int, target: Pollable) -> None:
@@ -81,8 +90,22 @@ class EpollPoller:
         del self._targets[descriptor]
         self._epoll.unregister(descriptor)
 
+    def rest(self) -> None:
+        """Look for nothing new for a while."""
+        if self._timer is None:
+            self.loop.remove_reader(self._epoll.fileno())
+            self._timer = self.loop.call_later(REST, self.wake)
+
+    def wake(self) -> None:
+        """Look again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.loop.add_reader(self._epoll.fileno(), self._poll)
+
     def close(self) -> None:
         """End."""
+        self.wake()
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -122,6 +145,12 @@ class LoopPoller:
         """Watch no more."""
         self._set(descriptor, self._targets[descriptor], 0)
         del self._targets[descriptor]
+
+    def rest(self) -> None:
+        """Go on: to unwatch all of them would cost more."""
+
+    def wake(self) -> None:
+        """Nothing rests."""
 
     def close(self) -> None:
         """End."""
