@@ -92,6 +92,6 @@ def _key(name: bytes) -> str:
         key = upper.replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
-    if len(_KEYS) < 1024:
+    if len(_KEYS) < 1024 and len(name) <= 64:
         _KEYS[name] = key
     return key

@@ -50,4 +50,7 @@ def kernel_part(file: Any) -> tuple[int, int, int] | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     offset = file.tell()
-    return descriptor, offset, max(0, status.st_size - offset)
+    count = status.st_size - offset
+    if count <= 0:
+        return None  # at its end, or under /proc, where files have no size until they are read
+    return descriptor, offset, count
