@@ -118,9 +118,11 @@ class AConcurrentFuture(Promised):
             self.cancelled.set()
 
     def fire(self, value: Any) -> None:
+        """Call back on this thread."""
         self.promise.set_result(value)
 
     def fail(self, error: Exception) -> None:
+        """Call back on this thread."""
         self.promise.set_exception(error)
 
 
@@ -136,9 +138,11 @@ class ADeferred(Promised):
         self.cancelled.set()
 
     def fire(self, value: Any) -> None:
+        """Call back on the reactor's thread."""
         self._call(self.promise.callback, value)
 
     def fail(self, error: Exception) -> None:
+        """Call its errbacks on the reactor's thread."""
         self._call(self.promise.errback, error)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> None:
@@ -187,6 +191,7 @@ class ABareObject(Promised):
         return Bare()
 
     def fire(self, value: Any) -> None:
+        """Call back on this thread."""
         self.promise.fire(value)
 
 

@@ -1,8 +1,10 @@
 """Every kind of promise, in every place that takes one, with every outcome, in every order."""
 
+import asyncio
 import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -299,15 +301,10 @@ def test_a_thousand_promises_that_have_fired_run_in_constant_stack(
         assert len(depths) == 1, depths
 
     served = serve(application)
-    for _ in range(2000):
-        promises.append(make(served))
-    fire_all(served, promises)
-    assert served.get().body == b"x" * 1000
-
-
-def fire_all(served: Served, promises: list[Promised]) -> None:
+    promises.extend(make(served) for _ in range(2000))
     for each in promises:
         each.fire(b"x")
+    assert served.get().body == b"x" * 1000
 
 
 def test_a_promise_that_fires_twice_counts_once(serve: Serve) -> None:
@@ -435,8 +432,6 @@ def test_a_wait_that_nothing_ends_leaves_nothing_behind_when_it_is_over(
     promises: list[Promised] = []
 
     def answer(environ: Environ) -> None:
-        import weakref
-
         held = environ["test.held"] = Held()
         alive.append(weakref.ref(held))
         wait(promises[0].promise)
@@ -469,7 +464,6 @@ def test_a_cancelled_promise_raises_and_ends_the_request_with_an_error(
     serve: Serve, log: Log
 ) -> None:
     """Somebody else cancelled it: asyncio's CancelledError, as `await` would raise."""
-    import asyncio
 
     def answer(environ: Environ) -> bytes:
         future = served.loop.create_future()

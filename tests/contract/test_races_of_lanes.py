@@ -14,7 +14,7 @@ import pytest
 from bide.executors.threads import _LOOK, Lane, ThreadsExecutor
 from bide.promises import Signal
 from bide.waiting import Waiter
-from tests.serving import DEADLINE, happened
+from tests.serving import DEADLINE, happened, until
 
 
 class Job:
@@ -61,12 +61,12 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def turn(loop: asyncio.AbstractEventLoop, until: threading.Event) -> None:
+def turn(loop: asyncio.AbstractEventLoop, event: threading.Event) -> None:
     """Run the loop until an event is set."""
 
     async def watch() -> None:
         async with asyncio.timeout(DEADLINE):
-            while not until.is_set():
+            while not event.is_set():
                 await asyncio.sleep(0.001)
 
     loop.run_until_complete(watch())
@@ -200,8 +200,7 @@ def test_a_job_gets_a_new_lane_when_the_woken_one_is_resumed_and_blocks(
         executor.flush()
         happened(waiting.begun)
         lane = executor._lanes[0]
-        while not lane.idle:
-            pass
+        until(lambda: lane.idle)
         # The lane is held before it can look, as if it had been woken and not yet had its turn:
         # its queue gets the settled wait first, then the word.
         with executor._lock:

@@ -14,6 +14,8 @@ from typing import Any
 import greenlet
 import pytest
 from flask import Flask, g, render_template_string, request, stream_with_context
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 
 import bide.waiting
 from bide import ClientDisconnected, in_thread, wait, wait_all
@@ -70,12 +72,11 @@ def test_a_flask_stream_waits_in_its_context(serve: Serve) -> None:
 
     @app.get("/")
     def view() -> Any:
-        @stream_with_context
         def lines() -> Iterator[str]:
             for number in range(3):
                 yield f"{wait(value(number))} {request.path}\n"
 
-        return lines()
+        return stream_with_context(lines())
 
     served = serve(app)
     assert served.get().chunks == [b"0 /\n", b"1 /\n", b"2 /\n"]
@@ -412,8 +413,7 @@ def test_a_wait_below_a_foreign_running_loop_blocks_the_lane(serve: Serve) -> No
     nested = served.request("/nested")
     happened(begun)
     other = served.request("/other")
-    while not served.status.queued:
-        pass
+    until(lambda: served.status.queued)
     assert served.status.waiting == 0
     gate.open()
     assert nested.response().complete
@@ -464,7 +464,7 @@ def test_wait_all_gives_results_in_order_and_starts_together(serve: Serve) -> No
     """Each of the two ends only because the other one runs."""
 
     def answer(environ: Environ) -> str:
-        first, second = served.call(asyncio.Event), served.call(asyncio.Event)
+        first, second = asyncio.Event(), asyncio.Event()
 
         async def one() -> str:
             first.set()
@@ -478,9 +478,7 @@ def test_wait_all_gives_results_in_order_and_starts_together(serve: Serve) -> No
 
         return " ".join(wait_all(one(), two(), value("three")))
 
-    if True:
-        first_application = answering(answer)
-    served = serve(first_application, executor="threads")
+    served = serve(answering(answer))
     assert served.get().text == "one two three"
 
 
@@ -549,8 +547,7 @@ def test_the_timeout_of_wait_all_is_for_all_together(serve: Serve) -> None:
 
     served = serve(answering(answer))
     assert served.get().text == "timeout"
-    while not all(promise.cancelled() for promise in promises):
-        pass
+    until(lambda: all(promise.cancelled() for promise in promises))
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
@@ -579,8 +576,6 @@ def test_a_promise_is_cancelled_when_the_client_had_left_before_the_wait(
     serve: Serve, kind: str, executor: str, reactor: Any, log: Log
 ) -> None:
     """As when it leaves in the wait: the promise is cancelled, and nothing of it is run."""
-    from twisted.internet.defer import Deferred
-
     run: list[int] = []
     cancelled = threading.Event()
     raised: list[type[BaseException]] = []
@@ -641,10 +636,8 @@ def test_twisted_has_nothing_to_say_about_a_deferred_that_was_cancelled(
     serve: Serve, reactor: Any
 ) -> None:
     """Its failure is taken, whether it was cancelled in the wait or before anyone listened."""
-    from twisted.internet.defer import Deferred
-    from twisted.logger import globalLogPublisher
-
     said: list[Any] = []
+    observe: Any = said.append
     cancelled: list[Any] = []
 
     def answer(environ: Environ) -> None:
@@ -653,7 +646,7 @@ def test_twisted_has_nothing_to_say_about_a_deferred_that_was_cancelled(
         finally:
             wait(Deferred(cancelled.append))
 
-    globalLogPublisher.addObserver(said.append)
+    globalLogPublisher.addObserver(observe)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bide.waiting, "CLEANUP_SECONDS", 0.0)
@@ -669,5 +662,5 @@ def test_twisted_has_nothing_to_say_about_a_deferred_that_was_cancelled(
         cancelled.clear()
         gc.collect()
     finally:
-        globalLogPublisher.removeObserver(said.append)
+        globalLogPublisher.removeObserver(observe)
     assert [event for event in said if event.get("log_failure")] == []

@@ -1,0 +1,216 @@
+"""The same calls where there is no request of Bide's: they block, as DESIGN.md says."""
+
+import asyncio
+import concurrent.futures
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+
+import bide
+from bide import in_thread, iterate, using, wait, wait_all
+from tests.conftest import Serve
+from tests.contract.promised import Bare
+from tests.serving import DEADLINE, Environ, answering
+
+
+async def value(of: Any = "the value") -> Any:
+    """Give a value after a turn of the loop."""
+    await asyncio.sleep(0)
+    return of
+
+
+async def numbers() -> AsyncIterator[int]:
+    """Yield some."""
+    for number in range(3):
+        await asyncio.sleep(0)
+        yield number
+
+
+@asynccontextmanager
+async def managed() -> AsyncIterator[str]:
+    """Manage nothing."""
+    await asyncio.sleep(0)
+    yield "entered"
+
+
+class Awaitable:
+    """An object with ``__await__``."""
+
+    def __await__(self) -> Any:
+        return value().__await__()
+
+
+def test_wait_gives_the_result_of_each_kind(reactor: Any) -> None:
+    """On the main thread, without a server; a Deferred is fired by its reactor."""
+    deferred: Deferred[str] = Deferred()
+    reactor.callFromThread(reactor.callLater, 0, deferred.callback, "the value")
+    future: concurrent.futures.Future[str] = concurrent.futures.Future()
+    threading.Thread(target=future.set_result, args=("the value",)).start()
+    bare = Bare()
+    threading.Thread(target=bare.fire, args=("the value",)).start()
+    fired = Bare()
+    fired.fire("the value")
+    for promise in (value(), Awaitable(), future, deferred, succeed("the value"), bare, fired):
+        assert wait(promise) == "the value"
+
+
+def test_wait_raises_the_error_of_the_promise() -> None:
+    """Here, as in a request."""
+
+    async def failing() -> None:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        wait(failing())
+    with pytest.raises(LookupError, match="no"):
+        wait(fail(LookupError("no")))
+
+
+def test_wait_times_out_and_cancels() -> None:
+    """The coroutine gets its CancelledError."""
+    cancelled = threading.Event()
+
+    async def lasting() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    with pytest.raises(TimeoutError):
+        wait(lasting(), timeout=0.01)
+    assert cancelled.wait(DEADLINE)
+
+
+def test_the_company_of_wait_works_too() -> None:
+    """wait_all, iterate, using, in_thread."""
+    assert wait_all(value(1), in_thread(lambda: 2), value(3)) == [1, 2, 3]
+    assert list(iterate(numbers())) == [0, 1, 2]
+    with using(managed()) as entered:
+        assert entered == "entered"
+
+
+def test_all_awaitables_run_on_one_background_loop() -> None:
+    """From whatever thread: a client made once for the process can be used by all."""
+
+    async def loop() -> Any:
+        return asyncio.get_running_loop()
+
+    loops = [wait(loop())]
+    thread = threading.Thread(target=lambda: loops.append(wait(loop())))
+    thread.start()
+    thread.join(DEADLINE)
+    assert len(loops) == 2
+    assert loops[0] is loops[1]
+
+
+def test_wait_on_a_thread_that_runs_a_loop_is_refused() -> None:
+    """A clear error, in place of a deadlock; the coroutine is closed without a warning."""
+
+    async def program() -> None:
+        with pytest.raises(bide.WaitError, match="use `await` here"):
+            wait(value())
+        with pytest.raises(bide.WaitError):
+            wait_all(value(), value())
+        with pytest.raises(bide.WaitError):
+            next(iterate(numbers()))
+        with pytest.raises(bide.WaitError), using(managed()):
+            pass
+        assert await asyncio.to_thread(lambda: wait(value())) == "the value"
+
+    asyncio.run(program())
+
+
+def test_what_is_no_promise_is_refused() -> None:
+    """TypeError names its type."""
+    with pytest.raises(TypeError, match="int is no promise"):
+        wait(7)
+    with pytest.raises(TypeError, match="int is no promise"):
+        wait_all(value(), 7)
+
+
+def test_an_asyncio_future_is_waited_for_on_its_own_loop() -> None:
+    """Which may be another one than the background loop."""
+    made: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    stop: list[Any] = []
+
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        stopping = asyncio.Event()
+        stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
+        made.set_result(future)
+        loop.call_later(0, future.set_result, "the value")
+        await stopping.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(program()))
+    thread.start()
+    assert wait(made.result(DEADLINE)) == "the value"
+    stop[0]()
+    thread.join(DEADLINE)
+
+
+@pytest.mark.parametrize("executor", ["threads"])
+def test_a_thread_of_the_application_waits_by_the_running_server_s_loop(serve: Serve) -> None:
+    """A server lends its loop for as long as it runs."""
+
+    async def loop() -> Any:
+        return asyncio.get_running_loop()
+
+    found: list[Any] = []
+
+    def answer(environ: Environ) -> None:
+        thread = threading.Thread(target=lambda: found.append(wait(loop())))
+        thread.start()
+        thread.join(DEADLINE)
+
+    served = serve(answering(answer))
+    assert served.get().complete
+    assert found == [served.loop]
+    served.stop()
+    assert wait(loop()) is not served.loop
+
+
+SCRIPT = """
+import asyncio, os, threading, bide
+
+async def value():
+    await asyncio.sleep(0)
+    return "the value"
+
+assert bide.wait(value()) == "the value"
+assert bide.wait(bide.in_thread(lambda: "thread")) == "thread"
+child = os.fork()
+if not child:
+    try:
+        assert bide.wait(value()) == "the value"
+        assert bide.wait(bide.in_thread(lambda: "thread")) == "thread"
+        assert threading.active_count() < 4, threading.enumerate()
+        print("child", flush=True)
+    finally:
+        os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert bide.wait(value()) == "the value"
+print("parent")
+"""
+
+
+def test_a_script_waits_and_so_does_its_forked_child() -> None:
+    """The child has none of the parent's threads: it starts a loop of its own. Both end."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["child", "parent"]
