@@ -173,8 +173,11 @@ class HTTP1:
     def _receive_head(self, data: bytes) -> bytes:
         if self._buffer:
             data = self._gather(data)
-        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: ignore empty lines before it
-            data = data[2:]
+        start = 0
+        while data.startswith(b"\r\n", start):  # RFC 9112 section 2.2: ignore empty lines before
+            start += 2
+        if start:
+            data = data[start:]
         end = data.find(_EMPTY_LINE) + 4
         if end < 4:
             if data:
@@ -202,7 +205,9 @@ class HTTP1:
         """Refuse at once what cannot become a good head, instead of waiting for its end."""
         head = self._buffer
         line_end = head.find(b"\r\n", 0, self._limits.request_line + 2)
-        if self._too_long(line_end if line_end >= 0 else len(head), len(head)):
+        # The last byte may be the CR of the line's end.
+        line = line_end if line_end >= 0 else len(head) - head.endswith(b"\r")
+        if self._too_long(line, len(head)):
             return
         # From the byte before, where a CR may stand whose LF came now.
         if HOPELESS.search(head, max(0, scanned - 1)):
