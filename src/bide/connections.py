@@ -12,7 +12,6 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from time import monotonic
 from typing import Any, Protocol
 
 from bide.conversation import Conversation
@@ -37,10 +36,11 @@ class Serving(Protocol):
     cancels_half_closed: bool
     draining: bool
 
-    def converse(
-        self, connection: Connection, stream: Stream, base: dict[str, Any]
-    ) -> Conversation | None:
-        """Start a conversation; None if it was refused. On the loop."""
+    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+        """Make a stream's conversation. On the loop."""
+
+    def submit(self, conversation: Conversation) -> None:
+        """Have it run, or reject it. On the loop."""
 
     def flush(self) -> None:
         """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
@@ -62,7 +62,10 @@ class Connection:
         self._conversation: Conversation | None = None
         self._stream: Stream | None = None
         self._half_closed = False
-        self._since = monotonic()  # when it became idle, or the head in progress began
+        # For the looks once a second, which keep the time off the way of each request:
+        self._begun = True  # a request since the last look
+        self._received = False  # half a request at the last look
+        self._since = 0.0  # the first look at which it was as it is
 
     def start(self) -> None:
         """Begin to read."""
@@ -72,11 +75,8 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Parse, and begin what can begin."""
-        protocol = self._protocol
-        if not protocol.receiving:
-            self._since = monotonic()
         try:
-            protocol.receive_data(data)
+            self._protocol.receive_data(data)
         except Exception:
             log.exception("internal error while parsing a request: the connection is closed")
             self._transport.abort()
@@ -112,9 +112,14 @@ class Connection:
     # The protocol's -----------------------------------------------------------------------------
 
     def begin(self, stream: Stream) -> None:
-        """Queue a stream; it is begun at once when none is before it."""
-        self._queue.append(stream)
-        self._advance()
+        """Begin a stream at once when none is before it, else queue it."""
+        self._begun = True
+        if not self._queue and self._turn:
+            self._turn.pop()  # the loop alone takes it
+            self._converse(stream)
+        else:
+            self._queue.append(stream)
+            self._advance()
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Queue the answer to a request that cannot be served."""
@@ -123,7 +128,6 @@ class Connection:
 
     def ended(self, stream: Stream) -> None:  # noqa: ARG002 - Owner's signature
         """Go on with the next stream, on the loop; from any thread."""
-        self._since = monotonic()
         self._stream = self._conversation = None
         self._turn.append(True)
         if self._queue or self._half_closed or self._serving.draining:
@@ -148,13 +152,16 @@ class Connection:
             if isinstance(item, RemoteProtocolError):
                 self._protocol.answer_refusal(item)
                 return
-            self._stream = item
-            conversation = self._serving.converse(self, item, self.environ)
-            if self._stream is item:  # it has not ended meanwhile
-                self._conversation = conversation
+            self._converse(item)
         last = self._half_closed or self._serving.draining
         if self._turn and last and not self._protocol.receiving:
             self._transport.close()
+
+    def _converse(self, stream: Stream) -> None:
+        # First the marks: on a lane it may end before submit returns.
+        self._stream = stream
+        conversation = self._conversation = self._serving.conversation(stream, self.environ)
+        self._serving.submit(conversation)
 
     # The server's -------------------------------------------------------------------------------
 
@@ -165,10 +172,16 @@ class Connection:
             self._transport.close()
 
     def mind_time(self, now: float, head_timeout: float, idle_timeout: float) -> None:
-        """Close a connection that has been idle, or has sent half a head, for too long."""
-        if not self._turn or self._queue:
-            return
-        if self._protocol.receiving:
+        """Close a connection that has been idle, or has sent half a head, for too long.
+
+        All in seconds; called about once a second, which is how exact it is.
+        """
+        receiving = self._protocol.receiving
+        if self._begun or receiving != self._received or not self._turn or self._queue:
+            self._begun = False
+            self._received = receiving
+            self._since = now
+        elif receiving:
             if now - self._since >= head_timeout:
                 self._protocol.refuse(RemoteProtocolError("the request took too long", 408))
         elif now - self._since >= idle_timeout:

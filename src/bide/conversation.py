@@ -11,6 +11,7 @@ import logging
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from http import HTTPStatus
+from time import monotonic
 from types import CoroutineType, TracebackType
 from typing import Any, Final, Protocol
 
@@ -57,6 +58,7 @@ class Conversation:
     Attributes:
         stream: the exchange with the client.
         waiter: where it waits.
+        started: when its request had come, in monotonic seconds.
         finished: set when the application took ``finish``; see :mod:`bide.push`.
         guard: see :mod:`bide.push`.
     """
@@ -71,14 +73,12 @@ class Conversation:
         "waiter",
     )
 
-    def __init__(
-        self, site: Site, stream: Stream, base: dict[str, Any], waiter: Waiter, started: float
-    ) -> None:
+    def __init__(self, site: Site, stream: Stream, base: dict[str, Any], waiter: Waiter) -> None:
         self._site = site
         self._base = base
         self.stream = stream
         self.waiter = waiter
-        self.started = started
+        self.started = monotonic()
         self.finished: Signal | None = None
         self.guard: weakref.ref[Guard] | None = None
 

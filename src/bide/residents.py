@@ -39,9 +39,11 @@ class CallSubscription:
         self.cancelled = False  # on the loop only
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Queue the call; the first one starts the resident's task on ``loop``."""
-        self.promise.resident.loop = loop
-        on_loop(loop, self.promise.resident.enter, self)
+        """Queue the call; the first one starts the resident's task on ``loop``, for all of them."""
+        resident = self.promise.resident
+        if resident.loop is None:
+            resident.loop = loop
+        on_loop(resident.loop, resident.enter, self)
 
     def cancel(self) -> None:
         """Cancel the call where it waits; the resident lives on for those that clean up."""
@@ -61,12 +63,20 @@ class Resident:
     """A task that makes calls in turn; begun by the first, ended by ``leave``.
 
     ``call`` and ``leave`` may come from any thread, one at a time; all else is on the loop.
+
+    Args:
+        abandon: called in the task when that is cancelled between two calls: by a cancel scope that
+            was entered in one of them, or since the loop ends. It is given the CancelledError, and
+            says by true that it took it, as ``__aexit__`` does. The task ends with it, and later
+            calls are answered with what came of it.
     """
 
-    __slots__ = ("_arrival", "_calls", "_context", "_current", "_task", "loop")
+    __slots__ = ("_abandon", "_arrival", "_calls", "_context", "_current", "_end", "_task", "loop")
 
-    def __init__(self) -> None:
+    def __init__(self, abandon: Callable[[BaseException], Awaitable[Any]] | None = None) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._abandon = abandon
+        self._end: tuple[BaseException | None] | None = None  # what later calls are answered
         self._context = contextvars.copy_context()
         self._calls: deque[Any] = deque()
         self._arrival: asyncio.Future[None] | None = None
@@ -88,7 +98,9 @@ class Resident:
     def enter(self, entry: Any) -> None:
         """Queue an entry for the task; on the loop."""
         self._calls.append(entry)
-        if self._task is None:
+        if self._end is not None:
+            self._answer(*self._end)
+        elif self._task is None:
             assert self.loop is not None
             self._task = self.loop.create_task(self._live(), context=self._context)
         elif self._arrival is not None and not self._arrival.done():
@@ -107,7 +119,11 @@ class Resident:
         while True:
             if not self._calls:
                 self._arrival = self.loop.create_future()
-                await self._arrival
+                try:
+                    await self._arrival
+                except asyncio.CancelledError as cancelled:
+                    await self._be_abandoned(cancelled)
+                    raise
             entry = self._calls.popleft()
             if not isinstance(entry, CallSubscription):
                 _, last = entry
@@ -116,6 +132,24 @@ class Resident:
                 return
             if not entry.cancelled:
                 await self._make(entry, task)
+            del entry  # its outcome is not to live until the next one comes
+
+    async def _be_abandoned(self, cancelled: asyncio.CancelledError) -> None:
+        end: BaseException | None = cancelled
+        try:
+            if self._abandon is not None and await self._abandon(cancelled):
+                end = None
+        except BaseException as error:  # noqa: BLE001 - it belongs to the line that calls next
+            end = error
+        self._end = (end,)
+        self._answer(end)
+
+    def _answer(self, error: BaseException | None) -> None:
+        """Answer all calls, since the task makes none any more: false, or the error."""
+        while self._calls:
+            entry = self._calls.popleft()
+            if isinstance(entry, CallSubscription):
+                entry.settle(False, error)
 
     async def _make(self, entry: CallSubscription, task: asyncio.Task[None]) -> None:
         self._current = entry
@@ -131,7 +165,10 @@ class Resident:
             entry.settle(value)
         finally:
             self._current = None
-        while entry.cancelled and task.cancelling():
+            cancelled = entry.cancelled
+            # An error's traceback holds this frame, and the entry the error: no cycle.
+            del entry
+        while cancelled and task.cancelling():
             task.uncancel()  # the cancelling was this call's, not the next one's
 
 

@@ -260,20 +260,15 @@ class Server:
 
     # Conversations ------------------------------------------------------------------------------
 
-    def converse(
-        self,
-        connection: Connection,  # noqa: ARG002 - Serving's signature
-        stream: Stream,
-        base: dict[str, Any],
-    ) -> Conversation | None:
-        """Start a conversation; None when it was refused."""
-        executor = self._executor
-        conversation = Conversation(self, stream, base, executor.waiter(), monotonic())
+    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+        """Make a stream's conversation."""
+        return Conversation(self, stream, environ, self._executor.waiter())
+
+    def submit(self, conversation: Conversation) -> None:
+        """Have it run, or reject it."""
         self._conversations.add(conversation)
-        if not executor.submit(conversation):
+        if not self._executor.submit(conversation):
             conversation.reject(1)
-            return None
-        return conversation
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""

@@ -422,7 +422,8 @@ class Stream:
             LocalProtocolError: less than Content-Length was sent; the response was cut.
         """
         with self._lock:
-            self._require("end")
+            if self.state != READY:
+                self._require("end")
             self._write(block, True)
             self.state = ENDED
         self._channel.ended(self)

@@ -130,7 +130,11 @@ class Waiter:
         finally:
             self._current = None
         if wait.reason == "result":
-            return _result(wait)
+            try:
+                return _result(wait)
+            finally:
+                # An error's traceback holds this frame, and these hold the error: no cycle.
+                del promise, subscription, wait
         subscription.cancel()
         if wait.reason == "timeout" and (self._cancellation is None or limit == timeout):
             raise TimeoutError(f"no result within {timeout} s")
@@ -148,7 +152,10 @@ class Waiter:
         parking = self._place()
         wait = Wait(parking.wake)
         self._run(wait, SignalSubscription(signal, wait), parking, None)
-        return _result(wait)
+        try:
+            return _result(wait)
+        finally:
+            del signal, wait  # as above
 
     def _run(
         self, wait: Wait, subscription: Subscription, parking: Parking, limit: float | None
@@ -357,7 +364,10 @@ def wait(promise: Any, timeout: float | None = None) -> Any:
     except WaitError:
         discard(promise)
         raise
-    return waiter.wait(promise, timeout)
+    try:
+        return waiter.wait(promise, timeout)
+    finally:
+        del promise  # the error is its own: no cycle through this frame
 
 
 def wait_all(*promises: Any, timeout: float | None = None) -> list[Any]:
@@ -366,14 +376,18 @@ def wait_all(*promises: Any, timeout: float | None = None) -> list[Any]:
     The first error is raised here, and the others are cancelled. Else as :func:`wait`; ``timeout``
     is for all of them together, in seconds.
     """
+    promise = None
     try:
         for promise in promises:
             adapter_for(promise)
     except TypeError:
         discard(All(promises))
         raise
-    results: list[Any] = wait(All(promises), timeout)
-    return results
+    try:
+        results: list[Any] = wait(All(promises), timeout)
+        return results
+    finally:
+        del promise, promises  # as in wait
 
 
 def iterate(iterable: AsyncIterable[T], timeout: float | None = None) -> Iterator[T]:
@@ -393,8 +407,13 @@ def iterate(iterable: AsyncIterable[T], timeout: float | None = None) -> Iterato
 
 def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
     iterator = aiter(iterable)
-    resident = Resident()
     close = getattr(iterator, "aclose", None)
+
+    async def abandon(_: BaseException) -> None:
+        if close is not None:
+            await close()
+
+    resident = Resident(abandon)
     try:
         while True:
             try:
@@ -414,7 +433,6 @@ def using(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
     ``with using(manager) as value:`` stands for ``async with``. It is entered and left in one task
     on the server's loop, waiting as :func:`wait` does.
     """
-    resident = Resident()
     entered = False
 
     async def enter() -> T:
@@ -428,6 +446,11 @@ def using(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
         if entered:
             await manager.__aexit__(None, None, None)
 
+    async def abandon(error: BaseException) -> bool | None:
+        # What `async with` does when its task is cancelled, but that the block runs on.
+        return entered and await manager.__aexit__(type(error), error, error.__traceback__)
+
+    resident = Resident(abandon)
     try:
         value = wait(resident.call(enter))
     except BaseException:

@@ -31,9 +31,11 @@ class Job(Protocol):
 
     Attributes:
         waiter: where the job waits; its parking is the hub.
+        started: when it was made, in monotonic seconds.
     """
 
     waiter: Waiter
+    started: float
 
     def run(self) -> None:
         """Run to the end, waiting by ``waiter``; must not raise."""
@@ -63,8 +65,9 @@ class Worker(greenlet):
                 # A job answers for its own errors; one that comes here is ours. The thread lives.
                 log.exception("internal error: a job raised")
             self.job = self.waiter = job = None
-            if not hub.keep(self):
+            if len(hub.idle) >= IDLE_WORKERS:
                 return
+            hub.idle.append(self)
             hub.main.switch()
 
 
@@ -83,7 +86,7 @@ class Hub:
         self.wake = wake
         self.thread = threading.get_ident()
         self.main: greenlet = getcurrent()
-        self._idle: list[Worker] = []
+        self.idle: list[Worker] = []
         # For the monitor and the status, which look from their own threads:
         self.parked = 0
         self.running: greenlet | None = None
@@ -92,9 +95,12 @@ class Hub:
     def run(self, job: Job) -> None:
         """Run a job in a greenlet; returns when it has ended or waits."""
         self.main = getcurrent()
-        worker = self._idle.pop() if self._idle else Worker(self)
+        worker = self.idle.pop() if self.idle else Worker(self)
         worker.job = job
-        self._switch(worker)
+        self.since = monotonic()
+        self.running = worker
+        worker.switch()
+        self.running = None
 
     def resume(self, wait: Wait) -> None:
         """Let a parked job go on; returns when it has ended or waits again."""
@@ -102,12 +108,9 @@ class Hub:
         if parked is None:
             return  # something else has ended it meanwhile
         self.main = getcurrent()
-        self._switch(parked)
-
-    def _switch(self, to: greenlet) -> None:
         self.since = monotonic()
-        self.running = to
-        to.switch()
+        self.running = parked
+        parked.switch()
         self.running = None
 
     def park(self, wait: Wait) -> None:
@@ -120,18 +123,11 @@ class Hub:
             self.parked -= 1
             wait.parked = None
 
-    def keep(self, worker: Worker) -> bool:
-        """Take back a worker whose job has ended; false when there are enough."""
-        if len(self._idle) >= IDLE_WORKERS:
-            return False
-        self._idle.append(worker)
-        return True
-
     def close(self) -> None:
         """End the idle greenlets; on the hub's thread, when no job is left."""
         self.main = getcurrent()
-        while self._idle:
-            self._idle.pop().throw()
+        while self.idle:
+            self.idle.pop().throw()
 
 
 def job_of(running: greenlet | None) -> Job | None:

@@ -72,7 +72,7 @@ class ThreadsExecutor:
         self.resting = False  # set by the loop, cleared by the lane that empties the queue
         self._lock = threading.Lock()
         # Under the lock:
-        self._jobs: deque[tuple[float, Job]] = deque()
+        self._jobs: deque[Job] = deque()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []  # the last one went idle last
         # On the loop:
@@ -110,7 +110,7 @@ class ThreadsExecutor:
         with self._lock:
             if len(self._jobs) >= self._queue_limit and not self._has_room():
                 return False
-            self._jobs.append((monotonic(), job))
+            self._jobs.append(job)
         return True
 
     def flush(self) -> bool:
@@ -121,8 +121,8 @@ class ThreadsExecutor:
         for longer than PATIENCE, or a job has waited for longer than QUEUE_PATIENCE; twice as many
         each time that was not enough.
 
-        Gives true when the lanes have plenty to do, so that the loop may rest before it brings more:
-        ``rested`` is then called once they have not.
+        Gives true when the lanes have plenty to do, so that the loop may rest before it brings
+        more: ``rested`` is then called once they have not.
         """
         jobs = len(self._jobs)
         if not jobs:
@@ -148,7 +148,7 @@ class ThreadsExecutor:
     def _look(self, number: int) -> None:
         self._looking = False
         try:
-            waited = monotonic() - self._jobs[0][0]
+            waited = monotonic() - self._jobs[0].started
         except IndexError:
             return
         if waited < QUEUE_PATIENCE and self._quick():
@@ -195,8 +195,8 @@ class ThreadsExecutor:
         expired = []
         before = monotonic() - age
         with self._lock:
-            while self._jobs and self._jobs[0][0] <= before:
-                expired.append(self._jobs.popleft()[1])
+            while self._jobs and self._jobs[0].started <= before:
+                expired.append(self._jobs.popleft())
         return expired
 
     def stop(self) -> None:
@@ -247,7 +247,7 @@ class ThreadsExecutor:
             if self._serial and lane.parked:
                 return None
             if self._jobs:
-                job = self._jobs.popleft()[1]
+                job = self._jobs.popleft()
                 end = self.resting and not self._jobs
                 if end:
                     self.resting = False
@@ -264,7 +264,7 @@ class ThreadsExecutor:
         if not self._jobs or (self._serial and lane.parked):  # a look: missing one is no harm
             return None
         with self._lock:
-            return self._jobs.popleft()[1] if self._jobs else None
+            return self._jobs.popleft() if self._jobs else None
 
     def busy(self, lane: Lane) -> None:
         """Know that a lane that was idle has something of its own to do."""

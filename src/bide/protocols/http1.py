@@ -27,11 +27,10 @@ from bide.promises import Signal
 from bide.protocols.http1_syntax import (
     HOPELESS,
     check_host,
-    encode_fields,
+    encode_head,
     split_request_line,
     split_target,
     stamp,
-    status_line,
     tokens,
 )
 from bide.stream import CUT, ENDED, READY, Head, Request, Stream
@@ -401,7 +400,7 @@ class HTTP1:
 
     def prepare(self, head: Head) -> None:
         """Encode a head's fields; raises LocalProtocolError for what would split the response."""
-        head.fields = status_line(head) + encode_fields(head)
+        head.fields = encode_head(head)
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Write a block, with the head before it where it was not sent; false: the client is gone.

@@ -18,6 +18,7 @@ _METHODS: Final = {
     each.encode(): each
     for each in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
 }
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HOST: Final = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]{0,5})?"
@@ -50,8 +51,10 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
         version = _VERSIONS.get(parts[2])
         if version is not None:
             method = parts[0]
-            return _METHODS.get(method) or method.decode("latin-1"), parts[1], version
-        if re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]):
+            # Before the method llhttp skips CR and LF, in any number.
+            if method in _METHODS or _METHOD.fullmatch(method):
+                return _METHODS.get(method) or method.decode("ascii"), parts[1], version
+        elif re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]) and not HOPELESS.search(line):
             raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
     raise RemoteProtocolError("the request line is not `METHOD TARGET HTTP/1.1`")
 
@@ -99,48 +102,35 @@ def tokens(value: bytes) -> list[bytes]:
     return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
-def encode_fields(head: Head) -> bytes:
-    """Encode a response's headers, each with its CRLF (RFC 9112 section 5).
+def encode_head(head: Head) -> bytes:
+    """Encode a response's status line and headers, each with its CRLF (RFC 9112 sections 4, 5).
 
     Raises:
-        LocalProtocolError: a header that would split the response, or is not Latin-1.
+        LocalProtocolError: a status or a header that would split the response, or is not Latin-1.
     """
     headers = head.headers
     if head.code == 204:
         # RFC 9110 section 8.6: no Content-Length with 204.
         headers = [each for each in headers if each[0].lower() != "content-length"]
+    lines = [f"HTTP/1.1 {head.code} {head.reason}\r\n"]
+    for name, value in headers:
+        lines.append(f"{name}: {value}\r\n")
     try:
-        fields = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+        encoded = "".join(lines).encode("latin-1")
     except UnicodeEncodeError as error:
         raise LocalProtocolError(
-            f"a header is not Latin-1 (PEP 3333, Unicode Issues): {error.object[error.start]!r}"
+            "the status or a header is not Latin-1 (PEP 3333, Unicode Issues): "
+            f"{error.object[error.start]!r}"
         ) from None
-    # Each header brings one CR and one LF; one more is in a value, and would split the response.
-    count = len(headers)
-    if fields.count(b"\r") != count or fields.count(b"\n") != count or b"\0" in fields:
+    # Each line brings one CR and one LF; one more is in a value, and would split the response.
+    count = len(lines)
+    if encoded.count(b"\r") != count or encoded.count(b"\n") != count or b"\0" in encoded:
         for name, value in headers:
             if any(each in value for each in "\r\n\0"):
                 raise LocalProtocolError(
                     f"the header {name!r} has a CR, LF or NUL in its value {value!r}"
                 )
-    return fields
-
-
-_status_lines: Final[dict[tuple[int, str], bytes]] = {}
-
-
-def status_line(head: Head) -> bytes:
-    """Encode the status line with its CRLF (RFC 9112 section 4)."""
-    key = (head.code, head.reason)
-    line = _status_lines.get(key)
-    if line is None:
-        try:
-            line = f"HTTP/1.1 {head.code} {head.reason}\r\n".encode("latin-1")
-        except UnicodeEncodeError:
-            raise LocalProtocolError(f"the status {head.reason!r} is not Latin-1") from None
-        if len(_status_lines) < 1024:
-            _status_lines[key] = line
-    return line
+    return encoded
 
 
 SERVER_LINE: Final = b"Server: bide\r\n"
