@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import deque
 from typing import Any, Protocol
 
 from bide.conversation import Conversation
@@ -52,12 +51,27 @@ class Serving(Protocol):
 class Connection:
     """One client's connection; on the loop, but for ``ended``."""
 
+    __slots__ = (
+        "_begun",
+        "_conversation",
+        "_half_closed",
+        "_protocol",
+        "_queue",
+        "_received",
+        "_serving",
+        "_since",
+        "_stream",
+        "_transport",
+        "_turn",
+        "environ",
+    )
+
     def __init__(self, serving: Serving, sock: socket.socket, environ: dict[str, Any]) -> None:
         self._serving = serving
         self.environ = environ
         self._transport = SocketTransport(sock, serving.poller, self)
         self._protocol = HTTP1(self._transport, self, serving.limits)
-        self._queue: deque[Stream | RemoteProtocolError] = deque()
+        self._queue: list[Stream | RemoteProtocolError] = []  # short, and mostly empty
         self._turn = [True]  # the token; empty while a response is being made
         self._conversation: Conversation | None = None
         self._stream: Stream | None = None
@@ -146,7 +160,7 @@ class Connection:
                 self._turn.pop()
             except IndexError:
                 return  # the response in progress will bring it back
-            item = self._queue.popleft()
+            item = self._queue.pop(0)
             if len(self._queue) == PIPELINE // 2:
                 self._transport.resume_reading()
             if isinstance(item, RemoteProtocolError):

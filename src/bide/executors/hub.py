@@ -60,7 +60,7 @@ class Worker(greenlet):
             assert job is not None
             self.waiter = job.waiter
             try:
-                contextvars.Context().run(job.run)
+                job.run()
             except BaseException:
                 # A job answers for its own errors; one that comes here is ours. The thread lives.
                 log.exception("internal error: a job raised")
@@ -97,6 +97,7 @@ class Hub:
         self.main = getcurrent()
         worker = self.idle.pop() if self.idle else Worker(self)
         worker.job = job
+        worker.gr_context = contextvars.Context()
         self.since = monotonic()
         self.running = worker
         worker.switch()

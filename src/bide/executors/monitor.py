@@ -53,7 +53,7 @@ class Monitor(threading.Thread):
         self._held_up = held_up
         self._loop_seconds = loop_seconds
         self._lane_seconds = lane_seconds
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._asked: float | None = None  # when the loop was asked for a sign; None: it answered
         self._loop_blocked: _Blocked | None = None
         self._lanes_blocked: dict[Hub, _Blocked] = {}
@@ -61,13 +61,13 @@ class Monitor(threading.Thread):
     def run(self) -> None:
         """Look, until stopped, often enough to see what the limits name."""
         interval = min(self._loop_seconds, self._lane_seconds) / 2
-        while not self._stop.wait(interval):
+        while not self._ended.wait(interval):
             self._look_at_loop()
             self._look_at_lanes()
 
     def stop(self) -> None:
         """End the thread, soon; from any thread."""
-        self._stop.set()
+        self._ended.set()
 
     def _answer(self) -> None:
         self._asked = None
@@ -84,7 +84,7 @@ class Monitor(threading.Thread):
                 try:
                     self._loop.call_soon_threadsafe(self._answer)
                 except RuntimeError:  # the loop has been closed
-                    self._stop.set()
+                    self._ended.set()
         elif self._loop_blocked is None and now - asked >= self._loop_seconds:
             frame = sys._current_frames().get(self._loop_thread)
             if frame is None or frame.f_code.co_name == "select":

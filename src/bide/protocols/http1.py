@@ -97,6 +97,7 @@ class Owner(Protocol):
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n\r\n"
+_NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 # How a response's end is told to the client (RFC 9112 section 6.3).
 _NONE: Final = "none"
@@ -114,6 +115,28 @@ _MEANT: Final = frozenset(
 class HTTP1:
     """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
 
+    __slots__ = (
+        "_blanks",
+        "_buffer",
+        "_complete",
+        "_doubled",
+        "_error",
+        "_framing",
+        "_headers",
+        "_limits",
+        "_meant",
+        "_owner",
+        "_parser",
+        "_persistent",
+        "_remaining",
+        "_stream",
+        "_tail",
+        "draining",
+        "lock",
+        "stopped",
+        "transport",
+    )
+
     def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
         self.lock = transport.lock
         self.transport = transport
@@ -123,7 +146,7 @@ class HTTP1:
         self._limits = limits
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         # The request that is coming in.
-        self._buffer = bytearray()  # a head that is not complete
+        self._buffer: bytearray = _NOTHING  # a head that is not complete
         self._stream: Stream | None = None  # whose body is coming
         self._remaining: int | None = None  # of a body of known length; None: it is chunked
         self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
@@ -195,7 +218,7 @@ class HTTP1:
         scanned = len(buffer)
         buffer += data
         if buffer.startswith(b"\r\n") or buffer.find(_EMPTY_LINE, max(0, scanned - 3)) >= 0:
-            self._buffer = bytearray()
+            self._buffer = _NOTHING
             return bytes(buffer)
         self._check_incomplete(scanned)
         return b""

@@ -48,6 +48,27 @@ class Receiver(Protocol):
 class SocketTransport:
     """A connected, non-blocking socket. Methods may be called from any thread but where noted."""
 
+    __slots__ = (
+        "_broken",
+        "_closing",
+        "_descriptor",
+        "_ended",
+        "_linger",
+        "_lingering",
+        "_loop",
+        "_poller",
+        "_queue",
+        "_queued",
+        "_receiver",
+        "_room",
+        "_shut",
+        "_socket",
+        "_timer",
+        "_watched",
+        "_writable",
+        "lock",
+    )
+
     def __init__(self, sock: socket.socket, poller: Poller, receiver: Receiver) -> None:
         self.lock = threading.RLock()
         self._socket = sock
@@ -56,7 +77,7 @@ class SocketTransport:
         self._loop = poller.loop
         self._receiver = receiver
         # Under the lock:
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[bytes | memoryview] | None = None  # made at first need
         self._queued = 0
         self._broken = False  # no byte can be sent any more
         self._closing = False  # no byte is taken any more; what is queued is still sent
@@ -148,6 +169,8 @@ class SocketTransport:
                 if sent == len(data):
                     return True
                 rest = memoryview(data)[sent:]
+            if self._queue is None:
+                self._queue = deque()
             self._queue.append(rest)
             self._queued += len(rest)
             self._watch(WRITE, True)
@@ -234,7 +257,7 @@ class SocketTransport:
         # Under the lock, from any thread: the client takes nothing more. The loop tells the
         # receiver; whoever waits to write learns it now.
         self._broken = True
-        self._queue.clear()
+        self._queue = None
         self._queued = 0
         self._fire()
         self._loop.call_soon_threadsafe(self._lose)
@@ -306,7 +329,7 @@ class SocketTransport:
             self._shut = True
             self._poller.unregister(self._descriptor)
             self._closing = True
-            self._queue.clear()
+            self._queue = None
             self._queued = 0
             if self._timer is not None:
                 self._timer.cancel()
