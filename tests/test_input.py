@@ -1,0 +1,224 @@
+"""``wsgi.input`` against ``io.BytesIO``: any body, in any pieces, by any sequence of reads."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+import pytest
+from greenlet import greenlet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bide.errors import ClientDisconnected, RemoteProtocolError, WaitError
+from bide.input import Input
+from bide.promises import Wait
+from bide.stream import Request, Stream
+from bide.waiting import Waiter
+from tests.protocols.fakes import FakeChannel
+
+T = TypeVar("T")
+
+
+class Trickle:
+    """The network: each time the reader parks, the next piece comes, and at last the end.
+
+    Attributes:
+        parked: how often the reader has waited.
+    """
+
+    def __init__(
+        self, early: Iterable[bytes], late: Iterable[bytes], error: BaseException | None = None
+    ) -> None:
+        channel = FakeChannel()
+        request = Request("POST", b"/", b"/", b"", "1.1", [])
+        self.stream = Stream(request, channel, 1 << 20)
+        self.parked = 0
+        self._late = deque(late)
+        self._error = error
+        for piece in early:
+            self.stream.body.feed(piece)
+
+    def park(self, wait: Wait) -> None:
+        """Bring the next piece, which must wake the reader."""
+        self.parked += 1
+        body = self.stream.body
+        if self._late:
+            body.feed(self._late.popleft())
+        elif self._error is not None:
+            body.fail(self._error)
+        else:
+            body.finish()
+        assert wait.reason, "the reader parked, and what came did not wake it"
+
+    def wake(self, wait: Wait) -> None:
+        """Do nothing: ``park`` is about to return."""
+
+    def run(self, function: Callable[[Input], T]) -> T:
+        """Call ``function`` with the input, as a conversation that may wait."""
+        result: list[T] = []
+        reading = Reading(lambda: result.append(function(Input(self.stream))))
+        reading.waiter = Waiter(cast(Any, None), self)
+        reading.switch()
+        return result[0]
+
+
+class Reading(greenlet):
+    """A greenlet with a place to wait, as a conversation's is."""
+
+    waiter: Waiter
+
+
+def read(
+    function: Callable[[Input], T],
+    early: Iterable[bytes] = (),
+    late: Iterable[bytes] = (),
+    error: BaseException | None = None,
+) -> T:
+    return Trickle(early, late, error).run(function)
+
+
+# The oracle --------------------------------------------------------------------------------------
+
+SIZE = st.one_of(st.none(), st.integers(-3, 12))
+CALL = st.one_of(
+    st.tuples(st.sampled_from(["read", "readline", "readlines"]), st.tuples(SIZE)),
+    st.tuples(st.sampled_from(["read", "readline", "readlines"]), st.just(())),
+    st.tuples(st.just("iterate"), st.tuples(st.integers(0, 4))),
+)
+TEXT = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\r", b"\0"]), max_size=40).map(b"".join)
+
+
+def call(file: Any, name: str, arguments: tuple[Any, ...]) -> Any:
+    if name == "iterate":
+        return list(itertools.islice(iter(file), *arguments))
+    return getattr(file, name)(*arguments)
+
+
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """Split into pieces that are not empty, as the network does."""
+    places = sorted({0, len(data), *(cut for cut in cuts if cut <= len(data))})
+    return [data[a:b] for a, b in itertools.pairwise(places)]
+
+
+@given(
+    body=st.one_of(TEXT, st.binary(max_size=40)),
+    cuts=st.sets(st.integers(0, 40)),
+    early=st.integers(0, 40),
+    calls=st.lists(CALL, max_size=8),
+)
+def test_input_reads_as_a_file_does(
+    body: bytes, cuts: set[int], early: int, calls: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    """Whatever has come already, and wherever the rest is split, each call gives the same bytes."""
+    pieces = split(body, cuts)
+    file = io.BytesIO(body)
+    expected = [call(file, *each) for each in calls] + [file.read(), b""]
+    given_ = read(
+        lambda file: [call(file, *each) for each in calls] + [file.read(), file.read()],
+        pieces[:early],
+        pieces[early:],
+    )
+    assert given_ == expected
+
+
+# By name -----------------------------------------------------------------------------------------
+
+
+def test_read_waits_for_exactly_what_it_asks_for() -> None:
+    """``read(n)`` gives n bytes over any number of pieces, and waits for no more than it needs."""
+    trickle = Trickle([b"ab"], [b"c", b"de", b"f"])
+    assert trickle.run(lambda file: file.read(4)) == b"abcd"
+    assert trickle.parked == 2
+
+
+def test_read_of_nothing_does_not_wait() -> None:
+    """Nor does a line of at most 0 bytes."""
+    trickle = Trickle([], [b"a"])
+    assert trickle.run(lambda file: (file.read(0), file.readline(0))) == (b"", b"")
+    assert trickle.parked == 0
+
+
+def test_readline_waits_for_its_newline_and_not_for_the_next_line() -> None:
+    """A line over three pieces; what follows the newline stays for the next call."""
+    trickle = Trickle([b"a"], [b"b", b"c\nd", b"\n"])
+    assert trickle.run(lambda file: file.readline()) == b"abc\n"
+    assert trickle.parked == 2
+
+
+def test_readline_stops_at_its_size_within_a_line() -> None:
+    """The rest of the line is the next one's start, though the pieces end elsewhere."""
+    lines = read(lambda file: [file.readline(2) for _ in range(4)], [b"abc"], [b"d\ne", b"f"])
+    assert lines == [b"ab", b"cd", b"\n", b"ef"]
+
+
+def test_readlines_stops_when_its_hint_is_reached() -> None:
+    """At the line that reaches it, and at the end without one."""
+    assert read(lambda file: file.readlines(3), [b"a\nb\nc\nd"]) == [b"a\n", b"b\n"]
+    assert read(lambda file: file.readlines(2), [b"a\nb\nc\nd"]) == [b"a\n"]
+    assert read(lambda file: file.readlines(), [b"a\n", b"b"], [b"c\n"]) == [b"a\n", b"bc\n"]
+
+
+def test_iteration_gives_a_line_as_soon_as_it_has_come() -> None:
+    """The reader sees the first line while the second is still on its way."""
+    trickle = Trickle([b"one\ntw"], [b"o\n"])
+
+    def first(file: Input) -> tuple[bytes, int, list[bytes]]:
+        lines = iter(file)
+        return next(lines), trickle.parked, list(lines)
+
+    assert trickle.run(first) == (b"one\n", 0, [b"two\n"])
+
+
+def test_input_does_not_wait_at_the_end_once_it_has_seen_it() -> None:
+    """Every method gives nothing, again and again."""
+    trickle = Trickle([b"a"], [])
+
+    def twice(file: Input) -> list[Any]:
+        file.read()
+        again = [file.read(), file.read(5), file.readline(), file.readlines(), list(file)]
+        return [*again, trickle.parked]
+
+    assert trickle.run(twice) == [b"", b"", b"", [], [], 1]
+
+
+@pytest.mark.parametrize("error", [ClientDisconnected("left"), RemoteProtocolError("bad chunk")])
+def test_input_raises_where_its_body_breaks_off(error: BaseException) -> None:
+    """The bytes before can be read; whatever needs more raises, each time."""
+
+    def broken(file: Input) -> list[bytes]:
+        good = [file.read(2), file.readline(), file.read(0)]
+        for method in (file.read, lambda: file.read(1), file.readline, file.readlines):
+            with pytest.raises(type(error), match=str(error)):
+                method()
+        return good
+
+    assert read(broken, [b"ab"], [b"c\n"], error) == [b"ab", b"c\n", b""]
+
+
+def test_input_raises_in_the_middle_of_a_line() -> None:
+    """Half a line is no line: the client left before its newline."""
+
+    def half(file: Input) -> None:
+        with pytest.raises(ClientDisconnected):
+            file.readline()
+
+    read(half, [b"abc"], [b"d"], ClientDisconnected("left"))
+
+
+def test_input_raises_on_the_thread_of_an_event_loop_and_loses_nothing() -> None:
+    """What has come can be read there; it cannot wait, and the same read works elsewhere."""
+    trickle = Trickle([b"ab"], [b"cd"])
+    file = Input(trickle.stream)
+    asyncio._set_running_loop(cast(Any, object()))
+    try:
+        assert file.read(2) == b"ab"
+        with pytest.raises(WaitError):
+            file.read(2)
+    finally:
+        asyncio._set_running_loop(None)
+    assert trickle.run(lambda _: file.read()) == b"cd"
