@@ -1,0 +1,293 @@
+"""A transport and an owner in memory, for tests of the HTTP/1 protocol on bytes alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.promises import Signal
+from bide.protocols.http1 import HTTP1, Limits
+from bide.stream import Head, Stream
+
+Answer = Callable[[Stream], object]
+
+
+class CountingLock:
+    """A reentrant lock for one thread, which knows whether it is held."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+class FakeTransport:
+    """Keeps what is sent; has the contract of a socket's transport, without the socket."""
+
+    def __init__(self) -> None:
+        self.lock = CountingLock()
+        self.writes: list[bytes] = []
+        self.reading = True
+        self.gone = False  # the client takes nothing more
+        self.closed = ""  # "close", "linger" or "abort", whichever came first
+        self.behind: Signal | None = None
+        self.calls: list[str] = []
+        self.file_sends: deque[int] = deque()  # what each send_file answers
+        self.files: list[tuple[int, int, int]] = []
+
+    @property
+    def sent(self) -> bytes:
+        """All bytes that were sent."""
+        return b"".join(self.writes)
+
+    def write(self, data: bytes) -> bool:
+        """Keep the bytes, unless the client is gone or the end has come."""
+        if self.gone or self.closed:
+            return False
+        self.writes.append(data)
+        return True
+
+    def room(self) -> Signal | None:
+        """Give what the test has put in ``behind``."""
+        return self.behind
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Answer what the test has put in ``file_sends``."""
+        self.files.append((descriptor, offset, count))
+        return self.file_sends.popleft()
+
+    def writable(self) -> Signal:
+        """Give what the test may fire."""
+        self.behind = self.behind or Signal()
+        return self.behind
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        self.calls.append("pause")
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        self.calls.append("resume")
+        self.reading = True
+
+    def close(self, linger: bool = False) -> None:
+        """Note it; the first end counts."""
+        self.closed = self.closed or ("linger" if linger else "close")
+
+    def abort(self) -> None:
+        """Note it; the first end counts."""
+        self.closed = self.closed or "abort"
+
+
+class FakeOwner:
+    """Begins streams one after another, as a connection does, and keeps what it was told.
+
+    Attributes:
+        begun: every stream that the protocol made, in order.
+        refused: every error that the protocol handed over, in order.
+        answered: the streams whose response has ended and left the connection open.
+    """
+
+    def __init__(self, answer: Answer | None) -> None:
+        self.protocol: HTTP1 | None = None
+        self.begun: list[Stream] = []
+        self.refused: list[RemoteProtocolError] = []
+        self.answered: list[Stream] = []
+        self._answer = answer
+        self._queue: deque[Stream | RemoteProtocolError] = deque()
+        self._busy = False
+
+    def begin(self, stream: Stream) -> None:
+        """Queue a stream."""
+        self.begun.append(stream)
+        self._queue.append(stream)
+        self._advance()
+
+    def refuse(self, error: RemoteProtocolError) -> None:
+        """Queue a refusal."""
+        self.refused.append(error)
+        self._queue.append(error)
+        self._advance()
+
+    def ended(self, stream: Stream) -> None:
+        """Go on with what is queued."""
+        self.answered.append(stream)
+        self._busy = False
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._queue and not self._busy:
+            item = self._queue.popleft()
+            self._busy = True
+            if isinstance(item, RemoteProtocolError):
+                assert self.protocol is not None
+                self.protocol.answer_refusal(item)
+            elif self._answer is not None:
+                self._answer(item)
+
+
+@dataclass
+class Client:
+    """The two ends of one connection in memory."""
+
+    protocol: HTTP1
+    transport: FakeTransport
+    owner: FakeOwner
+
+    def send(self, *pieces: bytes) -> None:
+        """Let the protocol receive some pieces, each as the network may bring it."""
+        for piece in pieces:
+            self.protocol.receive_data(piece)
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that was begun last."""
+        return self.owner.begun[-1]
+
+    @property
+    def received(self) -> bytes:
+        """What the client has got, its Date replaced by ``Date: now``."""
+        lines = self.transport.sent.split(b"\r\n")
+        return b"\r\n".join(b"Date: now" if line[:6] == b"Date: " else line for line in lines)
+
+
+def connect(answer: Answer | None = None, limits: Limits | None = None) -> Client:
+    """Make a connection.
+
+    Args:
+        answer: called with each stream when its turn has come; without it the test answers.
+        limits: the defaults if none are given.
+    """
+    transport = FakeTransport()
+    owner = FakeOwner(answer)
+    protocol = HTTP1(transport, owner, limits or Limits())
+    owner.protocol = protocol
+    return Client(protocol, transport, owner)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came of a body: its bytes, and how it ended.
+
+    Attributes:
+        data: the bytes.
+        end: "complete", "waiting" (more is to come), "left", or "malformed".
+        status: of the answer to a malformed one.
+    """
+
+    data: bytes
+    end: str
+    status: int = 0
+
+
+def drain(stream: Stream) -> Received:
+    """Read a body as far as it has come, without the stream's flow control."""
+    data = b""
+    try:
+        while True:
+            block = stream.body.receive()
+            if isinstance(block, Signal):
+                return Received(data, "waiting")
+            if not block:
+                return Received(data, "complete")
+            data += block
+    except RemoteProtocolError as error:
+        return Received(data, "malformed", error.status)
+    except ClientDisconnected:
+        return Received(data, "left")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a sequence of bytes came to, for comparing one way to split it with another."""
+
+    requests: list[tuple[object, ...]] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    sent: bytes = b""
+
+
+def feed(pieces: Iterable[bytes]) -> Result:
+    """Receive some pieces on a fresh connection whose requests nobody answers."""
+    client = connect()
+    client.send(*pieces)
+    requests: list[tuple[object, ...]] = []
+    for stream in client.owner.begun:
+        request = stream.request
+        head = (
+            request.method,
+            request.target,
+            request.path,
+            request.query,
+            request.version,
+            tuple(request.headers),
+            request.persistent,
+        )
+        requests.append((*head, drain(stream)))
+    return Result(requests, [error.status for error in client.owner.refused], client.transport.sent)
+
+
+class FakeChannel:
+    """A protocol that encodes nothing: it keeps what a stream sends and tells it.
+
+    Attributes:
+        pieces: what was sent: the state it was sent in, the block, whether it was the last.
+        told: the names of the other calls, in order.
+        alive: whether the client takes anything.
+        behind: what fires when the client has caught up, if it is behind.
+    """
+
+    def __init__(self) -> None:
+        self.lock = CountingLock()
+        self.pieces: list[tuple[str, bytes, bool]] = []
+        self.told: list[str] = []
+        self.alive = True
+        self.behind: Signal | None = None
+        self.refusal: Exception | None = None  # raised by prepare
+        self.file_sends: deque[int] = deque()
+        self.caught_up = Signal()
+
+    def prepare(self, head: Head) -> None:
+        """Refuse a head if the test wants it."""
+        if self.refusal is not None:
+            raise self.refusal
+
+    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
+        """Keep a piece."""
+        assert self.lock.depth, "a piece is sent without the connection's lock"
+        if self.alive:
+            self.pieces.append((stream.state, block, last))
+        return self.alive
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Answer what the test has put in ``file_sends``."""
+        assert self.lock.depth, "a file is sent without the connection's lock"
+        return self.file_sends.popleft()
+
+    def writable(self) -> Signal:
+        """Give what the test may fire."""
+        return self.caught_up
+
+    def room(self) -> Signal | None:
+        """Give what the test has put in ``behind``."""
+        return self.behind
+
+    def wanted(self, stream: Stream) -> None:
+        """Note it."""
+        self.told.append("wanted")
+
+    def taken(self, stream: Stream) -> None:
+        """Note it, and read on."""
+        stream.body.paused = False
+        self.told.append("taken")
+
+    def ended(self, stream: Stream) -> None:
+        """Note it."""
+        assert not self.lock.depth, "the end is told under the lock"
+        self.told.append("ended")
