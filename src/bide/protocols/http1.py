@@ -26,12 +26,14 @@ from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.promises import Signal
 from bide.protocols.http1_syntax import (
     HOPELESS,
+    check_coding,
     check_host,
     encode_head,
     split_request_line,
     split_target,
     stamp,
     tokens,
+    without_trailing_blanks,
 )
 from bide.stream import CUT, ENDED, READY, Head, Request, Stream
 
@@ -116,7 +118,6 @@ class HTTP1:
     """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
 
     __slots__ = (
-        "_blanks",
         "_buffer",
         "_complete",
         "_doubled",
@@ -144,7 +145,7 @@ class HTTP1:
         self.draining = False  # each response is the connection's last; by the loop
         self._owner = owner
         self._limits = limits
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = self._new_parser()
         # The request that is coming in.
         self._buffer: bytearray = _NOTHING  # a head that is not complete
         self._stream: Stream | None = None  # whose body is coming
@@ -153,7 +154,6 @@ class HTTP1:
         self._headers: list[tuple[bytes, bytes]] = []
         self._meant: dict[bytes, bytes] = {}
         self._doubled = False  # there are two Hosts
-        self._blanks = False  # a value may end with blanks
         self._complete = False  # llhttp has seen the end of the message
         self._error: RemoteProtocolError | None = None  # what the client did wrong
         # The response that is going out.
@@ -254,9 +254,11 @@ class HTTP1:
             return
         self._headers = []
         self._meant = {}
-        self._blanks = b" \r\n" in head or b"\t\r\n" in head
+        self._complete = False
         try:
             method, target, version = split_request_line(head[:end])
+            if b" \r\n" in head or b"\t\r\n" in head:
+                head = without_trailing_blanks(head)
             self._parse(head)
             stream = self._make(method, target, version)
         except RemoteProtocolError as error:
@@ -264,6 +266,8 @@ class HTTP1:
             return
         if stream.request.has_body:
             self._stream = stream
+            if self._complete:
+                self._parse(self._plain_head())
         elif not stream.request.persistent:
             self.stopped = True
         self._owner.begin(stream)
@@ -302,8 +306,7 @@ class HTTP1:
         if coding is not None:
             if version != "1.1":
                 raise RemoteProtocolError("Transfer-Encoding came with HTTP/1.0")
-            if coding.lower() != b"chunked":
-                raise RemoteProtocolError("the only transfer coding known here is chunked", 501)
+            check_coding(coding)
         request.has_body = coding is not None or length > 0
         self._remaining = None if coding is not None else length
         self._tail = b""
@@ -350,15 +353,31 @@ class HTTP1:
             if not stream.request.persistent:
                 self.stopped = True
 
+    def _plain_head(self) -> bytes:
+        """Give a head that announces the same body without an Upgrade, for a parser of its own.
+
+        Beside an Upgrade httptools takes no body for one, so that it would pass for a request.
+        """
+        if self._remaining is None:
+            return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % self._remaining
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Which request is the last is decided here: llhttp hears it from trailers and from
+        # Proxy-Connection too.
+        parser.set_dangerous_leniencies(lenient_keep_alive=True)
+        return parser
+
     def _parse(self, data: bytes) -> None:
         parser = self._parser
         assert parser is not None
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Nothing is upgraded here (RFC 9110 section 7.8 lets a server ignore it); the message
-            # is complete, and the next one is plain HTTP.
-            self._parser = httptools.HttpRequestParser(self)
+            # Nothing is upgraded here (RFC 9110 section 7.8 lets a server ignore it). This parser
+            # takes the message for complete, with a body or without; the next one is plain HTTP.
+            self._parser = self._new_parser()
         except httptools.HttpParserCallbackError:
             raise  # an error of our own
         except httptools.HttpParserInvalidMethodError:
@@ -391,8 +410,6 @@ class HTTP1:
         """Keep a header, and what it means; trailers are checked by llhttp and dropped."""
         if self._stream is not None:
             return
-        if self._blanks:
-            value = value.rstrip(b" \t")  # RFC 9112 section 5.1; llhttp leaves them on
         self._headers.append((name, value))
         meaning = _MEANINGS.get(name)
         if meaning is None:

@@ -25,6 +25,10 @@ _HOST: Final = re.compile(
     rb"|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
     rb"|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\](?::[0-9]{0,5})?"
 )
+_OTHER_CODINGS: Final = re.compile(
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*,[ \t]*)+chunked", re.IGNORECASE
+)
+_TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 # Hosts that have been found good; bounded, for a client can send any.
 _hosts: Final[set[bytes]] = set()
@@ -95,6 +99,29 @@ def check_host(host: bytes) -> None:
         raise RemoteProtocolError("the Host header is not a host and a port")
     if len(_hosts) < 1024 and len(host) < 256:
         _hosts.add(host)
+
+
+def check_coding(coding: bytes) -> None:
+    """Check the value of Transfer-Encoding, which can only be ``chunked`` (RFC 9112 section 6.1).
+
+    Raises:
+        RemoteProtocolError: 501 for another coding before chunked; 400 for anything else, since the
+            body's length cannot be known.
+    """
+    if coding.lower() == b"chunked":
+        return
+    if _OTHER_CODINGS.fullmatch(coding):
+        raise RemoteProtocolError("the only transfer coding known here is chunked", 501)
+    raise RemoteProtocolError("the Transfer-Encoding is malformed, or does not end with chunked")
+
+
+def without_trailing_blanks(head: bytes) -> bytes:
+    """Take the blanks off the lines' ends: no part of a value (RFC 9112 section 5.1).
+
+    llhttp leaves them on, and does not know ``chunked`` with some. A line of nothing but blanks is
+    left as it is: it is malformed, and no end of the head.
+    """
+    return _TRAILING_BLANKS.sub(b"\r\n", head)
 
 
 def tokens(value: bytes) -> list[bytes]:
