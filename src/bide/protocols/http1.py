@@ -47,6 +47,8 @@ class Limits:
     fields: int = 100
     window: int = 64 * 1024
     """How much of a body waits for the application before the connection is read no further."""
+    framing: int = 4 * 1024
+    """How much a chunked body's sizes, extensions and trailers may take beyond their due."""
     discard: int = 256 * 1024
     """How much of a body that the application left unread is read to keep the connection."""
 
@@ -99,6 +101,8 @@ class Owner(Protocol):
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n\r\n"
+_FRAMING_DUE: Final = 128
+"""Bytes of framing that each block of a chunked body may bring: far more than any client needs."""
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 # How a response's end is told to the client (RFC 9112 section 6.3).
@@ -122,6 +126,7 @@ class HTTP1:
         "_complete",
         "_doubled",
         "_error",
+        "_excess",
         "_framing",
         "_headers",
         "_limits",
@@ -151,6 +156,7 @@ class HTTP1:
         self._stream: Stream | None = None  # whose body is coming
         self._remaining: int | None = None  # of a body of known length; None: it is chunked
         self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
+        self._excess = 0  # bytes of a chunked body's framing beyond their due
         self._headers: list[tuple[bytes, bytes]] = []
         self._meant: dict[bytes, bytes] = {}
         self._doubled = False  # there are two Hosts
@@ -310,6 +316,7 @@ class HTTP1:
         request.has_body = coding is not None or length > 0
         self._remaining = None if coding is not None else length
         self._tail = b""
+        self._excess = 0
         stream = Stream(request, self, self._limits.window if request.has_body else 0)
         expect = meant.get(b"expect")
         if expect is not None and version == "1.1":
@@ -342,8 +349,12 @@ class HTTP1:
         self._complete = False
         stream = self._stream
         assert stream is not None
+        self._excess += len(data)
         try:
             self._parse(data)
+            self._excess = max(0, self._excess)
+            if self._excess > self._limits.framing:
+                raise RemoteProtocolError("the body has more framing than data")
         except RemoteProtocolError as error:
             self.refuse(error)
             return
@@ -396,7 +407,8 @@ class HTTP1:
             self._owner.refuse(error)
 
     def _mind_window(self, stream: Stream) -> None:
-        if not stream.body.full:
+        full = stream.body.full
+        if not full:
             return
         # First the mark, then a second look: the reader looks for the mark after it has taken.
         stream.body.paused = True
@@ -426,6 +438,7 @@ class HTTP1:
         stream = self._stream
         assert stream is not None
         stream.expects_continue = False  # RFC 9110 section 10.1.1: it comes without being asked
+        self._excess -= len(data) + _FRAMING_DUE
         body = stream.body
         body.feed(data)
         if body.discarding and body.fed > self._limits.discard:
