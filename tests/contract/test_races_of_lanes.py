@@ -6,6 +6,7 @@ lanes hold them by events.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ class Job:
 
     def __init__(self, executor: ThreadsExecutor, act: Callable[["Job"], object]) -> None:
         self.waiter: Waiter = executor.waiter()
+        self.started = time.monotonic()
         self.begun = threading.Event()
         self.ended = threading.Event()
         self.thread = 0
@@ -205,7 +207,7 @@ def test_a_job_gets_a_new_lane_when_the_woken_one_is_resumed_and_blocks(
         # its queue gets the settled wait first, then the word.
         with executor._lock:
             signal.fire()
-            executor._jobs.append((0.0, job))
+            executor._jobs.append(job)
             executor._take_idle()
             lane.queue.put(_LOOK)
         happened(late)
