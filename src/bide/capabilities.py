@@ -40,6 +40,7 @@ def capable(*capabilities: Capability) -> Callable[[T], T]:
 
     Raises:
         ValueError: no capability, or an unknown one.
+        TypeError: on decorating: no attribute can be set on this object.
     """
     declared = frozenset(capabilities)
     if not declared or not declared <= ALL:
@@ -48,7 +49,13 @@ def capable(*capabilities: Capability) -> Callable[[T], T]:
         )
 
     def declare(application: T) -> T:
-        setattr(application, ATTRIBUTE, declared)
+        try:
+            setattr(application, ATTRIBUTE, declared)
+        except (AttributeError, TypeError):
+            raise TypeError(
+                f"capable() cannot set an attribute on {application!r}: declare what it belongs "
+                "to, or wrap it in a function of your own and declare that"
+            ) from None
         return application
 
     return declare
@@ -99,8 +106,14 @@ def decide(application: Any, override: str = "auto") -> Decision:
 
 
 def declaration(application: Any) -> frozenset[str] | None:
-    """Read what a callable, or its class, declares; None where it declares nothing."""
+    """Read what a callable, or its class, declares; None where it declares nothing.
+
+    A method that declares nothing bears what its object does: middleware is often given
+    ``app.wsgi_app``, where ``app`` is what was declared.
+    """
     declared: frozenset[str] | None = getattr(application, ATTRIBUTE, None)
+    if declared is None and inspect.ismethod(application):
+        return declaration(application.__self__)
     return declared
 
 
