@@ -21,6 +21,7 @@ here blocks.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import inspect
 import itertools
@@ -29,6 +30,8 @@ import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal, Protocol
+
+from bide.mailboxes import on_loop
 
 Reason = Literal["", "result", "timeout", "cancelled"]
 
@@ -146,14 +149,6 @@ class Subscription(Protocol):
 
     def cancel(self) -> None:
         """Cancel the promise: its outcome is not wanted any more. From any thread."""
-
-
-def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """Call ``function`` on the loop's thread: at once if this is it, else soon."""
-    if asyncio._get_running_loop() is loop:
-        function(*args)
-    else:
-        loop.call_soon_threadsafe(function, *args)
 
 
 class SignalSubscription:
@@ -408,7 +403,8 @@ class AllSubscription:
 
     def cancel(self) -> None:
         """Cancel each; one that is done already takes no notice."""
-        for subscription in self._subscriptions:
+        subscriptions, self._subscriptions = self._subscriptions, []  # no cycle through the parts
+        for subscription in subscriptions:
             subscription.cancel()
 
 
@@ -416,28 +412,33 @@ class _Part:
     __slots__ = ("_all", "_claim", "_index")
 
     def __init__(self, whole: AllSubscription, index: int) -> None:
-        self._all = whole
+        self._all: AllSubscription | None = whole
         self._index = index
         self._claim = threading.Lock()
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
         if not self._claim.acquire(False):
             return False
-        self._all.arrived(self._index, value, error)
+        whole, self._all = self._all, None  # no cycle
+        assert whole is not None
+        whole.arrived(self._index, value, error)
         return True
 
 
 def settle_from(future: Any, sink: Sink) -> None:
     """Tell ``sink`` what a finished future holds; a cancelled one is an error."""
+    error: BaseException | None = None
+    value = None
     try:
-        value = future.result()
-    except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the waiting line
-        sink.settle(error=error)
-    else:
-        sink.settle(value)
-    finally:
-        # An error's traceback holds this frame, and both of these hold the error: no cycle.
-        del future, sink
+        # Asked for, not raised: a traceback through the callers' frames would hold the future, and
+        # so the error itself.
+        if asyncio.isfuture(future) or isinstance(future, concurrent.futures.Future):
+            error = future.exception()
+        if error is None:
+            value = future.result()
+    except BaseException as raised:  # noqa: BLE001 - whatever it is belongs to the waiting line
+        error = raised
+    sink.settle(value, error)
 
 
 KINDS: Final[dict[type, type[Subscription]]] = {

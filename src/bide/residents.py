@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from bide.promises import KINDS, Sink, on_loop
+from bide.mailboxes import on_loop
+from bide.promises import KINDS, Sink
 
 _Function = Callable[..., Awaitable[Any]]
 

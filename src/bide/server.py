@@ -25,6 +25,7 @@ from bide.executors.loop import LoopExecutor
 from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
 from bide.logs import access, access_line
+from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.protocols.http1 import Limits
 from bide.settings import Settings
 from bide.status import Status
@@ -72,6 +73,7 @@ class Server:
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
         self.poller: Poller
+        self._mailbox: Mailbox
         self._executor: LoopExecutor | ThreadsExecutor
         self._environ: dict[str, Any] = {}
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
@@ -129,6 +131,7 @@ class Server:
         )
         self._monitor.start()
         home_loop.lend(self.loop)
+        self._mailbox = open_mailbox(self.loop)
         for each in sockets:
             self._listeners[each] = _names(each)
             self.loop.add_reader(each.fileno(), self._accept, each)
@@ -163,6 +166,7 @@ class Server:
         if self._monitor is not None:
             self._monitor.stop()
         self.poller.close()
+        close_mailbox(self.loop)
         home_loop.take_back(self.loop)
         self._executor.stop()
         if isinstance(self._executor, ThreadsExecutor) and not self._conversations:
@@ -252,7 +256,8 @@ class Server:
     def flush(self) -> None:
         """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""
         if self._executor.flush():
-            self.poller.rest()
+            self._mailbox.hold()
+            self.poller.rest(self._mailbox.release)
 
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended."""

@@ -25,6 +25,7 @@ from typing import Any, Protocol, TypeVar, overload
 from greenlet import getcurrent, greenlet
 
 from bide.errors import Cancelled, WaitError
+from bide.mailboxes import on_loop
 from bide.promises import (
     All,
     Signal,
@@ -33,7 +34,6 @@ from bide.promises import (
     Wait,
     adapter_for,
     discard,
-    on_loop,
 )
 from bide.residents import Resident
 
@@ -208,13 +208,16 @@ def _again(cancellation: Cancelled) -> Cancelled:
 
 
 def _result(wait: Wait) -> Any:
-    if wait.error is None:
-        return wait.value
+    # Taken out: what refers to the wait still, refers to the outcome no more.
+    value, error = wait.value, wait.error
+    wait.value = wait.error = None
+    if error is None:
+        return value
     try:
-        raise wait.error
+        raise error
     finally:
         # The traceback holds this frame, and with it the error: no cycle for the collector.
-        del wait
+        del error
 
 
 def _checked(timeout: float | None) -> float | None:

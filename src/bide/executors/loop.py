@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bide.executors.hub import Hub, Job
+from bide.mailboxes import on_loop
 from bide.promises import Wait
 from bide.waiting import Waiter
 
@@ -55,7 +56,7 @@ class LoopExecutor:
         if asyncio._get_running_loop() is self._loop:
             self._loop.call_soon(self._hub.resume, wait)
         else:
-            self._loop.call_soon_threadsafe(self._hub.resume, wait)
+            on_loop(self._loop, self._hub.resume, wait)
 
     def stop(self) -> None:
         """Drop the idle greenlets; when every job has ended."""

@@ -570,6 +570,6 @@ def _meaning(name: bytes) -> bytes:
     meaning = name.lower()
     if meaning not in _MEANT:
         meaning = b""
-    if len(_MEANINGS) < 1024:
+    if len(_MEANINGS) < 1024 and len(name) <= 64:
         _MEANINGS[name] = meaning
     return meaning

@@ -13,7 +13,7 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from bide.promises import on_loop
+from bide.mailboxes import on_loop
 
 log = logging.getLogger("bide")
 
@@ -55,14 +55,18 @@ class Poller(Protocol):
     def unregister(self, descriptor: int) -> None:
         """Watch no more; before the descriptor is closed."""
 
-    def rest(self) -> None:
-        """Look for nothing new for REST seconds, or until ``wake``."""
+    def rest(self, then: Callable[[], None]) -> None:
+        """Look for nothing new for REST seconds, or until ``wake``; call ``then`` at its end."""
 
     def wake(self) -> None:
         """Look again."""
 
     def close(self) -> None:
         """End; when no descriptor is left."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class EpollPoller:
@@ -74,6 +78,7 @@ class EpollPoller:
         self._epoll = select.epoll()
         self._targets: dict[int, Pollable] = {}
         self._timer: asyncio.TimerHandle | None = None  # of the rest
+        self._then: Callable[[], None] = _nothing  # at its end
         loop.add_reader(self._epoll.fileno(), self._poll)
 
     def register(self, descriptor: int, target: Pollable) -> None:
@@ -90,9 +95,10 @@ class EpollPoller:
         del self._targets[descriptor]
         self._epoll.unregister(descriptor)
 
-    def rest(self) -> None:
+    def rest(self, then: Callable[[], None]) -> None:
         """Look for nothing new for a while."""
         if self._timer is None:
+            self._then = then
             self.loop.remove_reader(self._epoll.fileno())
             self._timer = self.loop.call_later(REST, self.wake)
 
@@ -102,6 +108,7 @@ class EpollPoller:
             self._timer.cancel()
             self._timer = None
             self.loop.add_reader(self._epoll.fileno(), self._poll)
+            self._then()
 
     def close(self) -> None:
         """End."""
@@ -146,8 +153,9 @@ class LoopPoller:
         self._set(descriptor, self._targets[descriptor], 0)
         del self._targets[descriptor]
 
-    def rest(self) -> None:
+    def rest(self, then: Callable[[], None]) -> None:
         """Go on: to unwatch all of them would cost more."""
+        then()
 
     def wake(self) -> None:
         """Nothing rests."""
@@ -170,10 +178,6 @@ class LoopPoller:
     def _ready(self, target: Pollable, events: int) -> None:
         target.ready(events)
         self.after()
-
-
-def _nothing() -> None:
-    pass
 
 
 def make_poller(

@@ -18,7 +18,8 @@ import threading
 from collections import deque
 from typing import Final, Protocol
 
-from bide.promises import Signal, on_loop
+from bide.mailboxes import on_loop
+from bide.promises import Signal
 from bide.transports.poller import GONE, READ, WRITE, Poller
 
 READ_SIZE: Final = 64 * 1024

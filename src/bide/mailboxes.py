@@ -1,0 +1,94 @@
+"""Calls for an event loop from other threads, delivered together.
+
+``call_soon_threadsafe`` wakes the loop for each call: a system call here, and a turn at the
+interpreter's lock there. A mailbox wakes it for the first of several only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class Mailbox:
+    """One loop's. ``post`` from any thread; the rest on the loop.
+
+    A single token says whether the next call has to wake the loop. Posting appends the call and
+    then takes the token; delivering gives the token back and then takes the calls. So a call is
+    either taken by the delivery that is on its way, or wakes the loop itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._token = [True]
+        self._holding = False
+        # Not that of whoever posts first: it would keep a request's context.
+        self._context = contextvars.copy_context()
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Have ``function`` called on the loop, soon, in the order of the posts."""
+        self._calls.append((function, args))
+        try:
+            self._token.pop()
+        except IndexError:
+            return
+        self._loop.call_soon_threadsafe(self._deliver, context=self._context)
+
+    def hold(self) -> None:
+        """Let calls wait until ``release``, waking nobody."""
+        if self._token:
+            self._token.pop()
+            self._holding = True
+
+    def release(self) -> None:
+        """Deliver what came meanwhile."""
+        if self._holding:
+            self._holding = False
+            self._deliver()
+
+    def _deliver(self) -> None:
+        self._token.append(True)
+        calls = self._calls
+        for _ in range(len(calls)):
+            function, args = calls.popleft()
+            try:
+                function(*args)
+            except Exception as error:  # noqa: BLE001 - as the loop does for a handle
+                self._loop.call_exception_handler(
+                    {"message": f"{function!r} failed", "exception": error}
+                )
+
+
+_mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
+
+
+def open_mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox:
+    """Have ``on_loop`` use a mailbox for this loop, until it is closed; on the loop."""
+    mailbox = _mailboxes.get(loop)
+    if mailbox is None:
+        mailbox = _mailboxes[loop] = Mailbox(loop)
+    return mailbox
+
+
+def close_mailbox(loop: asyncio.AbstractEventLoop) -> None:
+    """Go back to the loop's own way; what was posted is still delivered."""
+    _mailboxes.pop(loop, None)
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Call ``function`` on the loop's thread: at once if this is it, else soon.
+
+    Raises RuntimeError when the loop is closed.
+    """
+    if asyncio._get_running_loop() is loop:
+        function(*args)
+        return
+    mailbox = _mailboxes.get(loop)
+    if mailbox is not None:
+        mailbox.post(function, *args)
+    else:
+        loop.call_soon_threadsafe(function, *args)
