@@ -32,7 +32,7 @@ format: setup  ## rewrite the code as `make check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-bench  ## measure Bide beside its peers; needs wrk
+bench: $(VENV)/.installed-bench  ## measure Bide beside its peers; needs wrk, a C compiler, libev-dev
 	$(BIN)/python -m benchmarks
 
 clean:
