@@ -137,6 +137,7 @@ class Conversation:
         environ["bide.disconnected"] = self._disconnected
         environ["bide.status"] = self._site.status
         result = self._site.application(environ, self.start_response)
+        del environ  # it may be what keeps finish; see bide.push
         if type(result) is CoroutineType:
             result = self.waiter.wait(result)
         if result is None:

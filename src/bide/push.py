@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from bide.errors import BideError, FinishLost, WriteWouldBlock
+from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
 from bide.promises import Signal
 from bide.stream import Stream
 from bide.waiting import Waiter, current_waiter, waiter_here
@@ -91,7 +91,7 @@ class Write:
                 pushing.finished = Signal()
             guard = None if pushing.guard is None else pushing.guard()
             if guard is None:
-                guard = Guard(pushing.finished, pushing.describe())
+                guard = Guard(pushing.stream, pushing.finished, pushing.describe())
                 pushing.guard = weakref.ref(guard)
             self._guard = guard
         return self._finish
@@ -120,17 +120,22 @@ class Write:
 class Guard:
     """Lives as long as ``finish`` can be called; fires its signal in its destructor, anywhere."""
 
-    __slots__ = ("__weakref__", "_described", "_finished")
+    __slots__ = ("__weakref__", "_described", "_finished", "_stream")
 
-    def __init__(self, finished: Signal, described: str) -> None:
+    def __init__(self, stream: Stream, finished: Signal, described: str) -> None:
+        self._stream = stream
         self._finished = finished
         self._described = described
 
     def __del__(self) -> None:
-        if not self._finished.fired:
-            self._finished.fire(
-                error=FinishLost(
-                    f"{self._described} took finish() and dropped it without calling it: "
-                    "the response could never end"
-                )
+        if self._finished.fired:
+            return
+        if self._stream.gone:  # who pushed may have learned it, and given up, before the loop
+            self._finished.fire(error=ClientDisconnected("the client has left"))
+            return
+        self._finished.fire(
+            error=FinishLost(
+                f"{self._described} took finish() and dropped it without calling it: "
+                "the response could never end"
             )
+        )
