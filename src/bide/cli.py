@@ -130,4 +130,5 @@ def _show_users_frames(error: BaseException | None) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     ours = ("<frozen importlib", os.path.dirname(__file__), os.path.dirname(importlib.__file__))
     users = [frame for frame in frames if not frame.filename.startswith(ours)]
-    click.echo("".join(traceback.format_list(users)).rstrip(), err=True)
+    if users:
+        click.echo("".join(traceback.format_list(users)).rstrip(), err=True)

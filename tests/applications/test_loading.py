@@ -1,0 +1,325 @@
+"""From ``module:name`` to an application, or one line that says why not."""
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from bide.applications.loading import ApplicationFailed, check, is_asgi, load
+from bide.errors import LoadError
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Give what writes modules into the current directory, which is one of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(tmp_path)])
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+
+    yield write
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) is None or str(tmp_path) in str(
+            sys.modules[name].__file__
+        ):
+            del sys.modules[name]
+
+
+APPLICATION = """
+def {name}(environ, start_response):
+    start_response("200 OK", [])
+    return [b"{name}"]
+"""
+
+
+def refused(spec: str) -> str:
+    """Give the line that says why something cannot be loaded."""
+    with pytest.raises(LoadError) as caught:
+        load(spec)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# Found -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["app", "application"])
+def test_without_a_name_app_or_application_is_taken(write: Write, name: str) -> None:
+    """From the current directory, which is importable."""
+    write("site_one.py", APPLICATION.format(name=name))
+    assert load("site_one").__name__ == name
+
+
+def test_app_goes_before_application(write: Write) -> None:
+    """Where there are both."""
+    write("both.py", APPLICATION.format(name="application") + APPLICATION.format(name="app"))
+    assert load("both").__name__ == "app"
+
+
+def test_a_name_is_taken_as_given(write: Write) -> None:
+    """Also one in a package, and one behind dots."""
+    write("shop/__init__.py", "")
+    write("shop/web.py", "class Site:" + textwrap.indent(APPLICATION.format(name="run"), "    "))
+    write("shop/main.py", "from shop.web import Site\nsite = Site()\nsite.run = Site.run\n")
+    assert load("shop.web:Site.run").__name__ == "run"
+    assert load("shop.main:site.run").__name__ == "run"
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        ("make()", "((), {})"),
+        ("make('test', 2)", "(('test', 2), {})"),
+        ("make(debug=True, hosts=['a', 'b'])", "((), {'debug': True, 'hosts': ['a', 'b']})"),
+        ("factories.make(None)", "((None,), {})"),
+    ],
+)
+def test_a_factory_is_called_with_literal_arguments(write: Write, call: str, result: str) -> None:
+    """Its result is the application."""
+    write(
+        "making.py",
+        """
+        def make(*args, **kwargs):
+            def app(environ, start_response):
+                return [repr((args, kwargs)).encode()]
+            return app
+
+        class factories:
+            make = staticmethod(make)
+        """,
+    )
+    assert load(f"making:{call}")(None, None) == [result.encode()]
+
+
+def test_a_module_is_imported_once(write: Write) -> None:
+    """As Python does."""
+    write("once.py", APPLICATION.format(name="app"))
+    assert load("once:app") is load("once:app")
+
+
+# Not found -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["", ":app", "module:", "path/to/site.py", "site.py:app"])
+def test_what_names_nothing_is_told_how_to(write: Write, spec: str) -> None:
+    """With a better guess where there is one."""
+    text = refused(spec)
+    assert "names no application: write MODULE:NAME" in text
+    if "path" in spec:
+        assert "for example path.to.site:app" in text
+
+
+def test_a_missing_module_is_named_with_those_that_there_are(write: Write) -> None:
+    """The nearest first; packages too."""
+    write("website.py", "")
+    write("shop/__init__.py", "")
+    text = refused("webiste:app")
+    assert text.startswith("there is no module 'webiste' in ")
+    assert text.endswith("; there is website")
+    assert "shop" in refused("xyzzy:app")
+
+
+def test_a_missing_module_of_a_package_names_the_part_that_is_missing(write: Write) -> None:
+    """``shop`` is there, ``shop.web`` is not."""
+    write("shop/__init__.py", "")
+    assert "there is no module 'shop.web'" in refused("shop.web:app")
+    assert "there is no module 'nothing'" in refused("nothing.web:app")
+
+
+def test_a_module_without_a_default_name_lists_what_it_defines(write: Write) -> None:
+    """What it imported from elsewhere is no candidate, nor what it hides."""
+    write(
+        "other_names.py",
+        "from os.path import join\nimport os\n_hidden = len\nNUMBER = 1\n"
+        + APPLICATION.format(name="site"),
+    )
+    assert refused("other_names") == (
+        "the module 'other_names' has neither app nor application; it has site"
+    )
+
+
+def test_a_missing_name_lists_what_there_is(write: Write) -> None:
+    """In the module, or in the object that was looked in."""
+    write("names.py", "class Sites:\n    main = print\n" + APPLICATION.format(name="app"))
+    assert refused("names:ap") == "the module 'names' has no 'ap'; it has Sites, app"
+    assert "has no 'other'; it has main" in refused("names:Sites.other")
+    assert "has no 'other'" in refused("names:app.other.more")
+
+
+@pytest.mark.parametrize(
+    "expression", ["a + b", "a[0]", "make(open)", "make()()", "1", "a b", "lambda: 0", "make(*[1])"]
+)
+def test_what_is_neither_a_name_nor_a_call_is_refused(write: Write, expression: str) -> None:
+    """No code is run from the command line but a factory's call."""
+    write("calls.py", "def make(*_): raise AssertionError\n")
+    assert refused(f"calls:{expression}").startswith(
+        f"{expression!r} is neither a name nor a call of a factory"
+    )
+
+
+def test_what_cannot_be_called_is_no_factory(write: Write) -> None:
+    """Named as it was written."""
+    write("number.py", "NUMBER = 1\n")
+    assert refused("number:NUMBER()") == "'NUMBER()': NUMBER cannot be called"
+
+
+# The user's own code ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "line"),
+    [
+        ("1 / 0", ZeroDivisionError, "cannot import broken: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", SystemExit, "cannot import broken: SystemExit: 3"),
+        ("import no_such_thing", ModuleNotFoundError, "No module named 'no_such_thing'"),
+        ("def f(:", SyntaxError, "cannot import broken: SyntaxError"),
+    ],
+)
+def test_an_error_while_importing_is_the_users(
+    write: Write, text: str, cause: type[BaseException], line: str
+) -> None:
+    """It is kept as the cause, for its frames; also a module that it cannot import."""
+    write("broken.py", text)
+    with pytest.raises(ApplicationFailed, match=line) as caught:
+        load("broken:app")
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_a_module_of_the_users_package_that_is_missing_is_the_users_error(write: Write) -> None:
+    """The module that was asked for is there."""
+    write("shop/__init__.py", "")
+    write("shop/web.py", "import shop.nowhere\n")
+    with pytest.raises(ApplicationFailed, match=r"No module named 'shop\.nowhere'"):
+        load("shop.web:app")
+
+
+def test_an_error_in_a_factory_is_the_users(write: Write) -> None:
+    """Also a wrong number of arguments."""
+    write("factory.py", "def make(name):\n    raise OSError('no database')\n")
+    with pytest.raises(ApplicationFailed, match=r"^make\('x'\) failed: OSError: no database$"):
+        load("factory:make('x')")
+    with pytest.raises(ApplicationFailed, match=r"^make\(\) failed: TypeError: "):
+        load("factory:make()")
+
+
+# What it is --------------------------------------------------------------------------------------
+
+
+def wsgi(environ: Any, start_response: Any) -> Any:
+    """A WSGI application."""
+
+
+class Instances:
+    """Its instances are WSGI applications, and so is one of its methods."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Answer."""
+
+    def method(self, environ: Any, start_response: Any) -> Any:
+        """Answer."""
+
+
+class PerRequest:
+    """A WSGI application that is a class, as in PEP 3333's example."""
+
+    def __init__(self, environ: Any, start_response: Any) -> None:
+        pass
+
+
+async def coroutine(environ: Any, start_response: Any) -> Any:
+    """A WSGI application that waits."""
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application."""
+
+
+class Asgi:
+    """Its instances are ASGI applications, and so is one of its methods."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer."""
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer."""
+
+
+WSGI: list[Any] = [
+    wsgi,
+    Instances(),
+    Instances().method,
+    PerRequest,
+    coroutine,
+    Flask("app"),
+    Flask("app").wsgi_app,
+    partial(lambda x, environ, start_response: None, 1),
+    lambda *args: None,
+    lambda environ, start_response, more=None: None,
+]
+
+
+@pytest.mark.parametrize("application", WSGI)
+def test_what_takes_environ_and_start_response_is_an_application(application: Any) -> None:
+    """Of whatever kind."""
+    check(application, "m:a")
+    assert not is_asgi(application)
+
+
+@pytest.mark.parametrize("application", [asgi, Asgi(), Asgi().method, partial(asgi)])
+def test_an_asgi_application_is_named_as_one(application: Any) -> None:
+    """And what to do about it."""
+    assert is_asgi(application)
+    with pytest.raises(LoadError, match="m:a is an ASGI application; Bide serves WSGI"):
+        check(application, "m:a")
+
+
+def test_a_coroutine_function_of_two_arguments_is_no_asgi_application() -> None:
+    """It is a WSGI application that waits."""
+    assert not is_asgi(coroutine)
+    assert not is_asgi(Asgi)
+
+
+@pytest.mark.parametrize(
+    ("thing", "line"),
+    [
+        (5, "m:a is no application: int is not callable"),
+        (sys, "m:a is no application: module is not callable"),
+        (lambda request: None, "m:a is no WSGI application: it does not take (environ, start_res"),
+        (lambda a, b, c: None, "m:a is no WSGI application: it does not take (environ, start_res"),
+    ],
+)
+def test_what_is_no_application_is_named(thing: Any, line: str) -> None:
+    """By what it is, or what it does not take."""
+    with pytest.raises(LoadError) as caught:
+        check(thing, "m:a")
+    assert str(caught.value).startswith(line)
+
+
+def test_a_factory_that_was_not_called_is_told_how() -> None:
+    """It takes no arguments."""
+    with pytest.raises(LoadError, match=r"if it makes an application, write m:make\(\)$"):
+        check(lambda: None, "m:make")
+
+
+def test_what_has_no_signature_is_taken() -> None:
+    """Written in C: calling it will tell."""
+    check(type, "m:a")
+
+
+def test_what_was_loaded_is_checked(write: Write) -> None:
+    """The line names it as it was written."""
+    write("wrong.py", "app = 5\ndef make(): return 5\n")
+    assert refused("wrong:app") == "wrong:app is no application: int is not callable"
+    assert refused("wrong:make()") == "wrong:make() is no application: int is not callable"

@@ -1,0 +1,144 @@
+"""Every setting is declared once; its values are checked in one line for the deployer."""
+
+import dataclasses
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bide import Settings
+from bide.errors import SettingError
+from bide.settings import flag, variable
+
+DOCS = Path(__file__).parent.parent / "docs"
+FIELDS = dataclasses.fields(Settings)
+NUMBERS = [each for each in FIELDS if each.metadata["minimum"] is not None]
+CHOICES = [each for each in FIELDS if each.metadata["choices"]]
+
+
+def names(fields: list[dataclasses.Field[Any]]) -> list[str]:
+    """Give the fields' names, for the tests'."""
+    return [each.name for each in fields]
+
+
+def settings(**options: Any) -> Settings:
+    """Make settings from what a deployer gave."""
+    return Settings(**options)
+
+
+def test_the_defaults_are_valid() -> None:
+    """With a free choice of none."""
+    assert Settings().bind == ("127.0.0.1:8000",)
+    assert Settings().threads == 4
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=names(list(FIELDS)))
+def test_every_setting_has_help(field: dataclasses.Field[Any]) -> None:
+    """A sentence, and a word for its value."""
+    assert field.metadata["help"].endswith(".")
+    assert field.metadata["help"][0].isupper()
+    assert field.metadata["metavar"] or field.metadata["choices"]
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    """docs/settings.md is made from the settings: run docs/make_settings.py."""
+    spec = importlib.util.spec_from_file_location("make_settings", DOCS / "make_settings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make_settings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_settings)
+    written = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert written == make_settings.page()
+    for field in FIELDS:
+        assert f"## `{flag(field.name)}`\n" in written
+        assert f"`{variable(field.name)}`" in written
+        assert field.metadata["help"] in written
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1:80", ["127.0.0.1:80"], ("127.0.0.1:80",)])
+def test_bind_takes_one_address_or_several(given: Any) -> None:
+    """A string is one address, not several of one letter."""
+    assert settings(bind=given).bind == ("127.0.0.1:80",)
+
+
+@pytest.mark.parametrize("nothing", [(), []])
+def test_bind_takes_at_least_one_address(nothing: Any) -> None:
+    """A server that listens nowhere is a mistake."""
+    with pytest.raises(SettingError, match="bind is empty: name at least one address"):
+        settings(bind=nothing)
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=names(NUMBERS))
+def test_a_number_below_the_least_is_refused(field: dataclasses.Field[Any]) -> None:
+    """The least itself is taken."""
+    least = field.metadata["minimum"]
+    kind: type = int if isinstance(field.default, int) else float
+    assert getattr(settings(**{field.name: kind(least)}), field.name) == least
+    below = least - 1
+    with pytest.raises(SettingError) as caught:
+        settings(**{field.name: below})
+    assert str(caught.value) == f"{field.name} is {below!r}: it must be {least:g} or more"
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=names(NUMBERS))
+@pytest.mark.parametrize("value", ["4", None, True, [4]])
+def test_what_is_no_number_is_refused(field: dataclasses.Field[Any], value: Any) -> None:
+    """Also true and false, which Python counts as numbers."""
+    with pytest.raises(SettingError, match=f"{field.name} is .*: it must be a number"):
+        settings(**{field.name: value})
+
+
+def test_not_a_number_is_refused() -> None:
+    """It is a float, and less and more than nothing."""
+    with pytest.raises(SettingError, match="queue_timeout is nan: it must be 0 or more"):
+        settings(queue_timeout=float("nan"))
+
+
+def test_a_count_is_whole_and_seconds_may_be_fractions() -> None:
+    """As the defaults are."""
+    with pytest.raises(SettingError, match=r"threads is 2\.5: it must be a number"):
+        settings(threads=2.5)
+    assert settings(queue_timeout=2.5).queue_timeout == 2.5
+    assert settings(queue_timeout=2).queue_timeout == 2
+
+
+@pytest.mark.parametrize("field", CHOICES, ids=names(CHOICES))
+def test_a_choice_is_one_of_those_that_there_are(field: dataclasses.Field[Any]) -> None:
+    """The message lists them."""
+    for choice in field.metadata["choices"]:
+        assert getattr(settings(**{field.name: choice}), field.name) == choice
+    with pytest.raises(SettingError) as caught:
+        settings(**{field.name: "other"})
+    for choice in field.metadata["choices"]:
+        assert choice in str(caught.value)
+
+
+def test_an_unknown_setting_is_a_type_error() -> None:
+    """As for any function."""
+    with pytest.raises(TypeError, match="workers"):
+        settings(workers=4)
+
+
+def test_settings_cannot_be_changed() -> None:
+    """A server has read them."""
+    chosen = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        chosen.threads = 5  # type: ignore[misc]
+
+
+def test_the_log_level_is_one_of_loggings() -> None:
+    """By its number."""
+    assert [settings(log_level=each).level for each in ("debug", "info", "warning", "error")] == [
+        logging.DEBUG,
+        logging.INFO,
+        logging.WARNING,
+        logging.ERROR,
+    ]
+
+
+def test_a_settings_flag_and_variable_follow_from_its_name() -> None:
+    """So that nobody has to remember them."""
+    assert flag("queue_timeout") == "--queue-timeout"
+    assert variable("queue_timeout") == "BIDE_QUEUE_TIMEOUT"
