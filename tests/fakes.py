@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from bide.executors.hub import Hub
 from bide.promises import Signal, Wait
 from bide.stream import Channel, Head, Request, Stream
 from bide.waiting import Waiter
@@ -45,14 +46,17 @@ class ManualLoop(asyncio.BaseEventLoop):
         self.run_forever()
 
     def settle(self) -> None:
-        """Call back until nothing is ready."""
-        while self._ready:  # type: ignore[attr-defined]
+        """Call back until nothing is ready, and no timer due."""
+        while self._ready or self._due():  # type: ignore[attr-defined]
             self.turn()
+
+    def _due(self) -> bool:
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        return any(each.when() <= self.now and not each.cancelled() for each in scheduled)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and call back what is due then."""
         self.now += seconds
-        self.turn()
         self.settle()
 
     @property
@@ -93,6 +97,7 @@ class Work:
 
     def __init__(self, waiter: Waiter, function: Callable[[], object], name: str = "work") -> None:
         self.waiter = waiter
+        self.started = 0.0
         self.name = name
         self._function = function
 
@@ -180,3 +185,68 @@ def a_stream(line: Channel | None = None) -> Stream:
     """Make a stream of a plain GET."""
     request = Request("GET", b"/", b"/", b"", "1.1", [])
     return Stream(request, Line() if line is None else line, window=65536)
+
+
+class Run:
+    """A conversation that a hub runs on this thread, and what came of it."""
+
+    def __init__(self, function: Callable[[], Any], waiter: Waiter) -> None:
+        self.waiter = waiter
+        self.started = 0.0
+        self.function = function
+        self.ended = False
+        self.raised: BaseException | None = None
+        self._value: Any = None
+
+    def run(self) -> None:
+        """Run to the end."""
+        try:
+            self._value = self.function()
+        except BaseException as error:
+            self.raised = error
+        self.ended = True
+
+    def describe(self) -> str:
+        """Give the function's name."""
+        return self.function.__name__
+
+    @property
+    def value(self) -> Any:
+        """What the function returned."""
+        assert self.ended
+        assert self.raised is None, self.raised
+        return self._value
+
+    @property
+    def error(self) -> BaseException:
+        """What the function raised."""
+        assert self.raised is not None
+        return self.raised
+
+
+class Lane:
+    """A hub on the test's own thread, beside a loop that runs when the test says so."""
+
+    def __init__(self, loop: ManualLoop) -> None:
+        self.loop = loop
+        self.woken: list[Wait] = []
+        self.hub = Hub("test", self.woken.append)
+
+    def begin(self, function: Callable[[], Any]) -> Run:
+        """Run a function as a conversation, until it ends or waits."""
+        run = Run(function, Waiter(self.loop, self.hub))
+        self.hub.run(run)
+        return run
+
+    def go_on(self) -> None:
+        """Resume what has been woken."""
+        woken, self.woken[:] = self.woken[:], []
+        for wait in woken:
+            self.hub.resume(wait)
+
+    def settle(self) -> None:
+        """Let the loop and the conversations go on until nothing happens any more."""
+        self.loop.settle()
+        while self.woken:
+            self.go_on()
+            self.loop.settle()

@@ -18,6 +18,7 @@ import pytest
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from bide.mailboxes import on_loop
 from bide.promises import (
     All,
     AllSubscription,
@@ -32,7 +33,6 @@ from bide.promises import (
     adapter_for,
     discard,
     kind_of,
-    on_loop,
     settle_from,
 )
 from tests.fakes import Bare, ManualLoop, Outcomes, Wakes
