@@ -612,7 +612,7 @@ def test_body_that_is_discarded_is_never_full_and_keeps_nothing() -> None:
     body.discard()
     body.feed(b"more")
     assert not body.full
-    assert body.fed == 12
+    assert body.unread == 12
     assert isinstance(body.receive(), Signal)
 
 

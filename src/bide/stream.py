@@ -154,9 +154,14 @@ class Body:
         self.paused = False  # by the loop: the connection is not read, since this is full
 
     @property
-    def fed(self) -> int:
-        """Bytes that have come so far."""
-        return self._fed
+    def unread(self) -> int:
+        """Bytes that have come and that the application has not read, dropped ones among them."""
+        return self._fed - self._taken
+
+    @property
+    def failed(self) -> bool:
+        """Whether the body broke off: nothing behind it can be a request."""
+        return self._error is not None
 
     @property
     def full(self) -> bool:
@@ -419,7 +424,7 @@ class Stream:
         """Send a last block, possibly empty, and end the response; raises as :meth:`send`.
 
         Raises:
-            LocalProtocolError: less than Content-Length was sent; the response was cut.
+            LocalProtocolError: that is less than Content-Length; all that is left is to cut it.
         """
         with self._lock:
             if self.state != READY:

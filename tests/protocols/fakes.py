@@ -15,20 +15,33 @@ Answer = Callable[[Stream], object]
 
 
 class CountingLock:
-    """A reentrant lock for one thread, which knows whether it is held."""
+    """A reentrant lock for one thread, which knows whether it is held.
+
+    Attributes:
+        once_released: what another thread does as soon as it is free.
+    """
 
     def __init__(self) -> None:
         self.depth = 0
+        self.once_released: Callable[[], object] | None = None
 
     def __enter__(self) -> None:
         self.depth += 1
 
     def __exit__(self, *_: object) -> None:
         self.depth -= 1
+        act = self.once_released
+        if act is not None and not self.depth:
+            self.once_released = None
+            act()
 
 
 class FakeTransport:
-    """Keeps what is sent; has the contract of a socket's transport, without the socket."""
+    """Keeps what is sent; has the contract of a socket's transport, without the socket.
+
+    Attributes:
+        meanwhile: what another thread does in the middle of a "pause" or a "resume", once.
+    """
 
     def __init__(self) -> None:
         self.lock = CountingLock()
@@ -38,6 +51,7 @@ class FakeTransport:
         self.closed = ""  # "close", "linger" or "abort", whichever came first
         self.behind: Signal | None = None
         self.calls: list[str] = []
+        self.meanwhile: dict[str, Callable[[], object]] = {}
         self.file_sends: deque[int] = deque()  # what each send_file answers
         self.files: list[tuple[int, int, int]] = []
 
@@ -69,13 +83,17 @@ class FakeTransport:
 
     def pause_reading(self) -> None:
         """Note it."""
-        self.calls.append("pause")
         self.reading = False
+        self._call("pause")
 
     def resume_reading(self) -> None:
         """Note it."""
-        self.calls.append("resume")
         self.reading = True
+        self._call("resume")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        self.meanwhile.pop(name, lambda: None)()
 
     def close(self, linger: bool = False) -> None:
         """Note it; the first end counts."""

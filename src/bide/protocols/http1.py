@@ -125,7 +125,6 @@ class HTTP1:
         "_buffer",
         "_complete",
         "_doubled",
-        "_error",
         "_excess",
         "_framing",
         "_headers",
@@ -161,7 +160,6 @@ class HTTP1:
         self._meant: dict[bytes, bytes] = {}
         self._doubled = False  # there are two Hosts
         self._complete = False  # llhttp has seen the end of the message
-        self._error: RemoteProtocolError | None = None  # what the client did wrong
         # The response that is going out.
         self._framing = _NONE
         self._persistent = False
@@ -191,7 +189,9 @@ class HTTP1:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.body.fail(ClientDisconnected("the client left before its request was complete"))
-        return stream is not None or bool(self._buffer)
+        short = stream is not None or bool(self._buffer)
+        self._buffer = _NOTHING
+        return short
 
     def close(self) -> None:
         """Drop the parser, which refers to this object; when the connection ends."""
@@ -399,10 +399,12 @@ class HTTP1:
     def refuse(self, error: RemoteProtocolError) -> None:
         """Parse no further; answer with the error, or fail the body in which it came."""
         self.stopped = True
-        self._error = error
         stream, self._stream = self._stream, None
         if stream is not None:
+            # First the failure, then a look at the response: one that ends does it the other way.
             stream.body.fail(error)
+            if stream.state == ENDED:
+                self.transport.close(linger=True)
         else:
             self._owner.refuse(error)
 
@@ -441,7 +443,7 @@ class HTTP1:
         self._excess -= len(data) + _FRAMING_DUE
         body = stream.body
         body.feed(data)
-        if body.discarding and body.fed > self._limits.discard:
+        if body.discarding and body.unread > self._limits.discard:
             self.stopped = True
             self.transport.close(linger=True)
 
@@ -477,7 +479,7 @@ class HTTP1:
         assert head is not None
         # A body that was announced, asked for and never wanted may come or not: who can tell?
         persistent = request.persistent and not (
-            self.draining or self._error is not None or stream.expects_continue
+            self.draining or stream.body.failed or stream.expects_continue
         )
         length = b""
         if stream.bodiless:
@@ -537,7 +539,12 @@ class HTTP1:
         elif stream.state == CUT and self._framing == _CLOSE:
             # Its end is the connection's end: only a reset shows that it is not complete.
             self.transport.abort()
-        elif stream.state == CUT or not self._persistent or self._remains_too_much(stream):
+        elif (
+            stream.state == CUT
+            or not self._persistent
+            or stream.body.failed
+            or self._remains_too_much(stream)
+        ):
             self.transport.close(linger=not complete)
         else:
             stream.body.discard()
