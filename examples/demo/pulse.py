@@ -25,7 +25,8 @@ NAMES = ("running", "waiting", "queued", "threads_busy", "threads_max")
 async def pulse(status: Callable[[], Any]) -> AsyncIterator[list[Sample]]:
     """Give every change of the server's numbers, and at least one sample for each heartbeat.
 
-    Each item is a list, of one sample when the viewer keeps up. Close it to end the sampling.
+    Each item is a list, of one sample when the viewer keeps up. It ends when the server stops;
+    close it to end the sampling before.
     """
     samples: deque[Sample] = deque(maxlen=KEPT)
     more = asyncio.Event()
@@ -33,9 +34,8 @@ async def pulse(status: Callable[[], Any]) -> AsyncIterator[list[Sample]]:
     async def look() -> None:
         last: list[float] = []
         due = 0.0
-        while True:
+        while not (current := status()).stopping:
             now = time.time()
-            current = status()
             numbers: list[float] = [getattr(current, name) for name in NAMES]
             if numbers != last or now >= due:
                 last, due = numbers, now + HEARTBEAT_SECONDS
@@ -49,8 +49,9 @@ async def pulse(status: Callable[[], Any]) -> AsyncIterator[list[Sample]]:
         while True:
             await more.wait()
             more.clear()
-            if looking.done():  # it failed: the viewer's failure, not a line that goes silent
-                looking.result()
+            if looking.done():
+                looking.result()  # if it failed, so does the viewer's line, and is not just silent
+                return
             batch = list(samples)
             samples.clear()
             yield batch

@@ -13,7 +13,7 @@ import click
 
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
-from bide.capabilities import decide, name_of
+from bide.capabilities import decide
 from bide.errors import StartError
 from bide.server import run
 from bide.settings import Settings, flag, variable
@@ -58,9 +58,9 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
             "threads": f"in threads, up to {settings.threads}",
             "serial": "one request at a time, on a thread of its own",
         }[decision.executor]
-        click.echo(f"/  {name_of(application)} runs {where}: {decision.reason}")
+        click.echo(f"/  {app} runs {where}: {decision.reason}")
         return
-    run(application, settings)
+    run(application, settings, name=app)
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

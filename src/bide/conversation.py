@@ -15,7 +15,6 @@ from time import monotonic
 from types import CoroutineType, TracebackType
 from typing import Any, Final, Protocol
 
-from bide.capabilities import name_of
 from bide.environ import request_environ
 from bide.errors import (
     Cancelled,
@@ -28,7 +27,7 @@ from bide.files import FileWrapper, kernel_part
 from bide.input import Input
 from bide.promises import Signal, kind_of
 from bide.push import Guard, Write
-from bide.stream import IDLE, Stream
+from bide.stream import ENDED, IDLE, Stream
 from bide.waiting import Waiter, iterate
 
 log = logging.getLogger("bide")
@@ -44,6 +43,7 @@ class Site(Protocol):
     """What the conversations of one application share."""
 
     application: Application
+    name: str
 
     def status(self) -> Any:
         """Give a snapshot of the server; becomes ``environ["bide.status"]``."""
@@ -103,7 +103,7 @@ class Conversation:
         """Name the request and the application, for people."""
         request = self.stream.request
         target = request.target.decode("latin-1")
-        return f"{request.method} {target} of {name_of(self._site.application)}"
+        return f"{request.method} {target} of {self._site.name}"
 
     # On the conversation's thread ---------------------------------------------------------------
 
@@ -128,6 +128,8 @@ class Conversation:
             log.exception("the application failed: %s", self.describe())
             self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
         finally:
+            if self.stream.state != ENDED:
+                self.stream.cut()  # whatever happened, the client is not left to wait
             self._site.done(self)
 
     def _converse(self) -> None:

@@ -49,6 +49,7 @@ class Server:
     Args:
         application: the WSGI callable.
         settings: how to serve; or give single settings by name, as in :class:`Settings`.
+        name: what to call the application in the log.
 
     Raises:
         SettingError: a setting with a value it cannot have.
@@ -57,10 +58,16 @@ class Server:
     """
 
     def __init__(
-        self, application: Application, settings: Settings | None = None, **options: Any
+        self,
+        application: Application,
+        settings: Settings | None = None,
+        *,
+        name: str = "",
+        **options: Any,
     ) -> None:
         self.settings = settings if settings is not None else Settings(**options)
-        check(application, name_of(application))
+        self.name = name or name_of(application)
+        check(application, self.name)
         self.application = application
         self.decision: Decision = decide(application, self.settings.executor)
         self._addresses = [parse_address(each) for each in self.settings.bind]
@@ -312,6 +319,7 @@ class Server:
             threads_busy=executor.threads_busy,
             threads_max=executor.threads_max,
             connections=len(self._connections),
+            stopping=self.draining,
         )
 
 
@@ -323,9 +331,9 @@ def _names(listener: socket.socket) -> tuple[str, str]:
     return (str(name[0]), str(name[1]))
 
 
-async def serve(application: Application, settings: Settings) -> None:
+async def serve(application: Application, settings: Settings, name: str = "") -> None:
     """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
-    server = Server(application, settings)
+    server = Server(application, settings, name=name)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -342,7 +350,7 @@ async def serve(application: Application, settings: Settings) -> None:
     decision = server.decision
     log.info(
         "serving %s on %s, %s",
-        name_of(application),
+        server.name,
         ", ".join(_clickable(each) for each in server.addresses),
         _how(decision, settings),
     )
@@ -351,6 +359,8 @@ async def serve(application: Application, settings: Settings) -> None:
     finally:
         await server.stop()
         log.info("stopped")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def _clickable(address: str) -> str:
@@ -365,7 +375,9 @@ def _how(decision: Decision, settings: Settings) -> str:
     return f"in up to {settings.threads} threads"
 
 
-def run(application: Application, settings: Settings | None = None, **options: Any) -> None:
+def run(
+    application: Application, settings: Settings | None = None, *, name: str = "", **options: Any
+) -> None:
     """Serve a WSGI application until SIGINT or SIGTERM, then finish what is in progress.
 
     Blocks the calling thread, which must be the main one. Logging is configured for a program that
@@ -374,6 +386,7 @@ def run(application: Application, settings: Settings | None = None, **options: A
     Args:
         application: the WSGI callable.
         settings: how to serve.
+        name: what to call the application in the log.
         **options: single settings by name instead, as in :class:`Settings`.
 
     Raises:
@@ -383,4 +396,4 @@ def run(application: Application, settings: Settings | None = None, **options: A
 
     chosen = settings if settings is not None else Settings(**options)
     configure(chosen)
-    asyncio.run(serve(application, chosen))
+    asyncio.run(serve(application, chosen, name))

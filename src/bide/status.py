@@ -15,8 +15,9 @@ class Status:
         queued: requests that wait for a thread.
         threads: threads that have been started for requests.
         threads_busy: threads that run a request's code now.
-        threads_max: threads that may be started.
+        threads_max: threads that may be started; 0 where all run on the event loop.
         connections: open connections.
+        stopping: whether the server stops: streams without an end should come to one.
     """
 
     running: int
@@ -26,3 +27,4 @@ class Status:
     threads_busy: int
     threads_max: int
     connections: int
+    stopping: bool

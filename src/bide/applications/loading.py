@@ -133,7 +133,17 @@ def _candidates(found: Any) -> str:
         if defined and origin != getattr(found, "__name__", None):
             continue  # imported from elsewhere
         names.append(name)
-    return f"; it has {', '.join(names[:10])}" if names else ""
+    fitting = [name for name in names if _fits(getattr(found, name))]
+    shown = ", ".join((fitting or names)[:10])
+    return f"; it has {shown}" if shown else ""
+
+
+def _fits(application: Any) -> bool:
+    try:
+        check(application, "")
+    except LoadError:
+        return False
+    return True
 
 
 def check(application: Any, spec: str) -> None:
