@@ -8,7 +8,7 @@ import importlib
 import inspect
 import os
 import sys
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 from bide.errors import LoadError
@@ -139,9 +139,11 @@ def _candidates(found: Any) -> str:
 
 
 def _fits(application: Any) -> bool:
+    if isinstance(application, GenericAlias):  # a name for a type
+        return False
     try:
         check(application, "")
-    except LoadError:
+    except Exception:  # noqa: BLE001 - LoadError; or whatever a proxy raises when it is looked at
         return False
     return True
 

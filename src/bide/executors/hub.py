@@ -65,6 +65,7 @@ class Worker(greenlet):
                 # A job answers for its own errors; one that comes here is ours. The thread lives.
                 log.exception("internal error: a job raised")
             self.job = self.waiter = job = None
+            self.gr_context = None  # it holds what the application kept there for the request
             if len(hub.idle) >= IDLE_WORKERS:
                 return
             hub.idle.append(self)

@@ -175,8 +175,7 @@ class ThreadsExecutor:
                     new.append(lane)
         for lane in woken:
             lane.queue.put(_LOOK)
-        for lane in new:
-            self._start(lane)
+        new = [lane for lane in new if self._start(lane)]
         if woken or new:
             self._woken = (woken or new)[-1]
             self._woken_at = monotonic()
@@ -212,7 +211,7 @@ class ThreadsExecutor:
         for lane in self._lanes:
             lane.join(max(0.0, deadline - monotonic()))
 
-    def _start(self, lane: Lane) -> None:
+    def _start(self, lane: Lane) -> bool:
         try:
             lane.start()
         except RuntimeError as error:
@@ -221,6 +220,8 @@ class ThreadsExecutor:
             log.error("cannot start a thread: %s", error)
             with self._lock:
                 self._lanes.remove(lane)
+            return False
+        return True
 
     def _take_idle(self) -> Lane | None:
         # Under the lock. The fewest parked conversations first, since a new job may block them;
