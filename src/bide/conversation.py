@@ -180,8 +180,11 @@ class Conversation:
 
     def _blocks(self, result: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
         """Give the blocks that are not empty, waiting for those that are promised."""
+        # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
         iterator: Iterator[Any] = (
-            iterate(result) if isinstance(result, AsyncIterable) else iter(result)
+            iterate(result)
+            if isinstance(result, AsyncIterable) and not isinstance(result, Iterable)
+            else iter(result)
         )
         block = next(iterator, _END)
         while block is not _END:
