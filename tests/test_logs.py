@@ -1,6 +1,7 @@
 """Log lines: where they go, and that no client can break them."""
 
 import logging
+import logging.config
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ def loggers() -> Iterator[None]:
             "handlers": logger.handlers,
             "propagate": logger.propagate,
             "level": logger.level,
+            "disabled": logger.disabled,
         }
         kept.append((logger, state))
     yield
@@ -58,6 +60,19 @@ def test_the_servers_log_is_not_given_to_the_applications_handlers() -> None:
     configure(Settings())
     assert not LOG.propagate
     assert not access.propagate
+
+
+def test_an_application_that_configures_logging_does_not_silence_the_server(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As Django does, on import: ``dictConfig`` disables all loggers that there are."""
+    logging.config.dictConfig({"version": 1})
+    configure(Settings(access_log="-"))
+    LOG.error("seen")
+    access.info("seen, too")
+    out, err = capsys.readouterr()
+    assert "seen" in err
+    assert "seen, too" in out
 
 
 def test_without_an_access_log_nothing_is_made_of_a_request() -> None:

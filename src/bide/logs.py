@@ -30,6 +30,9 @@ def configure(settings: Settings) -> None:
     log.setLevel(settings.level)
     log.handlers = [handler]
     log.propagate = False
+    # The application has been imported, and may have configured logging: dictConfig disables all
+    # loggers that it does not name.
+    log.disabled = access.disabled = False
     access.propagate = False
     access.handlers = []
     access.setLevel(logging.INFO if settings.access_log else logging.CRITICAL)
