@@ -87,7 +87,7 @@ class Monitor(threading.Thread):
                     self._ended.set()
         elif self._loop_blocked is None and now - asked >= self._loop_seconds:
             frame = sys._current_frames().get(self._loop_thread)
-            if frame is None or frame.f_code.co_name == "select":
+            if frame is None or _selects(frame):
                 return  # not blocked, but starved by threads that compute
             self._loop_blocked = _Blocked(asked, "the event loop")
             running = [hub for hub in self._hubs() if hub.thread == self._loop_thread]
@@ -130,6 +130,17 @@ class Monitor(threading.Thread):
                 hub.parked,
                 _stack(frame),
             )
+
+
+def _selects(frame: FrameType) -> bool:
+    """Say whether this is an event loop that waits for what comes next."""
+    # By both names: subprocess.communicate() selects too, and blocks whoever calls it.
+    above = frame.f_back
+    return (
+        frame.f_code.co_name == "select"
+        and above is not None
+        and above.f_code.co_name == "_run_once"
+    )
 
 
 def _stack(frame: FrameType | None) -> str:

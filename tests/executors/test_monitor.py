@@ -1,0 +1,402 @@
+"""The monitor: what blocks is named, and nothing else is.
+
+The test makes its looks and passes its time; what blocks is this thread, or a real one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bide.executors import monitor as module
+from bide.executors.hub import Hub
+from bide.executors.monitor import Monitor
+from bide.promises import Signal
+from bide.waiting import Waiter, wait
+from tests.fakes import Lane, ManualLoop, Run
+
+TIMEOUT = 20.0
+
+
+class Answering:
+    """An event loop that is asked for a sign, and gives it when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], object]] = []
+        self.closed = False
+
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+        """Keep what is to be called."""
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        self.asked.append(callback)
+
+    def answer(self) -> None:
+        """Be well."""
+        while self.asked:
+            self.asked.pop()()
+
+
+class Watched:
+    """A monitor whose looks and time are the test's, and whose loop's thread is this one."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.now = 100.0
+        self.loop = Answering()
+        self.hubs: list[Any] = []
+        self.in_progress = 3
+        self.caplog = caplog
+        loop: Any = self.loop
+        self.monitor = Monitor(loop, lambda: self.hubs, lambda: self.in_progress, 0.5, 2.0)
+
+    def look(self, seconds: float = 0.0) -> None:
+        """Let time pass, and look."""
+        self.now += seconds
+        self.monitor._look_at_loop()
+        self.monitor._look_at_lanes()
+
+    def said(self) -> list[str]:
+        """Take the first lines of what was logged."""
+        lines = [record.message.partition("\n")[0] for record in self.caplog.records]
+        self.caplog.clear()
+        return lines
+
+
+@pytest.fixture
+def watched(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Give a monitor."""
+    watched = Watched(caplog)
+    monkeypatch.setattr(module, "monotonic", lambda: watched.now)
+    return watched
+
+
+class Seen:
+    """What the monitor sees of a hub."""
+
+    def __init__(self, name: str, thread: int, parked: int, running: Any, since: float) -> None:
+        self.name = name
+        self.thread = thread
+        self.parked = parked
+        self.running = running
+        self.since = since
+
+
+def hub(name: str = "lane-1", thread: int = -1, **state: Any) -> Any:
+    """Make what the monitor sees of a hub; its thread is none unless given."""
+    seen = {"parked": 0, "running": None, "since": 0.0, **state}
+    return Seen(name, thread, **seen)
+
+
+# The loop --------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_answers_is_not_named(watched: Watched) -> None:
+    """However long the server runs."""
+    for _ in range(10):
+        watched.look(10)
+        watched.loop.answer()
+    assert watched.said() == []
+
+
+def test_a_loop_that_does_not_answer_is_named_once_and_when_it_goes_on(watched: Watched) -> None:
+    """With how long, and how many are held up."""
+    watched.look()
+    watched.look(0.4)
+    assert watched.said() == []
+    watched.look(0.2)
+    watched.look(5)
+    assert watched.said() == [
+        "the event loop has been blocked for 0.6 s by a callback or a coroutine; "
+        "all 3 requests in progress are held up:"
+    ]
+    watched.loop.answer()
+    watched.look(1)
+    assert watched.said() == ["the event loop goes on, after 6.6 s"]
+    watched.loop.answer()
+    watched.look(1)
+    assert watched.said() == []
+
+
+def test_a_blocked_loop_is_an_error_and_shows_its_stack(watched: Watched) -> None:
+    """More loudly than a lane: it holds up everybody."""
+
+    def blocks_the_loop() -> None:
+        watched.look()
+        watched.look(1)
+
+    blocks_the_loop()
+    (record,) = watched.caplog.records
+    assert record.levelno == logging.ERROR
+    assert "in blocks_the_loop" in record.message
+
+
+def test_the_request_that_blocks_the_loop_is_named(watched: Watched) -> None:
+    """Where it is one that runs there."""
+    lane = Lane(ManualLoop())
+    watched.hubs = [lane.hub]
+
+    def view() -> None:
+        watched.look()
+        watched.look(1)
+
+    run = lane.begin(view)
+    assert run.ended
+    assert watched.said()[0].startswith("the event loop has been blocked for 1.0 s by view; ")
+    lane.loop.close()
+
+
+def test_an_idle_servers_loop_is_left_asleep(watched: Watched) -> None:
+    """It is not woken to be asked."""
+    watched.in_progress = 0
+    watched.look(10)
+    assert watched.loop.asked == []
+    watched.in_progress = 1
+    watched.look(10)
+    assert len(watched.loop.asked) == 1
+
+
+def test_a_loop_in_its_own_select_is_starved_and_not_blocked(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that compute keep it from the interpreter's lock: nothing on it blocks."""
+    with real_loop() as (loop, thread):
+        starved = Watched(caplog)
+        monkeypatch.setattr(module, "monotonic", lambda: starved.now)
+        starved.monitor._loop_thread = thread
+        until_in(thread, "select")
+        starved.look()
+        starved.look(10)
+        assert starved.said() == []
+        blocked = threading.Event()
+        loop.call_soon_threadsafe(blocked.wait, TIMEOUT)
+        until_in(thread, "wait")
+        starved.look()
+        assert len(starved.said()) == 1
+        blocked.set()
+
+
+def test_an_application_that_selects_blocks_the_loop(watched: Watched) -> None:
+    """As ``subprocess.communicate`` does: not every ``select`` is the loop's own."""
+    release = threading.Lock()
+    release.acquire()
+
+    def look_and_release() -> None:
+        until_in(here, "select")
+        watched.look()
+        watched.look(1)
+        release.release()
+
+    def select() -> None:
+        release.acquire()
+
+    here = threading.get_ident()
+    thread = threading.Thread(target=look_and_release)
+    thread.start()
+    select()
+    thread.join(TIMEOUT)
+    assert watched.said()[0].startswith("the event loop has been blocked for 1.0 s by ")
+
+
+def until_in(thread: int, function: str) -> None:
+    """Return once a thread is in a function's own frame."""
+    pause = threading.Event()
+    for _ in range(int(TIMEOUT / 0.001)):
+        frame = sys._current_frames().get(thread)
+        if frame is not None and frame.f_code.co_name == function:
+            return
+        pause.wait(0.001)
+    raise AssertionError(f"it never was in {function}")
+
+
+@contextlib.contextmanager
+def real_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, int]]:
+    """Give an event loop that runs in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    assert thread.ident is not None
+    yield loop, thread.ident
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(TIMEOUT)
+    loop.close()
+
+
+# Lanes -----------------------------------------------------------------------------------------
+
+
+def test_a_lane_that_is_long_at_one_stretch_is_named_once_and_when_it_goes_on(
+    watched: Watched,
+) -> None:
+    """With the request, and how many of the lane are held up."""
+    job = SimpleNamespace(describe=lambda: "GET /slow of app")
+    busy = hub(running=SimpleNamespace(job=job), since=watched.now, parked=7)
+    watched.hubs = [busy]
+    watched.look(1.9)
+    watched.loop.answer()
+    assert watched.said() == []
+    watched.look(0.2)
+    watched.loop.answer()
+    watched.look(1)
+    watched.loop.answer()
+    assert watched.said() == [
+        "lane-1 has been blocked for 2.1 s by GET /slow of app; "
+        "7 waiting requests of this lane are held up:"
+    ]
+    busy.running = None
+    watched.look(1)
+    assert watched.said() == ["lane-1 goes on, after 4.1 s in GET /slow of app"]
+    watched.loop.answer()
+    watched.look(1)
+    assert watched.said() == []
+
+
+def test_a_lane_that_switched_meanwhile_is_not_blocked(watched: Watched) -> None:
+    """It runs something whenever one looks, and never the same."""
+    busy = hub(running=SimpleNamespace(job=None, parent=None), since=watched.now)
+    watched.hubs = [busy]
+    for _ in range(10):
+        watched.look(1.9)
+        watched.loop.answer()
+        busy.since = watched.now
+    assert watched.said() == []
+
+
+def test_a_lane_that_blocks_again_is_named_again(watched: Watched) -> None:
+    """After the line that it went on."""
+    job = SimpleNamespace(describe=lambda: "GET /slow of app")
+    busy = hub(running=SimpleNamespace(job=job), since=watched.now)
+    watched.hubs = [busy]
+    watched.look(3)
+    busy.since = watched.now
+    watched.look(3)
+    watched.loop.answer()
+    assert [line.partition(" by")[0] for line in watched.said()] == [
+        "lane-1 has been blocked for 3.0 s",
+        "the event loop has been blocked for 3.0 s",
+        "lane-1 goes on, after 6.0 s in GET /slow of app",
+        "lane-1 has been blocked for 3.0 s",
+    ]
+
+
+def test_an_idle_lane_and_one_that_waits_are_not_named(watched: Watched) -> None:
+    """They run nothing, for however long."""
+    watched.hubs = [hub(since=1.0), hub(parked=100, since=1.0)]
+    watched.look(100)
+    assert watched.said() == []
+
+
+def test_a_blocked_lane_is_a_warning_and_shows_its_stack(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the lane's thread, wherever it is."""
+    release = threading.Event()
+    lanes: list[Hub] = []
+
+    def blocks_a_lane() -> None:
+        release.wait(TIMEOUT)
+
+    def lane() -> None:
+        loop = ManualLoop()
+        lanes.append(Hub("lane-1", lambda wait: None))
+        lanes[0].run(Run(blocks_a_lane, Waiter(loop, lanes[0])))
+        lanes[0].close()
+        loop.close()
+
+    thread = threading.Thread(target=lane)
+    thread.start()
+    assert thread.ident is not None
+    until_in(thread.ident, "wait")
+    watched.hubs = list(lanes)
+    watched.now = lanes[0].since
+    watched.look(3)
+    release.set()
+    thread.join(TIMEOUT)
+    (record,) = [each for each in caplog.records if "lane" in each.message]
+    assert record.levelno == logging.WARNING
+    assert "has been blocked for 3.0 s by blocks_a_lane" in record.message
+    assert "in blocks_a_lane" in record.message.partition("\n")[2]
+
+
+def test_a_lane_whose_thread_has_ended_meanwhile_has_no_stack(watched: Watched) -> None:
+    """The look is without locks."""
+    job = SimpleNamespace(describe=lambda: "GET / of app")
+    watched.hubs = [hub(running=SimpleNamespace(job=job), since=watched.now)]
+    watched.look(3)
+    assert "(its thread has ended)" in watched.caplog.text
+
+
+# The thread ------------------------------------------------------------------------------------
+
+
+class Heard(logging.Handler):
+    """What the log says, with an event for its first line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.heard = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append(record.getMessage())
+        self.heard.set()
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Listen to the log."""
+    heard = Heard()
+    logging.getLogger("bide").addHandler(heard)
+    yield heard
+    logging.getLogger("bide").removeHandler(heard)
+
+
+def test_the_thread_looks_by_itself_until_it_is_stopped(heard: Heard) -> None:
+    """A loop that waits for the monitor's own word is blocked until that comes."""
+
+    async def main() -> None:
+        monitor = Monitor(asyncio.get_running_loop(), list, lambda: 1, 0.01, 0.01)
+        monitor.start()
+        await asyncio.sleep(0)
+        assert heard.heard.wait(TIMEOUT)
+        monitor.stop()
+        await asyncio.to_thread(monitor.join, TIMEOUT)
+        assert not monitor.is_alive()
+        assert monitor.daemon
+
+    asyncio.run(main())
+    assert "has been blocked" in heard.lines[0]
+    assert "in main" in heard.lines[0]
+
+
+def test_the_thread_ends_when_its_loop_is_closed() -> None:
+    """A server that was never stopped does not keep it."""
+    loop = Answering()
+    loop.closed = True
+    watching: Any = loop
+    monitor = Monitor(watching, list, lambda: 1, 0.01, 0.01)
+    monitor.start()
+    monitor.join(TIMEOUT)
+    assert not monitor.is_alive()
+
+
+def test_a_lane_that_waits_is_not_blocked_while_it_does(watched: Watched) -> None:
+    """A conversation that runs for long in all, but waits in between."""
+    lane = Lane(ManualLoop())
+    lane.hub.thread = -1
+    watched.hubs = [lane.hub]
+    signal = Signal()
+    run = lane.begin(lambda: wait(signal))
+    watched.now = lane.hub.since
+    watched.look(100)
+    signal.fire()
+    lane.settle()
+    assert run.ended
+    assert not [line for line in watched.said() if "lane" in line or "test has" in line]
+    lane.loop.close()
