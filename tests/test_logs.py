@@ -1,7 +1,6 @@
 """Log lines: where they go, and that no client can break them."""
 
 import logging
-import logging.config
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,8 +64,8 @@ def test_the_servers_log_is_not_given_to_the_applications_handlers() -> None:
 def test_an_application_that_configures_logging_does_not_silence_the_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As Django does, on import: ``dictConfig`` disables all loggers that there are."""
-    logging.config.dictConfig({"version": 1})
+    """As Django does, on import: ``dictConfig`` does this to all loggers that it does not name."""
+    LOG.disabled = access.disabled = True
     configure(Settings(access_log="-"))
     LOG.error("seen")
     access.info("seen, too")
