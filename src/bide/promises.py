@@ -28,7 +28,7 @@ import itertools
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, Protocol
 
 from bide.mailboxes import on_loop
@@ -210,12 +210,10 @@ class TaskSubscription:
     thread cannot be entered on a second one.
     """
 
-    __slots__ = ("_cancelled", "_context", "_coroutine", "_loop", "_sink", "_task")
+    __slots__ = ("_cancelled", "_context", "_loop", "_promise", "_sink", "_task")
 
     def __init__(self, promise: Awaitable[Any], sink: Sink) -> None:
-        self._coroutine: Coroutine[Any, Any, Any] | None = (
-            promise if isinstance(promise, types.CoroutineType) else _await(promise)
-        )
+        self._promise: Awaitable[Any] | None = promise
         self._sink = sink
         self._context = contextvars.copy_context()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -235,19 +233,25 @@ class TaskSubscription:
         if self._cancelled:
             self._discard()
             return
-        coroutine, self._coroutine = self._coroutine, None
-        assert coroutine is not None
+        assert self._promise is not None
         assert self._loop is not None
-        self._task = self._loop.create_task(coroutine, context=self._context)
+        self._task = self._loop.create_task(self._run(self._promise), context=self._context)
         self._task.add_done_callback(self._done, context=self._context)
 
+    async def _run(self, promise: Awaitable[Any]) -> Any:
+        try:
+            return await promise
+        except (SystemExit, KeyboardInterrupt) as error:
+            # A task lets these two end the loop, and with it the server.
+            self._sink.settle(error=error)
+
     def _done(self, task: asyncio.Task[Any]) -> None:
+        self._discard()  # a task that was cancelled before its first step has not begun it
         settle_from(task, self._sink)
 
     def _discard(self) -> None:
-        coroutine, self._coroutine = self._coroutine, None
-        if coroutine is not None:
-            coroutine.close()
+        promise, self._promise = self._promise, None
+        discard(promise)
 
     def cancel(self) -> None:
         """Cancel the task, or never start it."""
@@ -261,10 +265,6 @@ class TaskSubscription:
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 class CallbackSubscription:

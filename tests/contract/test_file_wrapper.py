@@ -94,8 +94,10 @@ def test_a_file_is_sent_from_where_it_stands(serve: Serve, path: Path, sent: lis
         file.seek(SIZE - 8)
         return file
 
-    response = serve(serving(open_file)).get()
+    served = serve(serving(open_file))
+    response = served.get()
     assert (response.header("Content-Length"), response.body) == ("8", b"%07d\n" % (SIZE // 8 - 1))
+    served.until_idle()
     assert sent == [8]
 
 
