@@ -228,7 +228,6 @@ class Result:
 
     requests: list[tuple[object, ...]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
-    sent: bytes = b""
 
 
 def feed(pieces: Iterable[bytes]) -> Result:
@@ -248,7 +247,7 @@ def feed(pieces: Iterable[bytes]) -> Result:
             request.persistent,
         )
         requests.append((*head, drain(stream)))
-    return Result(requests, [error.status for error in client.owner.refused], client.transport.sent)
+    return Result(requests, [error.status for error in client.owner.refused])
 
 
 class FakeChannel:

@@ -237,14 +237,14 @@ class HTTP1:
         line = line_end if line_end >= 0 else len(head) - head.endswith(b"\r")
         if self._too_long(line, len(head)):
             return
-        # From the byte before, where a CR may stand whose LF came now.
-        if HOPELESS.search(head, max(0, scanned - 1)):
-            self.refuse(RemoteProtocolError("a control character or a bare LF in the head"))
-        elif line_end >= 0:
-            try:
+        try:
+            if line_end >= 0:
                 split_request_line(bytes(head[:line_end]))
-            except RemoteProtocolError as error:
-                self.refuse(error)
+            # From the byte before, where a CR may stand whose LF came now.
+            if HOPELESS.search(head, max(0, scanned - 1)):
+                raise RemoteProtocolError("a control character or a bare LF in the head")
+        except RemoteProtocolError as error:
+            self.refuse(error)
 
     def _too_long(self, line: int, head: int) -> bool:
         if line > self._limits.request_line:
@@ -392,7 +392,8 @@ class HTTP1:
         except httptools.HttpParserCallbackError:
             raise  # an error of our own
         except httptools.HttpParserInvalidMethodError:
-            raise RemoteProtocolError("the method is not known here", 501) from None
+            status = 400 if HOPELESS.search(data) else 501  # as if it had come in pieces
+            raise RemoteProtocolError("the method is not known here", status) from None
         except httptools.HttpParserError as error:
             raise RemoteProtocolError(f"the request is malformed: {error}") from None
 
