@@ -136,22 +136,26 @@ class LoopPoller:
         self.loop = loop
         self.after = after
         self._targets: dict[int, Pollable] = {}
+        self._events: dict[int, int] = {}  # the last word, under the owner's lock
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
         self._targets[descriptor] = target
-        self._set(descriptor, target, READ)
+        self._events[descriptor] = READ
+        self._set(descriptor, target)
 
     def watch(self, descriptor: int, events: int) -> None:
         """Set what a descriptor is watched for; soon, from another thread than the loop's."""
         target = self._targets.get(descriptor)
         if target is not None:
-            on_loop(self.loop, self._set, descriptor, target, events)
+            self._events[descriptor] = events
+            on_loop(self.loop, self._set, descriptor, target)
 
     def unregister(self, descriptor: int) -> None:
         """Watch no more."""
-        self._set(descriptor, self._targets[descriptor], 0)
-        del self._targets[descriptor]
+        self._events[descriptor] = 0
+        self._set(descriptor, self._targets[descriptor])
+        del self._targets[descriptor], self._events[descriptor]
 
     def rest(self, then: Callable[[], None]) -> None:
         """Go on: to unwatch all of them would cost more."""
@@ -163,9 +167,11 @@ class LoopPoller:
     def close(self) -> None:
         """End."""
 
-    def _set(self, descriptor: int, target: Pollable, events: int) -> None:
+    def _set(self, descriptor: int, target: Pollable) -> None:
         if self._targets.get(descriptor) is not target:
             return  # closed, and perhaps used again, before this thread's word came
+        # The last word, not the one that brought this call: the loop's own may have overtaken it.
+        events = self._events[descriptor]
         if events & READ:
             self.loop.add_reader(descriptor, self._ready, target, READ)
         else:

@@ -1,0 +1,187 @@
+"""Addresses to listen on: read, listened on, described; mistakes in one line."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from bide.errors import BindError, SettingError
+from bide.transports.addresses import Address, described, listen, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "written"),
+    [
+        ("127.0.0.1:8000", Address("127.0.0.1", 8000), "127.0.0.1:8000"),
+        ("localhost:0", Address("localhost", 0), "localhost:0"),
+        ("example.org:65535", Address("example.org", 65535), "example.org:65535"),
+        ("[::1]:80", Address("::1", 80), "[::1]:80"),
+        (":8000", Address("0.0.0.0", 8000), "0.0.0.0:8000"),
+        ("unix:/run/bide.sock", Address(path="/run/bide.sock"), "unix:/run/bide.sock"),
+        ("unix:relative.sock", Address(path="relative.sock"), "unix:relative.sock"),
+    ],
+)
+def test_an_address_is_read_and_written(text: str, address: Address, written: str) -> None:
+    """As one may give it to ``--bind``."""
+    assert parse_address(text) == address
+    assert str(address) == written
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8000", "localhost", "localhost:", "localhost:http", "localhost:65536", "a:-1"]
+)
+def test_what_is_no_address_is_told_what_one_looks_like(text: str) -> None:
+    """All three kinds."""
+    with pytest.raises(SettingError) as caught:
+        parse_address(text)
+    assert str(caught.value) == (
+        f"{text!r} is no address: write HOST:PORT, [IPv6]:PORT or unix:PATH, "
+        "for example 127.0.0.1:8000"
+    )
+
+
+@pytest.mark.parametrize("text", ["localhost:٣", "localhost:1²", "localhost: 80"])
+def test_a_port_has_plain_digits(text: str) -> None:
+    """Python takes the digits of every script."""
+    with pytest.raises(SettingError, match="is no address"):
+        parse_address(text)
+
+
+def test_ipv6_needs_brackets() -> None:
+    """The message writes them."""
+    with pytest.raises(SettingError, match=r"needs brackets for IPv6: write \[::1\]:80"):
+        parse_address("::1:80")
+
+
+def test_a_unix_socket_needs_a_path() -> None:
+    """With an example."""
+    with pytest.raises(SettingError, match=r"has no path: write unix:/run/bide\.sock"):
+        parse_address("unix:")
+
+
+# Listening -------------------------------------------------------------------------------------
+
+
+def test_tcp_is_listened_on_without_blocking() -> None:
+    """On a free port, for 0; described as it may be written."""
+    (listener,) = listen(Address("127.0.0.1", 0))
+    with listener:
+        assert listener.getblocking() is False
+        host, port = listener.getsockname()
+        assert described(listener) == f"127.0.0.1:{port}"
+        with socket.create_connection((host, port)):
+            pass
+
+
+def test_a_port_can_be_listened_on_again_at_once() -> None:
+    """Connections of the server before may still be on their way out."""
+    (listener,) = listen(Address("127.0.0.1", 0))
+    with listener:
+        address = listener.getsockname()
+        client = socket.create_connection(address)
+        listener.setblocking(True)
+        server, _ = listener.accept()
+        server.close()
+        client.close()
+    (again,) = listen(Address(*address))
+    again.close()
+
+
+def test_ipv6_is_listened_on_and_described_in_brackets() -> None:
+    """It takes no IPv4 connections, for which one asks by another address."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    try:
+        (listener,) = listen(Address("::1", 0))
+    except BindError:
+        pytest.skip("this machine has no IPv6 address")
+    with listener:
+        assert described(listener) == f"[::1]:{listener.getsockname()[1]}"
+        assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+def test_all_addresses_of_a_name_get_the_same_free_port() -> None:
+    """``localhost`` is two of them on many machines."""
+    listeners = listen(Address("localhost", 0))
+    ports = {each.getsockname()[1] for each in listeners}
+    for each in listeners:
+        each.close()
+    assert len(ports) == 1
+
+
+def test_a_unix_socket_is_listened_on(tmp_path: Path) -> None:
+    """And described with its path."""
+    path = tmp_path / "s"
+    (listener,) = listen(Address(path=str(path)))
+    with listener:
+        assert described(listener) == f"unix:{path}"
+        assert listener.getblocking() is False
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_socket_left_by_a_server_that_is_no_more_is_replaced(tmp_path: Path) -> None:
+    """Nobody accepts on it."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    (listener,) = listen(Address(path=str(path)))
+    listener.close()
+
+
+def test_a_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    """Another server accepts on it."""
+    path = tmp_path / "s"
+    (other,) = listen(Address(path=str(path)))
+    with other:
+        with pytest.raises(BindError, match=r"cannot listen on unix:.*: it is in use; stop the"):
+            listen(Address(path=str(path)))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """It may be anybody's."""
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(BindError, match="it is in use"):
+        listen(Address(path=str(path)))
+    assert path.read_text() == "data"
+
+
+def test_a_port_in_use_gets_one_line_that_says_what_to_do() -> None:
+    """Nothing is left open."""
+    (other,) = listen(Address("127.0.0.1", 0))
+    with other:
+        address = Address("127.0.0.1", other.getsockname()[1])
+        with pytest.raises(BindError) as caught:
+            listen(address)
+    assert str(caught.value) == (
+        f"cannot listen on {address}: it is in use; stop the other server, "
+        "or choose another with --bind"
+    )
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (Address("no-such-host.invalid", 80), "the host is not known"),
+        (Address("192.0.2.1", 0), "this machine has no such address"),
+        (Address(path="/no/such/directory/s"), "No such file or directory"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_says_why(address: Address, why: str) -> None:
+    """In words."""
+    with pytest.raises(BindError) as caught:
+        listen(address)
+    assert str(caught.value) == f"cannot listen on {address}: {why}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has the rights")
+def test_an_address_without_the_rights_says_so(tmp_path: Path) -> None:
+    """A directory of somebody else's."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(BindError, match="permission denied; ports below 1024"):
+        listen(Address(path=str(tmp_path / "s")))
