@@ -30,19 +30,28 @@ class Mailbox:
         self._context = contextvars.copy_context()
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Have ``function`` called on the loop, soon, in the order of the posts."""
+        """Have ``function`` called on the loop, soon, in the order of the posts.
+
+        Raises RuntimeError when the loop is closed.
+        """
         self._calls.append((function, args))
         try:
             self._token.pop()
         except IndexError:
             return
-        self._loop.call_soon_threadsafe(self._deliver, context=self._context)
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, context=self._context)
+        except RuntimeError:
+            self._token.append(True)  # for the next one to be told, too
+            raise
 
     def hold(self) -> None:
         """Let calls wait until ``release``, waking nobody."""
-        if self._token:
+        try:
             self._token.pop()
-            self._holding = True
+        except IndexError:  # held already, or a delivery is on its way
+            return
+        self._holding = True
 
     def release(self) -> None:
         """Deliver what came meanwhile."""
