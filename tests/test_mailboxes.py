@@ -132,18 +132,18 @@ def test_a_mailbox_whose_delivery_is_on_its_way_is_not_held(loop: Counting) -> N
 
 
 class Racing(list[bool]):
-    """A token that another thread takes just after one has looked for it."""
+    """A token that another thread takes just before one would."""
 
     take: Callable[[], object] | None = None
 
-    def __len__(self) -> int:
-        length = super().__len__()
+    def pop(self, *_: Any) -> bool:
+        """Take it, if it is still there."""
         take, self.take = self.take, None
         if take is not None:
             thread = threading.Thread(target=take)
             thread.start()
             thread.join()
-        return length
+        return super().pop()
 
 
 def test_a_mailbox_is_held_while_another_thread_posts(loop: Counting) -> None:
