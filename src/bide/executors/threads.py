@@ -265,7 +265,15 @@ class ThreadsExecutor:
         if not self._jobs or (self._serial and lane.parked):  # a look: missing one is no harm
             return None
         with self._lock:
-            return self._jobs.popleft() if self._jobs else None
+            if not self._jobs:
+                return None
+            job = self._jobs.popleft()
+            end = self.resting and not self._jobs
+            if end:
+                self.resting = False
+        if end:
+            self._loop.call_soon_threadsafe(self._rested)
+        return job
 
     def busy(self, lane: Lane) -> None:
         """Know that a lane that was idle has something of its own to do."""
@@ -318,15 +326,17 @@ class Lane(threading.Thread):
                     executor.busy(self)
             else:
                 item = queue.get()
+            if item is _STOP:
+                stopping = True
+                continue
             if isinstance(item, Wait):
                 hub.resume(item)
                 del item
-                # One new job for each that went on: neither kind starves the other.
-                job = executor.another_job(self)
-                if job is not None:
-                    self._begin(job)
-            elif item is _STOP:
-                stopping = True
+            # One new job for each that went on: neither kind starves the other. And one for the
+            # word that there is one, before a wait that was settled since: it may block for long.
+            job = executor.another_job(self)
+            if job is not None:
+                self._begin(job)
         hub.close()
 
     def _begin(self, job: Job) -> None:
