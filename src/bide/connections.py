@@ -102,11 +102,12 @@ class Connection:
         """Half-closed: cancel the wait in progress, if so configured; close if nothing is left."""
         self._half_closed = True
         short = self._protocol.eof_received()
-        stream = self._stream
+        # Looked at once: on its lane it may be ending meanwhile.
+        stream, conversation = self._stream, self._conversation
         if stream is None and not self._queue:
             self._transport.close()
-        elif self._conversation is not None and (short or self._serving.cancels_half_closed):
-            self._conversation.cancel(ClientDisconnected("the client has closed the connection"))
+        elif conversation is not None and (short or self._serving.cancels_half_closed):
+            conversation.cancel(ClientDisconnected("the client has closed the connection"))
 
     def connection_lost(self) -> None:
         """Gone: whatever the request does next with its client raises."""

@@ -1,0 +1,428 @@
+"""Every race between a connection's loop and the lane of its request, forced in each order."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bide.connections import PIPELINE, Connection
+from bide.errors import Cancelled, ClientDisconnected
+from bide.protocols.http1 import Limits
+from bide.stream import Stream
+from bide.transports.poller import GONE, READ
+from tests.contract.test_races_of_transports import Poller
+from tests.serving import request
+
+
+class Conversation:
+    """Keeps what it is cancelled with."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.cancelled: list[Cancelled] = []
+
+    def cancel(self, cancellation: Cancelled) -> None:
+        """Keep."""
+        self.cancelled.append(cancellation)
+
+
+class Server:
+    """A server that begins requests and leaves their answers to the test.
+
+    Attributes:
+        at_half_close: called when the connection asks what a half-close means, as a lane may come
+            at any time.
+        at_submit: called with a conversation that is begun.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.poller: Any = Poller(self.loop)
+        self.limits = Limits()
+        self.draining = False
+        self.begun: list[Conversation] = []
+        self.lost: list[Any] = []
+        self.at_half_close: Callable[[], object] = lambda: None
+        self.at_submit: Callable[[Conversation], object] = lambda conversation: None
+        sock, self.client = socket.socketpair()
+        sock.setblocking(False)
+        self.client.setblocking(False)
+        serving: Any = self  # the protocol has a plain attribute where a hook is here
+        self.connection = Connection(serving, sock, {})
+        self.transport = self.connection._transport
+        self.connection.start()
+
+    @property
+    def cancels_half_closed(self) -> bool:
+        """True."""
+        self.at_half_close()
+        return True
+
+    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Any:
+        """Make one."""
+        return Conversation(stream)
+
+    def submit(self, conversation: Any) -> None:
+        """Begin it."""
+        self.begun.append(conversation)
+        self.at_submit(conversation)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def connection_lost(self, connection: Any) -> None:
+        """Keep."""
+        self.lost.append(connection)
+
+    # What the test does
+
+    def receive(self, data: bytes) -> None:
+        """Have the client send, and the loop read it."""
+        self.client.send(data)
+        self.transport.ready(READ)
+
+    def end_of_client(self) -> None:
+        """Have the client close its sending side, and the loop read that."""
+        self.client.shutdown(socket.SHUT_WR)
+        self.transport.ready(READ)
+
+    def turn(self) -> None:
+        """Let the loop do what it has been asked to."""
+        for _ in range(3):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    @property
+    def paths(self) -> list[bytes]:
+        """The targets of the requests that were begun."""
+        return [each.stream.request.target for each in self.begun]
+
+    def answers(self) -> int:
+        """How many answers the client has got."""
+        try:
+            return self.client.recv(1_000_000).count(b"HTTP/1.1 200")
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        """Clean up."""
+        self.transport.abort()
+        self.turn()
+        self.client.close()
+        self.loop.close()
+
+
+def answer(stream: Stream) -> None:
+    """Answer as a lane does, which is not the loop's thread to the connection."""
+    stream.start("200 OK", [])
+    stream.end(b"x")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Connect."""
+    server = Server()
+    yield server
+    server.close()
+
+
+class Hooked(list[Any]):
+    """A list that lets a lane come just before, or just after, something is appended."""
+
+    def __init__(self, before: Callable[[], object], after: Callable[[], object]) -> None:
+        super().__init__()
+        self._before = before
+        self._after = after
+
+    def append(self, item: Any) -> None:
+        """Append."""
+        self._before()
+        super().append(item)
+        self._after()
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_request_that_comes_before_the_response_ends_is_begun_by_its_end(
+    server: Server,
+) -> None:
+    """Queued; once, on the loop."""
+    server.receive(request("/1"))
+    server.receive(request("/2"))
+    assert server.paths == [b"/1"]
+    answer(server.begun[0].stream)
+    assert server.paths == [b"/1"]
+    server.turn()
+    assert server.paths == [b"/1", b"/2"]
+    answer(server.begun[1].stream)
+    server.turn()
+    assert (server.paths, server.answers()) == ([b"/1", b"/2"], 2)
+
+
+def test_a_request_that_comes_after_the_response_ended_is_begun_at_once(server: Server) -> None:
+    """The token is back."""
+    server.receive(request("/1"))
+    answer(server.begun[0].stream)
+    server.receive(request("/2"))
+    assert server.paths == [b"/1", b"/2"]
+    server.turn()
+    assert server.paths == [b"/1", b"/2"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_response_ends_while_the_next_request_is_being_queued(
+    server: Server, when: str
+) -> None:
+    """The loop saw the token gone and queues: before that, or after, the lane brings it back."""
+    server.receive(request("/1"))
+    ended: list[bool] = []
+
+    def end() -> None:
+        if not ended:
+            ended.append(True)
+            answer(server.begun[0].stream)
+
+    queue = Hooked(end, nothing) if when == "before" else Hooked(nothing, end)
+    server.connection._queue = queue
+    server.receive(request("/2"))
+    server.turn()
+    assert ended
+    assert server.paths == [b"/1", b"/2"]
+    answer(server.begun[1].stream)
+    server.turn()
+    assert server.answers() == 2
+
+
+def test_a_response_that_ends_inside_submit_lets_the_next_begin(server: Server) -> None:
+    """As on the loop executor, or on a quick lane: the marks of the connection are not stale."""
+    server.at_submit = lambda conversation: answer(conversation.stream)
+    server.receive(request("/1") + request("/2") + request("/3"))
+    server.turn()
+    assert server.paths == [b"/1", b"/2", b"/3"]
+    assert server.answers() == 3
+    assert server.connection._stream is None
+    assert server.connection._conversation is None
+
+
+def test_a_client_half_closes_before_the_response_ends(server: Server) -> None:
+    """The wait is cancelled; the end closes the connection."""
+    server.receive(request("/1"))
+    server.end_of_client()
+    assert [type(each) for each in server.begun[0].cancelled] == [ClientDisconnected]
+    answer(server.begun[0].stream)
+    server.turn()
+    assert len(server.lost) == 1
+    assert server.answers() == 1
+
+
+def test_a_client_half_closes_after_the_response_ended(server: Server) -> None:
+    """Nothing is left: the connection is closed by that."""
+    server.receive(request("/1"))
+    answer(server.begun[0].stream)
+    server.end_of_client()
+    server.turn()
+    assert server.begun[0].cancelled == []
+    assert len(server.lost) == 1
+    assert server.answers() == 1
+
+
+def test_the_response_ends_while_the_half_close_is_being_looked_at(server: Server) -> None:
+    """The loop has seen that a request is in progress; when it comes to cancel it, none is."""
+    server.receive(request("/1"))
+    server.at_half_close = lambda: answer(server.begun[0].stream)
+    server.end_of_client()
+    server.turn()
+    assert len(server.lost) == 1
+    assert server.answers() == 1
+
+
+def test_a_client_half_closes_in_the_middle_of_the_next_request(server: Server) -> None:
+    """The answer in progress is the last: what is half there will never be whole."""
+    server.receive(request("/1") + b"GET /2 HTTP/1.1\r\n")
+    server.end_of_client()
+    answer(server.begun[0].stream)
+    server.turn()
+    assert server.paths == [b"/1"]
+    assert len(server.lost) == 1
+    assert server.answers() == 1
+
+
+def test_the_server_drains_before_the_response_ends(server: Server) -> None:
+    """It says that the connection ends, and ends it."""
+    server.receive(request("/1"))
+    server.draining = True
+    server.connection.drain()
+    answer(server.begun[0].stream)
+    server.turn()
+    assert b"Connection: close" in server.client.recv(1000)
+    assert len(server.lost) == 1
+
+
+def test_the_server_drains_after_the_response_ended(server: Server) -> None:
+    """The connection is idle, and closed."""
+    server.receive(request("/1"))
+    answer(server.begun[0].stream)
+    server.draining = True
+    server.connection.drain()
+    server.turn()
+    assert b"Connection: close" not in server.client.recv(1000)
+    assert len(server.lost) == 1
+
+
+def test_the_server_drains_between_a_head_and_the_response_s_end(server: Server) -> None:
+    """The head has promised a connection that goes on; the end closes it."""
+    server.receive(request("/1"))
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    stream.send(b"1")
+    server.draining = True
+    server.connection.drain()
+    assert server.lost == []
+    stream.end(b"2")
+    server.turn()
+    assert len(server.lost) == 1
+
+
+def test_the_server_drains_with_a_request_in_the_queue(server: Server) -> None:
+    """It had come: it is answered, and is the last."""
+    server.receive(request("/1") + request("/2") + request("/3"))
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    stream.send(b"1")
+    server.draining = True
+    server.connection.drain()
+    stream.end()
+    server.turn()
+    assert server.paths == [b"/1", b"/2"]
+    answer(server.begun[1].stream)
+    server.turn()
+    assert server.paths == [b"/1", b"/2"]
+    assert len(server.lost) == 1
+
+
+def test_the_client_is_gone_before_the_response_ends(server: Server) -> None:
+    """The request is cancelled, and its end raises."""
+    server.receive(request("/1"))
+    server.transport.ready(GONE)
+    assert len(server.begun[0].cancelled) == 1
+    assert server.begun[0].stream.gone
+    with pytest.raises(ClientDisconnected):
+        answer(server.begun[0].stream)
+    server.begun[0].stream.cut()
+    server.turn()
+    assert len(server.lost) == 1
+
+
+def test_the_client_is_gone_after_the_response_ended(server: Server) -> None:
+    """The request that has ended is left alone."""
+    server.receive(request("/1"))
+    answer(server.begun[0].stream)
+    server.transport.ready(GONE)
+    server.turn()
+    assert server.begun[0].cancelled == []
+    assert len(server.lost) == 1
+
+
+def test_the_client_is_gone_with_requests_in_the_queue(server: Server) -> None:
+    """They are never begun, though the lane's word comes after."""
+    server.receive(request("/1") + request("/2"))
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    stream.end(b"x")  # its word is on the way to the loop
+    server.transport.ready(GONE)
+    server.turn()
+    assert server.paths == [b"/1"]
+    assert len(server.lost) == 1
+
+
+def test_a_lane_ends_the_response_while_the_loop_reads_the_rest_of_its_body(
+    server: Server,
+) -> None:
+    """The body is dropped; the next request is found behind it, in either order."""
+    head = request("/1", method="POST", headers=["Content-Length: 200000"])
+    server.receive(head + b"x" * 1000)
+    answer(server.begun[0].stream)
+    for _ in range(199):
+        server.receive(b"x" * 1000)
+    server.receive(request("/2"))
+    assert server.paths == [b"/1", b"/2"]
+    server.receive(request("/3", method="POST", headers=["Content-Length: 1000"]) + b"x" * 1000)
+    answer(server.begun[1].stream)
+    server.turn()
+    answer(server.begun[2].stream)
+    server.turn()
+    assert server.answers() == 3
+    assert server.begun[0].stream.body.complete
+
+
+def test_a_lane_makes_room_in_a_full_window_before_and_after_the_loop_pauses(
+    server: Server,
+) -> None:
+    """The connection is read on whoever came first."""
+    head = request("/1", method="POST", headers=["Content-Length: 200000"])
+    server.receive(head)
+    stream = server.begun[0].stream
+    descriptor = next(iter(server.poller.watched))
+
+    def reading() -> bool:
+        return bool(server.poller.watched[descriptor] & READ)
+
+    def fill() -> None:
+        while reading():
+            server.receive(b"x" * 10_000)
+
+    def empty() -> None:
+        while isinstance(stream.receive(), bytes):
+            pass
+
+    fill()
+    empty()  # after
+    assert reading()
+    body = stream.body
+    real = server.transport.pause_reading
+
+    def read_first() -> None:
+        # The loop has marked that it pauses, and the lane comes before it has looked again.
+        real()
+        empty()
+
+    server.connection._protocol.transport = _Pausing(server.transport, read_first)
+    came = 0
+    while came < body.window:
+        server.receive(b"x" * 10_000)
+        came += 10_000
+    assert reading()
+
+
+class _Pausing:
+    """A transport with another ``pause_reading``."""
+
+    def __init__(self, transport: Any, pause: Callable[[], None]) -> None:
+        self._transport = transport
+        self.pause_reading = pause
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def test_a_full_pipeline_is_read_on_when_half_of_it_is_answered(server: Server) -> None:
+    """The client is held up meanwhile, and nothing is lost."""
+    descriptor = next(iter(server.poller.watched))
+    for number in range(PIPELINE + 1):
+        assert server.poller.watched[descriptor] & READ
+        server.receive(request(f"/{number}"))
+    assert not server.poller.watched[descriptor] & READ
+    answered = 0
+    while not server.poller.watched[descriptor] & READ:
+        answer(server.begun[answered].stream)
+        answered += 1
+        server.turn()
+    assert 0 < answered < PIPELINE
+    while answered < PIPELINE + 1:
+        answer(server.begun[answered].stream)
+        answered += 1
+        server.turn()
+    assert server.paths == [b"/%d" % number for number in range(PIPELINE + 1)]

@@ -1,0 +1,607 @@
+"""Every race of a connection's socket, forced: the loop's half and the lane's, in each order.
+
+The test's own thread plays the lane and the loop by turns, and says when; where one must be inside
+the lock while the other comes, a socket or a lock of the test's own holds it there.
+"""
+
+import asyncio
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bide.transports.poller import GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
+from bide.transports.tcp import HIGH_WATER, LOW_WATER, SocketTransport
+from tests.serving import DEADLINE, happened
+
+
+class Poller:
+    """Keeps what a transport asks to be watched for; the test calls ``ready``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.after: Callable[[], None] = lambda: None
+        self.watched: dict[int, int] = {}
+
+    def register(self, descriptor: int, target: Any) -> None:
+        """Watch to read."""
+        assert descriptor not in self.watched
+        self.watched[descriptor] = READ
+
+    def watch(self, descriptor: int, events: int) -> None:
+        """Watch for ``events``; like epoll it knows no descriptor that is not registered."""
+        assert descriptor in self.watched
+        self.watched[descriptor] = events
+
+    def unregister(self, descriptor: int) -> None:
+        """Watch no more."""
+        del self.watched[descriptor]
+
+    def rest(self, then: Callable[[], None]) -> None:
+        """Do not rest."""
+
+    def wake(self) -> None:
+        """Do not rest."""
+
+    def close(self) -> None:
+        """End."""
+
+
+class Receiver:
+    """Keeps what a transport tells."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def data_received(self, data: bytes) -> None:
+        """Keep."""
+        self.told.append(data)
+
+    def eof_received(self) -> None:
+        """Keep."""
+        self.told.append("eof")
+
+    def connection_lost(self) -> None:
+        """Keep."""
+        self.told.append("lost")
+
+
+class Lock:
+    """The transport's lock, with something that happens just before it is taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.before: list[Callable[[], object]] = []
+
+    def __enter__(self) -> None:
+        if self.before:
+            self.before.pop(0)()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class Pair:
+    """A transport, and the client's end of its connection."""
+
+    def __init__(self, tcp: bool = False) -> None:
+        self.loop = asyncio.new_event_loop()
+        if tcp:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                self.client = socket.create_connection(listener.getsockname())
+                sock, _ = listener.accept()
+        else:
+            sock, self.client = socket.socketpair()
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.client.settimeout(DEADLINE)
+        self.sock = sock
+        self.poller = Poller(self.loop)
+        self.receiver = Receiver()
+        self.transport = SocketTransport(sock, self.poller, self.receiver)
+        self.lock = Lock()
+        self.transport.lock = self.lock  # type: ignore[assignment]
+        self.transport.start()
+        self.descriptor = sock.fileno()
+
+    def turn(self) -> None:
+        """Let the loop do what it has been asked to."""
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.run_until_complete(asyncio.sleep(0))
+
+    @property
+    def watched(self) -> int:
+        """What the poller watches for."""
+        return self.poller.watched.get(self.descriptor, 0)
+
+    def fill(self) -> bytes:
+        """Write more than the socket takes; give all of it."""
+        data = os.urandom(1024 * 1024)
+        assert self.transport.write(data)
+        assert self.transport.queued
+        return data
+
+    def drain(self, size: int) -> bytes:
+        """Read so many bytes at the client's end, the loop sending what is queued meanwhile."""
+        blocks = []
+        while size:
+            if self.watched & WRITE:
+                self.transport.ready(WRITE)
+            block = self.client.recv(min(size, 65536))
+            assert block, "the connection ended"
+            blocks.append(block)
+            size -= len(block)
+        if self.watched & WRITE:
+            self.transport.ready(WRITE)
+        return b"".join(blocks)
+
+    def close(self) -> None:
+        """Clean up."""
+        self.client.close()
+        self.sock.close()
+        self.turn()
+        self.loop.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Connect."""
+    pair = Pair()
+    yield pair
+    pair.close()
+
+
+# Writing against writing ---------------------------------------------------------------------
+
+
+def test_a_write_behind_a_queue_waits_its_turn(pair: Pair) -> None:
+    """Though the socket would take it by now: the bytes leave in the order of the calls."""
+    first = pair.fill()
+    # Room in the socket, and the loop does not know it yet.
+    rest = len(first) - len(pair.client.recv(65536))
+    assert pair.transport.write(b"second")
+    assert pair.drain(rest + 6).endswith(b"second")
+
+
+def test_a_write_after_the_loop_has_sent_all_is_sent_directly(pair: Pair) -> None:
+    """The loop was first: nothing is queued, nothing to be watched."""
+    first = pair.fill()
+    assert pair.drain(len(first)) == first
+    assert not pair.watched & WRITE
+    assert pair.transport.write(b"second")
+    assert pair.transport.queued == 0
+    assert pair.client.recv(100) == b"second"
+
+
+def test_the_loop_finds_nothing_to_send_when_it_comes_late(pair: Pair) -> None:
+    """A readiness that was noticed before all was sent."""
+    first = pair.fill()
+    assert pair.drain(len(first)) == first
+    pair.transport.ready(WRITE)
+    assert pair.receiver.told == []
+
+
+def test_a_block_is_sent_whole_before_another_thread_s(pair: Pair) -> None:
+    """The second thread comes while the first is inside `send`."""
+    inside, release, asked = threading.Event(), threading.Event(), threading.Event()
+
+    class Held:
+        """A socket whose first `send` is held."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock = sock
+
+        def send(self, data: bytes) -> int:
+            if not inside.is_set():
+                inside.set()
+                happened(release)
+            return self._sock.send(data)
+
+    pair.transport._socket = Held(pair.sock)  # type: ignore[assignment]
+    first = threading.Thread(target=pair.transport.write, args=(b"first ",))
+    first.start()
+    happened(inside)
+    pair.lock.before.append(asked.set)
+    second = threading.Thread(target=pair.transport.write, args=(b"second",))
+    second.start()
+    happened(asked)
+    release.set()
+    first.join(DEADLINE)
+    second.join(DEADLINE)
+    pair.transport._socket = pair.sock
+    assert pair.client.recv(100) == b"first second"
+
+
+# Writing against ending ----------------------------------------------------------------------
+
+
+def reuse(descriptor: int) -> tuple[socket.socket, socket.socket, list[socket.socket]]:
+    """Open connections until one has the descriptor that was closed."""
+    others: list[socket.socket] = []
+    for _ in range(1000):
+        one, other = socket.socketpair()
+        if one.fileno() == descriptor:
+            return one, other, others
+        if other.fileno() == descriptor:
+            return other, one, others
+        others += [one, other]
+    raise AssertionError("the descriptor was not used again")
+
+
+def test_nothing_is_sent_on_a_descriptor_that_is_another_connection_s_by_now(pair: Pair) -> None:
+    """The loop has closed it, and a new client has its number, when the lane comes to write."""
+    pair.client.close()
+    pair.transport.ready(GONE)
+    one, other, rest = reuse(pair.descriptor)
+    try:
+        other.setblocking(False)
+        assert pair.transport.write(b"misdirected") is False
+        with tempfile.TemporaryFile() as file:
+            file.write(b"misdirected")
+            file.flush()
+            assert pair.transport.send_file(file.fileno(), 0, 11) == -1
+        pair.transport.close()
+        pair.transport.abort()
+        pair.turn()
+        with pytest.raises(BlockingIOError):
+            other.recv(100)
+        one.send(b"still open")
+        assert other.recv(100) == b"still open"
+    finally:
+        for each in (one, other, *rest):
+            each.close()
+    assert pair.receiver.told == ["lost"]
+
+
+def test_the_loop_does_not_close_while_a_lane_is_sending(pair: Pair) -> None:
+    """It waits for the lock: the descriptor stays the connection's until the send is over."""
+    inside, release, asked = threading.Event(), threading.Event(), threading.Event()
+    opened: list[int] = []
+
+    class Held:
+        """A socket whose `send` is held, and notes that the descriptor is open after it."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock = sock
+
+        def send(self, data: bytes) -> int:
+            inside.set()
+            happened(release)
+            opened.append(self._sock.fileno())
+            return self._sock.send(data)
+
+        def close(self) -> None:
+            self._sock.close()
+
+    pair.transport._socket = Held(pair.sock)  # type: ignore[assignment]
+    lane = threading.Thread(target=pair.transport.write, args=(b"x",))
+    lane.start()
+    happened(inside)
+    pair.lock.before.append(asked.set)
+    loop = threading.Thread(target=pair.transport.ready, args=(GONE,))
+    loop.start()
+    happened(asked)
+    assert pair.sock.fileno() == pair.descriptor
+    release.set()
+    lane.join(DEADLINE)
+    loop.join(DEADLINE)
+    assert opened == [pair.descriptor]
+    assert pair.sock.fileno() == -1
+    assert pair.receiver.told == ["lost"]
+
+
+def test_a_lane_that_notices_first_has_the_loop_tell_it_once() -> None:
+    """Its send fails; the loop learns it twice, by the lane and by the socket."""
+    pair = Pair(tcp=True)
+    pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair.client.close()
+    while pair.transport.write(b"x"):  # until the reset has come
+        pass
+    assert pair.receiver.told == []
+    assert pair.transport.write(b"x") is False
+    pair.transport.ready(READ)
+    pair.turn()
+    assert pair.receiver.told.count("lost") == 1
+    assert pair.receiver.told[-1] == "lost"
+    pair.close()
+
+
+def test_the_loop_notices_first_and_the_lane_learns_it(pair: Pair) -> None:
+    """In the other order."""
+    pair.transport.ready(GONE)
+    assert pair.receiver.told == ["lost"]
+    assert pair.transport.write(b"x") is False
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+
+
+def test_a_lane_closes_while_something_is_queued(pair: Pair) -> None:
+    """The loop sends it first, then closes."""
+    data = pair.fill()
+    pair.transport.close()
+    assert pair.transport.write(b"too late") is False
+    pair.turn()
+    assert pair.receiver.told == []
+    assert pair.drain(len(data)) == data
+    assert pair.receiver.told == ["lost"]
+    assert pair.client.recv(1) == b""
+
+
+def test_the_loop_sends_the_last_before_it_hears_of_the_close(pair: Pair) -> None:
+    """Closed by the word that the lane left, not by the sending."""
+    data = pair.fill()
+    pair.transport.close()
+    assert pair.drain(len(data)) == data
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+    assert pair.client.recv(1) == b""
+
+
+def test_the_connection_is_lost_before_the_loop_hears_of_the_close(pair: Pair) -> None:
+    """Nothing is left to close."""
+    pair.fill()
+    pair.transport.close()
+    pair.transport.ready(GONE)
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+
+
+@pytest.mark.parametrize("first", ["abort", "close"])
+def test_abort_and_close_in_either_order_end_once(pair: Pair, first: str) -> None:
+    """What is queued is dropped."""
+    pair.fill()
+    second = {"abort": "close", "close": "abort"}[first]
+    getattr(pair.transport, first)()
+    getattr(pair.transport, second)()
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+    assert pair.transport.queued == 0
+
+
+def test_a_lane_closes_after_the_client_has_sent_its_last(pair: Pair) -> None:
+    """No lingering: there is nothing left to be read."""
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.transport.ready(READ)
+    assert pair.receiver.told == ["eof"]
+    pair.transport.close(linger=True)
+    pair.turn()
+    assert pair.receiver.told == ["eof", "lost"]
+
+
+def test_the_client_s_last_comes_after_a_lane_closed(pair: Pair) -> None:
+    """What it still sends is dropped; its end closes."""
+    pair.transport.close(linger=True)
+    pair.turn()
+    assert pair.client.recv(1) == b""
+    pair.client.send(b"dropped")
+    pair.transport.ready(READ)
+    assert pair.receiver.told == []
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.transport.ready(READ)
+    assert pair.receiver.told == ["lost"]
+
+
+# Being told of room --------------------------------------------------------------------------
+
+
+def test_room_is_asked_for_before_the_client_catches_up(pair: Pair) -> None:
+    """It fires once little is queued, and not before."""
+    data = pair.fill()
+    signal = pair.transport.room()
+    assert signal is not None
+    assert pair.transport.room() is signal
+    fired = []
+    for size in (len(data) // 2, len(data) - len(data) // 2):
+        pair.drain(size)
+        fired.append(signal.fired)
+    assert fired == [False, True]
+    assert pair.transport.room() is None
+
+
+def test_room_is_asked_for_after_the_client_caught_up(pair: Pair) -> None:
+    """There is nothing to wait for."""
+    data = pair.fill()
+    pair.drain(len(data))
+    assert pair.transport.room() is None
+
+
+def test_the_client_catches_up_between_the_look_and_the_lock(pair: Pair) -> None:
+    """The look without the lock saw a full queue, and the signal would never fire."""
+    data = pair.fill()
+    assert pair.transport.queued > HIGH_WATER > LOW_WATER
+    pair.lock.before.append(lambda: pair.drain(len(data)))
+    assert pair.transport.room() is None
+
+
+def test_the_connection_ends_between_the_look_and_the_lock(pair: Pair) -> None:
+    """Nobody would fire the signal any more."""
+    pair.fill()
+    pair.lock.before.append(lambda: pair.transport.ready(GONE))
+    assert pair.transport.room() is None
+
+
+@pytest.mark.parametrize("ask", ["room", "writable"])
+@pytest.mark.parametrize("ending", ["lost", "abort"])
+def test_who_waits_for_the_client_is_woken_when_it_is_gone(
+    pair: Pair, ask: str, ending: str
+) -> None:
+    """By whatever ends the connection."""
+    pair.fill()
+    signal = getattr(pair.transport, ask)()
+    if ending == "lost":
+        pair.transport.ready(GONE)
+    else:
+        pair.transport.abort()
+    assert signal.fired
+
+
+def test_writable_after_the_end_fires_at_once(pair: Pair) -> None:
+    """In the order that would hang otherwise."""
+    pair.transport.ready(GONE)
+    assert pair.transport.writable().fired
+
+
+def test_writable_is_asked_for_while_the_socket_takes_bytes(pair: Pair) -> None:
+    """The poller is asked, and tells at once."""
+    signal = pair.transport.writable()
+    assert pair.watched & WRITE
+    pair.transport.ready(WRITE)
+    assert signal.fired
+    assert not pair.watched & WRITE
+
+
+def test_two_who_wait_for_room_share_a_signal_and_the_next_gets_a_new_one(pair: Pair) -> None:
+    """A signal fires once."""
+    for _ in range(2):
+        data = pair.fill()
+        one, other = pair.transport.room(), pair.transport.room()
+        assert one is not None
+        assert one is other
+        fired = [one.fired]
+        pair.drain(len(data))
+        assert [*fired, one.fired] == [False, True]
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def test_a_lane_resumes_reading_after_the_client_ended(pair: Pair) -> None:
+    """The end was read: it would be found again and again."""
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.transport.ready(READ)
+    pair.transport.resume_reading()
+    assert not pair.watched & READ
+
+
+def test_a_lane_resumes_reading_after_the_connection_was_closed(pair: Pair) -> None:
+    """The poller knows the descriptor no more, or as another connection's."""
+    pair.transport.pause_reading()
+    pair.transport.ready(GONE)
+    pair.transport.resume_reading()
+    pair.transport.pause_reading()
+    assert pair.poller.watched == {}
+
+
+def test_reading_and_writing_are_watched_apart(pair: Pair) -> None:
+    """Neither switches the other off."""
+    pair.transport.pause_reading()
+    assert pair.watched == 0
+    data = pair.fill()
+    assert pair.watched == WRITE
+    pair.transport.resume_reading()
+    assert pair.watched == READ | WRITE
+    pair.drain(len(data))
+    assert pair.watched == READ
+
+
+# The pollers -----------------------------------------------------------------------------------
+
+
+class Target:
+    """Keeps its events, and does something at the first."""
+
+    def __init__(self, act: Callable[[], None] = lambda: None) -> None:
+        self.events: list[int] = []
+        self.called = threading.Event()
+        self._act = act
+
+    def ready(self, events: int) -> None:
+        """Keep."""
+        self.events.append(events)
+        self._act()
+        self.called.set()
+
+
+@pytest.mark.parametrize("kind", [EpollPoller, LoopPoller])
+def test_a_descriptor_that_another_one_s_event_closed_is_not_served(kind: Any) -> None:
+    """Both were ready; the first, when served, closed the second."""
+
+    async def program() -> None:
+        poller = kind(asyncio.get_running_loop(), lambda: None)
+        pairs = [socket.socketpair() for _ in range(2)]
+        targets: list[Target] = []
+
+        def close_other(number: int) -> Callable[[], None]:
+            def act() -> None:
+                poller.unregister(pairs[number][0].fileno())
+                poller.unregister(pairs[1 - number][0].fileno())
+
+            return act
+
+        for number, (server, client) in enumerate(pairs):
+            targets.append(Target(close_other(number)))
+            poller.register(server.fileno(), targets[number])
+            client.send(b"x")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert sorted(len(target.events) for target in targets) == [0, 1]
+        poller.close()
+        for server, client in pairs:
+            server.close()
+            client.close()
+
+    asyncio.run(program())
+
+
+@pytest.mark.parametrize("kind", [EpollPoller, LoopPoller])
+def test_another_thread_watches_and_the_loop_wakes(kind: Any) -> None:
+    """The loop sleeps in its select when a lane asks for the socket to be watched."""
+
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        poller = kind(loop, lambda: None)
+        server, client = socket.socketpair()
+        written = asyncio.Event()
+        target = Target(written.set)
+        poller.register(server.fileno(), target)
+        await loop.run_in_executor(None, poller.watch, server.fileno(), WRITE)
+        async with asyncio.timeout(DEADLINE):
+            await written.wait()
+        assert target.events[0] & WRITE
+        poller.unregister(server.fileno())
+        poller.close()
+        server.close()
+        client.close()
+
+    asyncio.run(program())
+
+
+def test_a_late_word_of_a_lane_does_not_touch_the_next_connection() -> None:
+    """The loop's own watching: the descriptor was closed and used again before the word came."""
+
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        poller = LoopPoller(loop, lambda: None)
+        server, client = socket.socketpair()
+        old, new = Target(), Target()
+        poller.register(server.fileno(), old)
+        thread = threading.Thread(target=poller.watch, args=(server.fileno(), WRITE))
+        thread.start()
+        thread.join(DEADLINE)  # the word is left, and the loop has not had its turn
+        poller.unregister(server.fileno())
+        poller.register(server.fileno(), new)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (old.events, new.events) == ([], [])
+        poller.unregister(server.fileno())
+        server.close()
+        client.close()
+
+    asyncio.run(program())
+
+
+def test_this_system_has_epoll() -> None:
+    """What the other tests of a whole server run on."""
+
+    async def program() -> str:
+        poller = make_poller(asyncio.get_running_loop())
+        poller.close()
+        return type(poller).__name__
+
+    expected = "EpollPoller" if os.uname().sysname == "Linux" else "LoopPoller"
+    assert asyncio.run(program()) == expected
