@@ -250,6 +250,8 @@ class Head:
     def __init__(self, status: str, headers: list[tuple[str, str]]) -> None:
         self.code, self.reason = _STATUSES.get(status) or _parse_status(status)
         self.bodiless = self.code == 204 or self.code == 304
+        if type(headers) is not list:
+            headers = list(headers)  # an iterator would be empty when it is looked at again
         self.headers = headers
         self.length: int | None = None
         self.dated = False
@@ -314,7 +316,7 @@ def _classify(name: str) -> str:
         kind = lower
     elif lower in _CONNECTION_FIELDS:
         kind = "connection"
-    if len(_FIELDS) < _CACHED:
+    if len(_FIELDS) < _CACHED and len(name) <= 64:
         _FIELDS[name] = kind
     return kind
 
@@ -323,7 +325,7 @@ def _parse_status(status: str) -> tuple[int, str]:
     if not isinstance(status, str) or not re.fullmatch(r"[2-9][0-9][0-9]( [^\r\n\0]*)?", status):
         raise LocalProtocolError(f"{status!r} is no status: it must be like '200 OK'")
     parsed = (int(status[:3]), status[4:])
-    if len(_STATUSES) < _CACHED:
+    if len(_STATUSES) < _CACHED and len(status) <= 64:
         _STATUSES[status] = parsed
     return parsed
 
