@@ -1,0 +1,214 @@
+"""The code is laid out as the architecture says: imports go one way, locks live in few places.
+
+Read from the source, so that a module that is imported by nobody is looked at too.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bide
+
+ROOT = Path(bide.__file__).parent
+PROJECT = Path(__file__).parent.parent.parent
+
+# Each layer may import those before it, and of its own only what is in the same package.
+LAYERS = [
+    ["errors", "mailboxes", "status"],
+    ["promises", "capabilities", "settings", "files"],
+    ["residents", "stream"],
+    ["waiting"],
+    ["environ", "input", "push"],
+    ["conversation"],
+    ["executors", "protocols", "transports", "applications", "logs"],
+    ["connections"],
+    ["server"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+LONG = {
+    "protocols/http1.py": (620, "one connection's state, read and written, in one place"),
+    "promises.py": (520, "one adapter for each kind of promise, beside their table"),
+    "stream.py": (520, "a stream is its request, its body's window and its response"),
+    "waiting.py": (520, "wait and its company, and the waiter that they share"),
+}
+"""Modules over 400 lines: how long they may be, and why they are not two."""
+
+VAGUE = {"util", "utils", "helper", "helpers", "common", "core", "base", "misc", "manager", "impl"}
+
+
+class Module:
+    """A module of Bide's source.
+
+    Attributes:
+        name: its path below the package, with slashes.
+        tree: its syntax.
+        text: its source.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.relative_to(ROOT).as_posix()
+        self.text = path.read_text(encoding="utf-8")
+        self.tree = ast.parse(self.text)
+
+    @property
+    def part(self) -> str:
+        """What the architecture calls it: its package below ``bide``, or itself."""
+        return self.name.removesuffix(".py").partition("/")[0]
+
+    def imports(self) -> Iterator[str]:
+        """Give the dotted names that it imports, wherever in the code."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{self.name}: import by the full name"
+                yield node.module or ""
+
+    def classes(self) -> Iterator[ast.ClassDef]:
+        """Give its classes."""
+        yield from (node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef))
+
+
+MODULES = [Module(path) for path in sorted(ROOT.rglob("*.py"))]
+EACH = pytest.mark.parametrize("module", MODULES, ids=[each.name for each in MODULES])
+
+
+def part_of(dotted: str) -> str | None:
+    """Say which part of Bide an import is of; None for what is not Bide's."""
+    package, _, rest = dotted.partition(".")
+    if package != "bide":
+        return None
+    return rest.partition(".")[0] or "__init__"
+
+
+def test_the_source_was_found() -> None:
+    """And a module that has no place in the layers asks for one."""
+    assert len(MODULES) > 25
+    assert {each.part for each in MODULES} == set(LAYER)
+
+
+@EACH
+def test_imports_go_one_way(module: Module) -> None:
+    """From the command line down to the errors; siblings meet in what is above them."""
+    for dotted in module.imports():
+        part = part_of(dotted)
+        if part is None or (part == module.part and "/" in module.name):
+            continue
+        if module.part == "cli" and part == "__init__":
+            continue  # for the version alone, as the next test sees to
+        assert LAYER[part] < LAYER[module.part], f"{module.name} imports {dotted}"
+
+
+def test_nothing_imports_the_public_names_but_for_the_version() -> None:
+    """Else everything would import everything."""
+    for module in MODULES:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "bide":
+                assert [alias.name for alias in node.names] == ["__version__"], module.name
+            if isinstance(node, ast.Import):
+                assert "bide" not in [alias.name for alias in node.names], module.name
+
+
+@EACH
+def test_protocols_and_streams_know_no_sockets_threads_or_loops(module: Module) -> None:
+    """Bytes in, bytes out: they are tested without any of these."""
+    if module.part not in ("protocols", "stream"):
+        return
+    imported = {dotted.partition(".")[0] for dotted in module.imports()}
+    assert not imported & {"socket", "select", "selectors", "ssl", "threading", "asyncio", "queue"}
+    assert not {part_of(each) for each in module.imports()} & {"waiting", "mailboxes", "residents"}
+
+
+@EACH
+def test_locks_live_where_threads_meet(module: Module) -> None:
+    """In the executors, the transports, and where waits are; nowhere else is one made."""
+    made = []
+    for node in ast.walk(module.tree):
+        name = ""
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+        elif isinstance(node, ast.ImportFrom) and node.module in ("threading", "multiprocessing"):
+            made += [alias.name for alias in node.names]
+        if re.fullmatch(r"R?Lock|Condition|(Bounded)?Semaphore|Barrier", name):
+            made.append(name)
+    if module.part not in ("executors", "transports", "promises", "waiting"):
+        assert made == []
+
+
+@EACH
+def test_a_module_is_not_too_long(module: Module) -> None:
+    """Over 400 lines it asks to be two, or says why not."""
+    limit, reason = LONG.get(module.name, (400, ""))
+    assert module.text.count("\n") <= limit
+    assert (limit == 400) == (not reason)
+
+
+def test_only_long_modules_have_an_excuse() -> None:
+    """One that has been cut needs it no more."""
+    lengths = {each.name: each.text.count("\n") for each in MODULES}
+    assert {name for name, length in lengths.items() if length > 400} == set(LONG)
+
+
+@EACH
+def test_names_say_what_things_are(module: Module) -> None:
+    """No module or class is a helper, a manager, or a base."""
+    names = [module.name.removesuffix(".py"), *(each.name for each in module.classes())]
+    for name in names:
+        words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+        assert not words & VAGUE, name
+
+
+@EACH
+def test_every_module_says_what_it_is_for(module: Module) -> None:
+    """In a docstring."""
+    assert ast.get_docstring(module.tree)
+
+
+def test_every_public_name_has_a_docstring_of_its_own() -> None:
+    """A contract; constants have theirs beside them."""
+    assert bide.__all__ == sorted(bide.__all__)
+    for name in bide.__all__:
+        thing = getattr(bide, name)
+        if isinstance(thing, str):
+            continue
+        assert vars(thing).get("__doc__") or (not isinstance(thing, type) and thing.__doc__), (
+            f"bide.{name} has no docstring"
+        )
+
+
+def test_the_package_has_the_public_names_and_nothing_else() -> None:
+    """What it imports is what it offers."""
+    (module,) = [each for each in MODULES if each.name == "__init__.py"]
+    offered = {"__version__"}
+    for node in module.tree.body[1:]:
+        if isinstance(node, ast.ImportFrom):
+            offered |= {alias.asname or alias.name for alias in node.names}
+        else:
+            assert isinstance(node, ast.Assign)
+    assert offered == set(bide.__all__)
+
+
+def test_each_dependency_is_imported_in_its_place() -> None:
+    """Parsing by httptools, waiting by greenlet, the command line by click; nothing else."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        declared = tomllib.load(file)["project"]["dependencies"]
+    places: dict[str, set[str]] = {}
+    for module in MODULES:
+        for dotted in module.imports():
+            top = dotted.partition(".")[0]
+            if top != "bide" and top not in sys.stdlib_module_names:
+                places.setdefault(top, set()).add(module.part)
+    assert places == {
+        "httptools": {"protocols"},
+        "greenlet": {"waiting", "executors"},
+        "click": {"cli"},
+    }
+    assert {re.split(r"[^\w-]", each)[0] for each in declared} == set(places)
