@@ -73,8 +73,10 @@ def test_kernel_sends_nothing_of_a_file_that_is_read_to_its_end(path: Path, posi
 def test_kernel_sends_what_was_written_and_not_flushed(path: Path) -> None:
     """A file written by the application a moment ago."""
     with path.open("r+b") as file:
-        file.write(b"abc")
+        file.read(10)
         file.seek(0)
+        file.write(b"abc")
+        file.seek(0)  # within what Python has read: it stays in Python's buffer
         assert part_of(file) == b"abc" + DATA[3:]
         file.seek(0, os.SEEK_END)
         file.write(b"end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -578,6 +579,30 @@ def test_reader_gets_the_last_block_that_comes_with_the_end_in_the_middle_of_its
         body.finish()
 
     body.looks = [last]
+    assert [body.receive(), body.receive()] == [b"last", b""]
+
+
+class Late(deque[bytes]):
+    """Blocks that come, with the end behind them, just after the reader has found none."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.act: list[Callable[[], None]] = [lambda: body.feed(b"last"), body.finish]
+
+    def popleft(self) -> bytes:
+        """Give a block; where there is none, say so, but let one come first."""
+        try:
+            return super().popleft()
+        except IndexError:
+            while self.act:
+                self.act.pop(0)()
+            raise
+
+
+def test_reader_that_found_no_block_does_not_take_the_end_that_came_behind_one() -> None:
+    """Block and end come in the middle of one look: it may not see the second without the first."""
+    body = Body(8)
+    body._blocks = Late(body)
     assert [body.receive(), body.receive()] == [b"last", b""]
 
 

@@ -138,6 +138,14 @@ def test_framing_of_a_chunked_body_is_bounded(kind: str) -> None:
         assert body_of(pieces)[1] == "malformed"
 
 
+def test_framing_of_one_body_does_not_count_against_the_next() -> None:
+    """Each has a limit of its own, on the same connection."""
+    client = connect()
+    for _ in range(5):
+        client.send(chunked(EXTENDED["trailer"](3000)))
+        assert drain(client.stream).end == "complete"
+
+
 @pytest.mark.parametrize("start", [b"5;", b"0", b"5\r\nhello\r\n0\r\nX: ", b"5\r\nhello\r\n0\r\n"])
 def test_endless_framing_is_refused_before_its_end(start: bytes) -> None:
     """No more than the limit and one read of it has come by then, whatever line it stands in."""

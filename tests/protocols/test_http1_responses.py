@@ -94,6 +94,8 @@ BODILESS: dict[str, tuple[bytes, Response, tuple[bytes, ...], bool]] = {
         ("204", NO_CONTENT),
         ("204 with length", NO_CONTENT_LENGTH),
         ("204 with body", NO_CONTENT_BODY),
+        ("204 whole", Response(last=b"hello", status="204 No Content")),
+        ("304 whole", Response(last=b"hello", status="304 Not Modified")),
         ("304", NOT_MODIFIED),
         ("304 with body", NOT_MODIFIED_BODY),
     ]
