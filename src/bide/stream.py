@@ -137,6 +137,7 @@ class Body:
         "_taken",
         "complete",
         "discarding",
+        "failed",
         "paused",
         "window",
     )
@@ -150,6 +151,7 @@ class Body:
         self._finished = False
         self._error: BaseException | None = None
         self.complete = False  # on the wire: the last byte has come; by the loop
+        self.failed = False  # it broke off: nothing behind it can be a request; by the loop
         self.discarding = False
         self.paused = False  # by the loop: the connection is not read, since this is full
 
@@ -157,11 +159,6 @@ class Body:
     def unread(self) -> int:
         """Bytes that have come and that the application has not read, dropped ones among them."""
         return self._fed - self._taken
-
-    @property
-    def failed(self) -> bool:
-        """Whether the body broke off: nothing behind it can be a request."""
-        return self._error is not None
 
     @property
     def full(self) -> bool:
@@ -185,6 +182,7 @@ class Body:
         """Let reads raise ``error`` once what came before is read; on the loop."""
         if not self._finished:
             self._error = error
+            self.failed = True
             self._finished = True
             self._notify()
 

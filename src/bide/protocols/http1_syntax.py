@@ -55,9 +55,8 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
         version = _VERSIONS.get(parts[2])
         if version is not None:
             method, target, _ = parts
-            # llhttp skips CR and LF before a method, and takes them in a target for its end.
-            broken = b"\n" in target or b"\r" in target
-            if not broken and (method in _METHODS or _METHOD.fullmatch(method)):
+            # llhttp skips CR and LF before a method, and takes a LF in a target for its end.
+            if b"\n" not in target and (method in _METHODS or _METHOD.fullmatch(method)):
                 return _METHODS.get(method) or method.decode("ascii"), target, version
         elif re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]) and not HOPELESS.search(line):
             raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
