@@ -247,6 +247,7 @@ class TaskSubscription:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._discard()  # a task that was cancelled before its first step has not begun it
+        self._task = None  # it holds the error, whose traceback holds this: no cycle
         settle_from(task, self._sink)
 
     def _discard(self) -> None:
