@@ -100,6 +100,7 @@ class Served:
     Attributes:
         loop: the server's event loop.
         address: where it listens, as for ``--bind``.
+        stopping: set on the loop to have it stop; see :meth:`begin_stop`.
     """
 
     def __init__(self, application: Application, **settings: Any) -> None:
@@ -113,7 +114,7 @@ class Served:
         }
         self.server = bide.Server(application, **settings)
         self.loop = asyncio.new_event_loop()
-        self._stop: asyncio.Event | None = None
+        self.stopping: asyncio.Event | None = None
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, name="the server's loop")
         self._clients: list[Client] = []
@@ -131,10 +132,10 @@ class Served:
             self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+        self.stopping = asyncio.Event()
         async with self.server:
             self._started.set_result(None)
-            await self._stop.wait()
+            await self.stopping.wait()
 
     @property
     def url(self) -> str:
@@ -201,8 +202,8 @@ class Served:
 
     def begin_stop(self) -> None:
         """Have the server stop, soon."""
-        assert self._stop is not None
-        self.loop.call_soon_threadsafe(self._stop.set)
+        assert self.stopping is not None
+        self.loop.call_soon_threadsafe(self.stopping.set)
 
     def join(self) -> None:
         """Return once the server has stopped and its loop has ended."""
@@ -286,7 +287,11 @@ class Client:
         if window:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.sock.settimeout(DEADLINE)
-        self.sock.connect(where)
+        try:
+            self.sock.connect(where)
+        except OSError:
+            self.sock.close()
+            raise
         self.reader = self.sock.makefile("rb")
 
     def send(self, data: bytes) -> None:

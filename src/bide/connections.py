@@ -181,10 +181,10 @@ class Connection:
     # The server's -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Close when idle, else after the response in progress."""
+        """Close when idle, or before half a request; else after the response in progress."""
         self._protocol.draining = True
-        if self._turn and not self._queue and not self._protocol.receiving:
-            self._transport.close()
+        if self._turn and not self._queue:
+            self._transport.close(linger=self._protocol.receiving)
 
     def mind_time(self, now: float, head_timeout: float, idle_timeout: float) -> None:
         """Close a connection that has been idle, or has sent half a head, for too long.

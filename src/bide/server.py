@@ -162,6 +162,9 @@ class Server:
             for conversation in waiting:
                 conversation.cancel(ServerStopping("the server stops"))
             if not await self._all_done(CLEANUP_SECONDS):
+                for connection in list(self._connections):
+                    connection.abort()  # which ends those that hang on their own clients
+                await self._all_done(1.0)
                 for conversation in list(self._conversations):
                     log.error("left running: %s", conversation.describe())
         await self._flush()
@@ -181,6 +184,7 @@ class Server:
 
     async def _all_done(self, seconds: float) -> bool:
         deadline = self.loop.time() + seconds
+        await asyncio.sleep(0)  # one that has ended may have left a pipelined one to be begun
         while self._conversations:
             self._finished.clear()
             if not self._conversations:  # ended before the mark was cleared
@@ -287,7 +291,8 @@ class Server:
         self._conversations.discard(conversation)
         if self._access:
             self._log_access(conversation)
-        if self.draining and not self._conversations:
+        # One that was left running may end when its server, and the loop, are no more.
+        if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)
 
     def _log_access(self, conversation: Conversation) -> None:

@@ -1,0 +1,338 @@
+"""The server stops: what is in flight is finished, what is not in time is ended, in any order."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import bide.server
+import bide.waiting
+from bide import ClientDisconnected, ServerStopping, wait
+from tests.conftest import Serve
+from tests.serving import Closing, Environ, Gate, Log, Served, answering, happened, request, until
+
+PLAIN = [("Content-Type", "text/plain")]
+
+
+def test_a_request_in_flight_is_finished(serve: Serve) -> None:
+    """One that waits, and one that has been answered in part."""
+    gate = Gate()
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/begun":
+            yield b"begun, "
+        wait(gate.promise())
+        yield b"finished"
+
+    served = serve(application)
+    begun, waiting = served.request("/begun"), served.request("/waiting")
+    begun.head()
+    served.until_waiting(2)
+    served.begin_stop()
+    until(lambda: served.server.draining)
+    gate.open()
+    response = waiting.response()
+    assert (response.body, response.header("Connection")) == (b"finished", "close")
+    assert [begun.chunk(), begun.chunk(), begun.chunk()] == [b"begun, ", b"finished", b""]
+    served.join()
+    assert waiting.rest() == begun.rest() == b""
+
+
+def test_idle_connections_are_closed_at_once(serve: Serve) -> None:
+    """Those that were used, and those that never were, and half a head."""
+    served = serve(answering(lambda environ: b"x"))
+    used, unused, half = served.request(), served.connect(), served.connect()
+    assert used.response().complete
+    half.send(b"GET / HT")
+    until(lambda: served.status.connections == 3)
+    served.begin_stop()
+    assert used.rest() == unused.rest() == half.rest() == b""
+    half.close()
+    served.join()
+
+
+def test_nobody_is_accepted_any_more(serve: Serve) -> None:
+    """The address is free for the next server while the old one finishes."""
+    gate = Gate()
+    served = serve(answering(lambda environ: wait(gate.promise())))
+    client = served.request()
+    served.until_waiting(1)
+    served.begin_stop()
+    until(lambda: served.server.draining)
+    with pytest.raises(ConnectionRefusedError):
+        served.connect()
+    second = serve(answering(lambda environ: b"the next"), bind=served.address)
+    assert second.get().body == b"the next"
+    gate.open()
+    assert client.response().complete
+    served.join()
+
+
+def test_a_request_that_is_not_finished_in_time_is_cancelled_and_answered(
+    serve: Serve, log: Log
+) -> None:
+    """ServerStopping at the line; the client gets a 503."""
+    raised: list[type[BaseException]] = []
+
+    def answer(environ: Environ) -> None:
+        try:
+            wait(Gate().promise())
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    served = serve(answering(answer), graceful_timeout=0.02)
+    client = served.request()
+    served.until_waiting(1)
+    served.begin_stop()
+    response = client.response()
+    assert (response.status, response.complete) == (503, True)
+    served.join()
+    assert raised == [ServerStopping]
+    log.take("1 requests have not ended in time")
+
+
+def test_a_cancelled_request_may_clean_up_before_the_server_has_stopped(
+    serve: Serve, log: Log
+) -> None:
+    """Its waits in `finally` are still served."""
+    cleaned: list[str] = []
+
+    async def cleaning() -> str:
+        await asyncio.sleep(0.01)
+        return "cleaned"
+
+    def answer(environ: Environ) -> None:
+        try:
+            wait(Gate().promise())
+        finally:
+            cleaned.append(wait(cleaning()))
+
+    served = serve(answering(answer), graceful_timeout=0.02)
+    client = served.request()
+    served.until_waiting(1)
+    served.begin_stop()
+    assert client.response().status == 503
+    served.join()
+    assert cleaned == ["cleaned"]
+    log.take("they are cancelled")
+
+
+@pytest.mark.parametrize("direction", ["writes", "reads"])
+def test_a_request_that_hangs_on_its_own_client_is_ended_too(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    """It writes to a full window, or reads a body that does not come: closed once, all the same."""
+    monkeypatch.setattr(bide.server, "CLEANUP_SECONDS", 0.05)
+    ended: list[type[BaseException]] = []
+
+    def blocks(body: Any) -> Iterator[bytes]:
+        try:
+            if direction == "reads":
+                yield body.read()
+            while True:
+                yield b"x" * 65536
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    iterables: list[Closing] = []
+
+    def application(environ: Environ, start_response: Any) -> Closing:
+        start_response("200 OK", PLAIN)
+        iterables.append(Closing(blocks(environ["wsgi.input"])))
+        return iterables[0]
+
+    served = serve(application, graceful_timeout=0.02)
+    client = served.connect(window=4096)
+    client.send(request(method="POST", headers=["Content-Length: 10"]))
+    served.until_waiting(1)
+    served.begin_stop()
+    served.join()
+    assert iterables[0].count == 1
+    if direction == "reads":
+        assert ended[0] in (ServerStopping, ClientDisconnected)
+    log.take("they are cancelled")
+
+
+@pytest.mark.parametrize("executor", ["threads"])
+def test_code_that_runs_on_is_left_and_said_so(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that blocks cannot be ended; the server stops without it."""
+    monkeypatch.setattr(bide.server, "CLEANUP_SECONDS", 0.02)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(environ: Environ) -> None:
+        begun.set()
+        happened(release)
+        done.set()
+
+    served = serve(answering(answer), graceful_timeout=0.02)
+    served.request("/path")
+    happened(begun)
+    served.begin_stop()
+    served.join()
+    log.take("they are cancelled")
+    assert "GET /path" in log.take("left running").getMessage()
+    release.set()
+    happened(done)
+    served.until_idle()
+
+
+@pytest.mark.parametrize("executor", ["threads"])
+def test_requests_in_the_queue_are_finished_too(serve: Serve) -> None:
+    """They have been taken: they get their turn."""
+    begun, release = threading.Event(), threading.Event()
+
+    def answer(environ: Environ) -> bytes:
+        begun.set()
+        happened(release)
+        return b"x"
+
+    served = serve(answering(answer), threads=1)
+    clients = [served.request() for _ in range(3)]
+    happened(begun)
+    until(lambda: served.status.queued == 2)
+    served.begin_stop()
+    until(lambda: served.server.draining)
+    release.set()
+    for client in clients:
+        assert client.response().body == b"x"
+    served.join()
+
+
+def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before it has ended, and it has not begun, when the server looks what is left."""
+    first, second = Gate(), Gate()
+    unfinished: list[int] = []  # when the server believes that all is done
+    flush = bide.server.Server._flush
+
+    async def watched_flush(server: bide.Server) -> None:
+        unfinished.append(len(server._conversations))
+        await flush(server)
+
+    monkeypatch.setattr(bide.server.Server, "_flush", watched_flush)
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/first":
+            yield b"1"
+            wait(first.promise())
+        else:
+            wait(second.promise())
+            yield b"2"
+
+    served = serve(application)
+    client = served.connect()
+    client.send(request("/first") + request("/second"))
+    client.head()
+    served.until_waiting(1)
+
+    # The server looks when the first has ended, and the loop has not been able to begin the second.
+    server = served.server
+    if executor_is_loop(served):
+
+        def end_and_stop() -> None:
+            first.open()
+            assert served.stopping is not None
+            served.stopping.set()
+
+        served.call(end_and_stop)
+    else:
+        close = server._close_listeners
+
+        def close_listeners() -> None:
+            close()
+            first.open()
+            until(lambda: not server._conversations)
+
+        monkeypatch.setattr(server, "_close_listeners", close_listeners)
+        served.begin_stop()
+    assert client.chunk() == b"1"
+    assert client.chunk() == b""
+    served.until_waiting(1)
+    assert unfinished == [], "the server does not wait for it"
+    second.open()
+    response = client.response()
+    assert (response.body, response.complete) == (b"2", True)
+    served.join()
+    assert unfinished == [0]
+
+
+def executor_is_loop(served: Served) -> bool:
+    return served.server.decision.executor == "loop"
+
+
+def test_a_request_ends_between_the_mark_and_the_look(serve: Serve) -> None:
+    """The server clears its mark and then looks: one that ended before the clearing is seen."""
+    gate = Gate()
+    served = serve(answering(lambda environ: wait(gate.promise())))
+    client = served.request()
+    served.until_waiting(1)
+
+    class Mark(asyncio.Event):
+        """An event before whose clearing the last request ends."""
+
+        def clear(self) -> None:
+            if executor_is_loop(served):
+                return super().clear()
+            gate.open()
+            until(lambda: not served.server._conversations)
+            return super().clear()
+
+    def exchange() -> None:
+        served.server._finished = Mark()
+
+    served.call(exchange)
+    served.begin_stop()
+    if executor_is_loop(served):
+        until(lambda: served.server.draining)
+        gate.open()
+    assert client.response().complete
+    served.join()
+
+
+def test_stopping_twice_is_stopping_once(serve: Serve) -> None:
+    """The second call finds it under way."""
+    served = serve(answering(lambda environ: b"x"))
+    assert served.get().complete
+    asyncio.run_coroutine_threadsafe(served.server.stop(), served.loop).result(10)
+    served.begin_stop()
+    served.join()
+
+
+def test_nothing_runs_after_the_server_has_stopped(serve: Serve) -> None:
+    """Its lanes and its monitor have ended."""
+    served = serve(answering(lambda environ: b"x"))
+    assert served.get().complete
+    served.begin_stop()
+    served.join()
+
+    def left() -> list[str]:
+        return [
+            thread.name
+            for thread in threading.enumerate()
+            if thread.name.startswith(("bide-lane", "bide-monitor"))
+        ]
+
+    until(lambda: not left(), "a thread is left")
+
+
+def test_two_servers_of_one_program_stop_apart(serve: Serve) -> None:
+    """Each has its lanes; the process lends the loop of the one that still runs."""
+
+    async def value() -> bytes:
+        return b"x"
+
+    one, other = (serve(answering(lambda environ: wait(value()))) for _ in range(2))
+    assert one.get().complete
+    assert other.get().complete
+    one.stop()
+    assert other.get().complete
+    assert wait(value()) == b"x"
