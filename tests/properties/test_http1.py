@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 import h11
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.protocols.fakes import Received, Result, connect, drain, feed
@@ -104,8 +104,11 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 CUTS = st.lists(st.integers(0, 4000), max_size=12)
+# A busy machine is no failure.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@UNTIMED
 @given(sent=st.lists(requests(), min_size=1, max_size=4), cuts=CUTS)
 def test_any_split_of_any_requests_gives_the_same_streams(
     sent: list[Sent], cuts: list[int]
@@ -117,6 +120,7 @@ def test_any_split_of_any_requests_gives_the_same_streams(
     assert feed([data]) == expected
 
 
+@UNTIMED
 @given(sent=st.lists(requests(), min_size=1, max_size=3), cuts=CUTS)
 def test_h11_takes_a_request_for_the_same(sent: list[Sent], cuts: list[int]) -> None:
     """A second parser, written independently, gives the same method, target, headers and body."""
@@ -176,7 +180,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return data
 
 
-@settings(max_examples=300)
+@settings(UNTIMED, max_examples=300)
 @given(data=damaged(), cuts=CUTS)
 def test_any_split_of_damaged_requests_gives_the_same_result(data: bytes, cuts: list[int]) -> None:
     """Refused with the same status, or understood as the same streams."""
@@ -186,7 +190,7 @@ def test_any_split_of_damaged_requests_gives_the_same_result(data: bytes, cuts: 
     assert len(whole.statuses) <= 1
 
 
-@settings(max_examples=300)
+@settings(UNTIMED, max_examples=300)
 @given(data=damaged())
 def test_h11_takes_what_is_left_of_damaged_requests_for_the_same(data: bytes) -> None:
     """What is not refused is no request of a kind of its own: h11 would take it too."""
@@ -201,6 +205,7 @@ def test_h11_takes_what_is_left_of_damaged_requests_for_the_same(data: bytes) ->
             assert ours == heard_by_h11(data)
 
 
+@UNTIMED
 @given(data=st.binary(max_size=200), cuts=CUTS)
 def test_any_bytes_are_refused_or_waited_for(data: bytes, cuts: list[int]) -> None:
     """Nothing raises, whatever comes, and nothing is understood that has no method."""
