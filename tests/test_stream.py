@@ -630,6 +630,19 @@ def test_body_is_full_from_its_window_on() -> None:
     assert full == [False, True, False]
 
 
+def test_body_of_tiny_blocks_is_full_by_their_number() -> None:
+    """A thousand blocks of a byte or two take far more memory than a thousand bytes."""
+    body = Body(65536)
+    for _ in range(1023):
+        body.feed(b"ab")
+    full = [body.full]
+    body.feed(b"ab")
+    full.append(body.full)
+    assert body.receive() == b"ab"
+    full.append(body.full)
+    assert full == [False, True, False]
+
+
 def test_body_that_is_discarded_is_never_full_and_keeps_nothing() -> None:
     """What has come is dropped, and so is what comes."""
     body = Body(8)

@@ -120,6 +120,10 @@ class Channel(Protocol):
         """Know that the response is complete, or cut: the connection goes on or closes."""
 
 
+_MOST_BLOCKS: Final = 1024
+"""Blocks that may wait to be read: one of 2 bytes takes 50 bytes of memory."""
+
+
 class Body:
     """A request's body on its way: a window of blocks between the loop and the application.
 
@@ -162,8 +166,10 @@ class Body:
 
     @property
     def full(self) -> bool:
-        """Whether more than a window waits to be read."""
-        return self._fed - self._taken >= self.window and not self.discarding
+        """Whether a window waits to be read, or so many blocks that they take more than one."""
+        return (
+            self._fed - self._taken >= self.window or len(self._blocks) >= _MOST_BLOCKS
+        ) and not self.discarding
 
     def feed(self, block: bytes) -> None:
         """Add a block; on the loop."""
