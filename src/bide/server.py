@@ -88,6 +88,7 @@ class Server:
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
         self._finished = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._access = False
@@ -148,11 +149,26 @@ class Server:
         """Finish: accept no more, let requests end in time, then cancel those that wait.
 
         Requests have ``graceful_timeout`` seconds to end by themselves, and some more to clean up
-        once they are cancelled. Code that still runs then is left behind, and said so.
+        once they are cancelled. Code that still runs then is left behind, and said so. When this
+        is cancelled, it waits for nothing more. A second call returns when the first one has ended.
         """
         if self.draining:
+            await self._stopped.wait()
             return
         self.draining = True
+        try:
+            await self._finish()
+        finally:
+            for connection in list(self._connections):
+                connection.abort()
+            self.loop.call_soon(self._end)  # after the transports' last callbacks
+        await self._stopped.wait()
+        # Not by a thread of the loop's own pool: the application may have blocked them all.
+        deadline = self.loop.time() + CLEANUP_SECONDS
+        while self._executor.alive and not self._conversations and self.loop.time() < deadline:
+            await asyncio.sleep(0.002)
+
+    async def _finish(self) -> None:
         self._close_listeners()
         for connection in list(self._connections):
             connection.drain()
@@ -168,9 +184,8 @@ class Server:
                 for conversation in list(self._conversations):
                     log.error("left running: %s", conversation.describe())
         await self._flush()
-        for connection in list(self._connections):
-            connection.abort()
-        await asyncio.sleep(0)  # the transports' last callbacks
+
+    def _end(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
         if self._monitor is not None:
@@ -179,8 +194,7 @@ class Server:
         close_mailbox(self.loop)
         home_loop.take_back(self.loop)
         self._executor.stop()
-        if isinstance(self._executor, ThreadsExecutor) and not self._conversations:
-            await asyncio.to_thread(self._executor.join, CLEANUP_SECONDS)
+        self._stopped.set()
 
     async def _all_done(self, seconds: float) -> bool:
         deadline = self.loop.time() + seconds

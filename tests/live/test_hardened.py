@@ -1,17 +1,22 @@
 """What a second, sceptical reading of the source found: each fault once, so that it stays away."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
 import pytest
 
+from bide import wait
 from bide.executors.threads import ThreadsExecutor
 from bide.promises import Signal
 from bide.stream import _FIELDS, _STATUSES, Head
+from bide.waiting import home_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
-from tests.serving import DEADLINE, Environ, happened, request, until
+from tests.serving import DEADLINE, Closing, Environ, Gate, answering, happened, request, until
+
+both = pytest.mark.parametrize("executor", ["threads", "loop"])
 
 
 def test_a_woken_lane_takes_its_job_before_a_wait_that_was_settled_since() -> None:
@@ -67,3 +72,73 @@ def test_long_statuses_and_header_names_are_not_kept() -> None:
     before = len(_STATUSES), len(_FIELDS)
     head = Head("200 " + "x" * 1000, [("X" * 1000, "value")])
     assert (head.code, len(_STATUSES), len(_FIELDS)) == (200, *before)
+
+
+def test_the_server_stops_though_the_application_blocks_the_pool_of_the_loop(serve: Serve) -> None:
+    """What was begun by ``asyncio.to_thread`` cannot be cancelled, and holds all its threads."""
+    begun, release = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        release.wait()
+
+    async def block_all() -> None:
+        await asyncio.gather(*(asyncio.to_thread(block) for _ in range(64)))
+
+    served = serve(answering(lambda environ: wait(block_all())), executor="threads")
+    client = served.request()
+    happened(begun)
+    served.until_waiting(1)
+    client.close()
+    served.until_idle()
+    try:
+        asyncio.run_coroutine_threadsafe(served.server.stop(), served.loop).result(DEADLINE)
+    finally:
+        release.set()
+
+
+@both
+def test_a_second_stop_returns_when_the_server_has_stopped(serve: Serve, executor: str) -> None:
+    """Whoever stops it may then take its address, or end the loop."""
+    gate = Gate()
+    served = serve(answering(lambda environ: wait(gate.promise())), executor=executor)
+    client = served.request()
+    served.until_waiting(1)
+    first, second = (
+        asyncio.run_coroutine_threadsafe(served.server.stop(), served.loop) for _ in range(2)
+    )
+    served.call(lambda: None)  # the second has had its turn
+    served.call(lambda: None)
+    assert not second.done()
+    gate.open()
+    assert client.response().complete
+    first.result(DEADLINE)
+    second.result(DEADLINE)
+
+
+@both
+def test_a_stop_that_is_cancelled_ends_the_server_at_once(serve: Serve, executor: str) -> None:
+    """By ``asyncio.timeout``, say: requests are cut, and no thread, loop or socket is kept."""
+    iterables: list[Closing] = []
+
+    def application(environ: Environ, start_response: Any) -> Closing:
+        start_response("200 OK", [])
+        iterables.append(Closing(iter([b"begun", Gate().promise()])))
+        return iterables[0]
+
+    async def stop() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await served.server.stop()
+
+    served = serve(application, executor=executor)
+    client = served.request()
+    client.head()
+    served.until_waiting(1)
+    asyncio.run_coroutine_threadsafe(stop(), served.loop).result(DEADLINE)
+    happened(iterables[0].closed)
+    client.rest()
+    asyncio.run_coroutine_threadsafe(served.server.stop(), served.loop).result(DEADLINE)
+    assert not served.status.connections
+    until(lambda: not served.server._executor.alive)
+    assert served.loop not in home_loop._lent

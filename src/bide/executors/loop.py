@@ -18,6 +18,7 @@ class LoopExecutor:
     threads = 0
     threads_busy = 0
     threads_max = 0
+    alive = False  # no thread of its own
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -105,6 +105,11 @@ class ThreadsExecutor:
         """How many lanes run code now."""
         return sum(hub.running is not None for hub in self.hubs)
 
+    @property
+    def alive(self) -> bool:
+        """Whether a lane has not ended."""
+        return any(lane.is_alive() for lane in self._lanes)
+
     def submit(self, job: Job) -> bool:
         """Queue a job, to be begun by the next ``flush``; false when the queue is full."""
         with self._lock:
