@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from bide.conversation import Conversation
 from bide.errors import ClientDisconnected, RemoteProtocolError
-from bide.protocols.http1 import HTTP1, Limits
+from bide.protocols.http1 import HTTP1
+from bide.protocols.sides import Limits
 from bide.stream import Stream
 from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
@@ -179,6 +180,11 @@ class Connection:
         self._serving.submit(conversation)
 
     # The server's -------------------------------------------------------------------------------
+
+    @property
+    def sending(self) -> bool:
+        """Whether the client has more to take of what was sent to it."""
+        return self._transport.queued > 0
 
     def drain(self) -> None:
         """Close when idle, or before half a request; else after the response in progress."""

@@ -89,6 +89,7 @@ class Server:
         self._conversations: set[Conversation] = set()
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._finish_by = 0.0  # by the loop's clock, once it stops
         self._monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._access = False
@@ -172,6 +173,7 @@ class Server:
         self._close_listeners()
         for connection in list(self._connections):
             connection.drain()
+        self._finish_by = self.loop.time() + self.settings.graceful_timeout
         if not await self._all_done(self.settings.graceful_timeout):
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
@@ -213,9 +215,13 @@ class Server:
         return True
 
     async def _flush(self) -> None:
-        """Let the connections send what is queued, for a moment."""
-        deadline = self.loop.time() + 1.0
-        while self._connections and self.loop.time() < deadline:
+        """Let clients take what is queued for them while there is time; all else has a moment."""
+        soon = self.loop.time() + 1.0
+        while self._connections:
+            now = self.loop.time()
+            sending = any(each.sending for each in self._connections)
+            if now >= soon and not (sending and now < self._finish_by):
+                break
             for connection in list(self._connections):
                 connection.drain()
             await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -142,3 +143,19 @@ def test_a_stop_that_is_cancelled_ends_the_server_at_once(serve: Serve, executor
     assert not served.status.connections
     until(lambda: not served.server._executor.alive)
     assert served.loop not in home_loop._lent
+
+
+def test_what_is_queued_for_a_client_is_sent_while_there_is_time_to_stop(serve: Serve) -> None:
+    """The application has ended long ago; its response was cut a second after the stop."""
+    body = b"x" * 8_000_000
+    served = serve(answering(lambda environ: body), executor="loop")
+    client = served.connect(window=4096)
+    client.send(request())
+    assert client.head().status == 200
+    served.until_idle()
+    served.begin_stop()
+    until(lambda: served.server._finish_by)
+    moment = time.monotonic() + 1.1  # all that other connections have
+    until(lambda: time.monotonic() > moment)
+    assert client.read(len(body)) == body
+    served.join()
