@@ -26,7 +26,7 @@ from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
 from bide.logs import access, access_line
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
-from bide.protocols.http1 import Limits
+from bide.protocols.sides import Limits
 from bide.settings import Settings
 from bide.status import Status
 from bide.stream import Stream
@@ -175,6 +175,7 @@ class Server:
             connection.drain()
         self._finish_by = self.loop.time() + self.settings.graceful_timeout
         if not await self._all_done(self.settings.graceful_timeout):
+            self._reject_queued(0.0)
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
@@ -244,10 +245,14 @@ class Server:
         now = monotonic()
         for connection in list(self._connections):
             connection.mind_time(now, settings.head_timeout, settings.idle_timeout)
-        for job in self._executor.expire(settings.queue_timeout):
+        self._reject_queued(settings.queue_timeout)
+        self._ticker = self.loop.call_later(1.0, self._tick)
+
+    def _reject_queued(self, age: float) -> None:
+        """Answer requests that have waited for a thread for so many seconds."""
+        for job in self._executor.expire(age):
             assert isinstance(job, Conversation)
             job.reject(1)
-        self._ticker = self.loop.call_later(1.0, self._tick)
 
     # Connections --------------------------------------------------------------------------------
 

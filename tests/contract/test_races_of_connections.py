@@ -9,7 +9,7 @@ import pytest
 
 from bide.connections import PIPELINE, Connection
 from bide.errors import Cancelled, ClientDisconnected
-from bide.protocols.http1 import Limits
+from bide.protocols.sides import Limits
 from bide.stream import Stream
 from bide.transports.poller import GONE, READ
 from tests.contract.test_races_of_transports import Poller

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.promises import Signal
-from bide.protocols.http1 import HTTP1, Limits
+from bide.protocols.http1 import HTTP1
+from bide.protocols.sides import Limits
 from bide.stream import Head, Stream
 
 Answer = Callable[[Stream], object]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bide.errors import ClientDisconnected, LocalProtocolError, RemoteProtocolError
-from bide.protocols.http1 import Limits
+from bide.protocols.sides import Limits
 from bide.stream import Stream
 from tests.protocols.exchanges import (
     BLOCKS,

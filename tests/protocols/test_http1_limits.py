@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bide.protocols import http1, http1_syntax
-from bide.protocols.http1 import Limits
+from bide.protocols.sides import Limits
 from tests.protocols.fakes import Client, connect, drain
 
 SMALL = Limits(request_line=64, head=256, fields=5, window=16, framing=64, discard=32)

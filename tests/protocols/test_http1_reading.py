@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bide.promises import Signal
-from bide.protocols.http1 import Limits
+from bide.protocols.sides import Limits
 from tests.protocols.exchanges import (
     BLOCKS,
     CHUNKED,

@@ -1,8 +1,8 @@
 """HTTP/1.1 and 1.0 (RFC 9112): one connection's bytes to streams, and streams to bytes.
 
-Parsing is httptools' (llhttp). Around it stand the checks on the wire that it is looser about, the
-limits, and the framing of responses. No sockets, no threads, no event loop: bytes come in by
-``receive_data``, on the loop; responses go to a transport, from any thread, under its lock.
+Parsing is httptools' (llhttp). Around it stand the checks on the wire that it is looser about, and
+the limits; the way out is :mod:`bide.protocols.http1_responses`. No sockets, no threads, no event
+loop: bytes come in by ``receive_data``, on the loop.
 
 Invariants:
 
@@ -10,106 +10,33 @@ Invariants:
 - llhttp is fed so that a feed never goes beyond the end of a message: a head up to its empty line,
   a body of known length up to that, a chunked one in pieces that end with an empty line. So every
   head begins at a known byte, where it can be checked and limited.
-- One response is sent at a time; the owner begins the streams in order.
+- The owner begins the streams in order, one after another.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Final
 
 import httptools
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
-from bide.promises import Signal
+from bide.protocols.http1_responses import Responses
 from bide.protocols.http1_syntax import (
     HOPELESS,
     check_coding,
     check_host,
-    encode_head,
     split_request_line,
     split_target,
-    stamp,
     tokens,
     without_trailing_blanks,
 )
-from bide.stream import CUT, ENDED, READY, Head, Request, Stream
+from bide.protocols.sides import Limits, Owner, Transport
+from bide.stream import ENDED, Request, Stream
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may ask of the server's memory; all in bytes but the number of fields."""
-
-    request_line: int = 8 * 1024
-    head: int = 64 * 1024
-    fields: int = 100
-    window: int = 64 * 1024
-    """How much of a body waits for the application before the connection is read no further."""
-    framing: int = 4 * 1024
-    """How much a chunked body's sizes, extensions and trailers may take beyond their due."""
-    discard: int = 256 * 1024
-    """How much of a body that the application left unread is read to keep the connection."""
-
-
-class Transport(Protocol):
-    """Where the bytes of responses go; any thread."""
-
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """Reentrant."""
-
-    def write(self, data: bytes) -> bool:
-        """Send or queue; false when the client is gone."""
-
-    def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
-
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone."""
-
-    def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again, or is gone."""
-
-    def pause_reading(self) -> None:
-        """Take no more from the client for now."""
-
-    def resume_reading(self) -> None:
-        """Take from the client again."""
-
-    def close(self, linger: bool = False) -> None:
-        """Send what is queued, then close; with ``linger``, drop what still comes in first."""
-
-    def abort(self) -> None:
-        """Reset the connection."""
-
-
-class Owner(Protocol):
-    """Who owns the connection: begins streams in order, one after another."""
-
-    def begin(self, stream: Stream) -> None:
-        """Take a new stream, whose head is complete; on the loop."""
-
-    def refuse(self, error: RemoteProtocolError) -> None:
-        """Call :meth:`HTTP1.answer_refusal` when it is its turn; on the loop."""
-
-    def ended(self, stream: Stream) -> None:
-        """Know that the connection is free for the next stream; any thread."""
-
-
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LAST_CHUNK: Final = b"0\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128
 """Bytes of framing that each block of a chunked body may bring: far more than any client needs."""
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
-
-# How a response's end is told to the client (RFC 9112 section 6.3).
-_NONE: Final = "none"
-_LENGTH: Final = "length"
-_CHUNKED: Final = "chunked"
-_CLOSE: Final = "close"
 
 # Header names that mean something here, looked up as they were sent; bounded.
 _MEANINGS: Final[dict[bytes, bytes]] = {}
@@ -118,7 +45,7 @@ _MEANT: Final = frozenset(
 )
 
 
-class HTTP1:
+class HTTP1(Responses):
     """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
 
     __slots__ = (
@@ -126,43 +53,27 @@ class HTTP1:
         "_complete",
         "_doubled",
         "_excess",
-        "_framing",
         "_headers",
-        "_limits",
         "_meant",
-        "_owner",
         "_parser",
-        "_persistent",
-        "_remaining",
         "_stream",
         "_tail",
-        "draining",
-        "lock",
         "stopped",
-        "transport",
     )
 
     def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
-        self.lock = transport.lock
-        self.transport = transport
+        super().__init__(transport, owner, limits)
         self.stopped = False  # nothing more is parsed; by the loop
-        self.draining = False  # each response is the connection's last; by the loop
-        self._owner = owner
-        self._limits = limits
         self._parser: httptools.HttpRequestParser | None = self._new_parser()
         # The request that is coming in.
         self._buffer: bytearray = _NOTHING  # a head that is not complete
         self._stream: Stream | None = None  # whose body is coming
-        self._remaining: int | None = None  # of a body of known length; None: it is chunked
         self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
         self._excess = 0  # bytes of a chunked body's framing beyond their due
         self._headers: list[tuple[bytes, bytes]] = []
         self._meant: dict[bytes, bytes] = {}
         self._doubled = False  # there are two Hosts
         self._complete = False  # llhttp has seen the end of the message
-        # The response that is going out.
-        self._framing = _NONE
-        self._persistent = False
 
     # In: on the loop ---------------------------------------------------------------------------
 
@@ -176,7 +87,7 @@ class HTTP1:
         while data and not self.stopped:
             if self._stream is None:
                 data = self._receive_head(data)
-            elif self._remaining is None:
+            elif self.remaining is None:
                 data = self._receive_chunked(data)
             else:
                 data = self._receive_counted(data)
@@ -314,7 +225,7 @@ class HTTP1:
                 raise RemoteProtocolError("Transfer-Encoding came with HTTP/1.0")
             check_coding(coding)
         request.has_body = coding is not None or length > 0
-        self._remaining = None if coding is not None else length
+        self.remaining = None if coding is not None else length
         self._tail = b""
         self._excess = 0
         stream = Stream(request, self, self._limits.window if request.has_body else 0)
@@ -326,9 +237,9 @@ class HTTP1:
         return stream
 
     def _receive_counted(self, data: bytes) -> bytes:
-        size = self._remaining
+        size = self.remaining
         assert size is not None
-        self._remaining = max(0, size - len(data))
+        self.remaining = max(0, size - len(data))
         self._feed_body(data[:size])
         return data[size:]
 
@@ -369,9 +280,9 @@ class HTTP1:
 
         Beside an Upgrade httptools takes no body for one, so that it would pass for a request.
         """
-        if self._remaining is None:
+        if self.remaining is None:
             return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % self._remaining
+        return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % self.remaining
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -451,127 +362,6 @@ class HTTP1:
     def on_message_complete(self) -> None:
         """Note the end of a message."""
         self._complete = True
-
-    # Out: on any thread ------------------------------------------------------------------------
-
-    def prepare(self, head: Head) -> None:
-        """Encode a head's fields; raises LocalProtocolError for what would split the response."""
-        head.fields = encode_head(head)
-
-    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
-        """Write a block, with the head before it where it was not sent; false: the client is gone.
-
-        Under the lock. Head and first block go in one piece, and so do last block and end.
-        """
-        data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
-        framing = self._framing
-        if framing == _CHUNKED:
-            if block:
-                data = b"%b%x\r\n%b\r\n" % (data, len(block), block)
-            if last:
-                data += _LAST_CHUNK
-        elif framing != _NONE:
-            data = data + block if data else block
-        return self.transport.write(data) if data else True
-
-    def _encode_head(self, stream: Stream, size: int, last: bool) -> bytes:
-        head = stream.head
-        request = stream.request
-        assert head is not None
-        # A body that was announced, asked for and never wanted may come or not: who can tell?
-        persistent = request.persistent and not (
-            self.draining or stream.body.failed or stream.expects_continue
-        )
-        length = b""
-        if stream.bodiless:
-            self._framing = _NONE
-            # HEAD: what GET would give; a body that is empty here may not be so there.
-            if last and size and head.length is None and not head.bodiless:
-                length = b"Content-Length: %d\r\n" % size
-        elif head.length is not None:
-            self._framing = _LENGTH
-        elif last:
-            self._framing = _LENGTH
-            length = b"Content-Length: %d\r\n" % size
-        elif request.version == "1.1":
-            self._framing = _CHUNKED
-            length = b"Transfer-Encoding: chunked\r\n"
-        else:
-            self._framing = _CLOSE
-            persistent = False
-        self._persistent = persistent
-        if not persistent:
-            end = b"Connection: close\r\n\r\n"
-        elif request.version == "1.1":
-            end = b"\r\n"
-        else:
-            end = b"Connection: keep-alive\r\n\r\n"
-        return b"%b%b%b%b" % (head.fields, stamp(head.dated, head.served), length, end)
-
-    def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
-        return self.transport.room()
-
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file, of a response of known length; as :meth:`Channel.send_file`."""
-        return self.transport.send_file(descriptor, offset, count)
-
-    def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again."""
-        return self.transport.writable()
-
-    def wanted(self, stream: Stream) -> None:
-        """Send 100 Continue, once, unless the response has begun (RFC 9110 section 10.1.1)."""
-        with self.lock:
-            if stream.expects_continue and not stream.head_sent:
-                stream.expects_continue = False
-                self.transport.write(_CONTINUE)
-
-    def taken(self, stream: Stream) -> None:
-        """Read the connection again: the window has room."""
-        stream.body.paused = False
-        self.transport.resume_reading()
-
-    def ended(self, stream: Stream) -> None:
-        """Go on to the next request, or close."""
-        complete = stream.body.complete
-        if stream.state == ENDED and self._persistent and complete:
-            self._owner.ended(stream)
-        elif stream.state == CUT and self._framing == _CLOSE:
-            # Its end is the connection's end: only a reset shows that it is not complete.
-            self.transport.abort()
-        elif (
-            stream.state == CUT
-            or not self._persistent
-            or stream.body.failed
-            or self._remains_too_much(stream)
-        ):
-            self.transport.close(linger=not complete)
-        else:
-            stream.body.discard()
-            self.taken(stream)
-            self._owner.ended(stream)
-
-    def _remains_too_much(self, stream: Stream) -> bool:
-        # A look from another thread: it decides between two good ends, so it may be a bit old.
-        remaining = None if stream.body.complete else self._remaining
-        return remaining is not None and remaining > self._limits.discard
-
-    def answer_refusal(self, error: RemoteProtocolError) -> None:
-        """Answer a request that cannot be served, and close; when it is its turn, on the loop."""
-        text = f"{error}\n".encode()
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\n%bContent-Type: text/plain; charset=utf-8\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (
-                error.status,
-                HTTPStatus(error.status).phrase.encode("ascii"),
-                stamp(False, False),
-                len(text),
-                text,
-            )
-        )
-        self.transport.close(linger=True)
 
 
 def _meaning(name: bytes) -> bytes:

@@ -1,0 +1,74 @@
+"""What a protocol stands between: the transport below it and the owner of the connection above.
+
+Any protocol's; each is written to and called as its docstrings say.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bide.errors import RemoteProtocolError
+from bide.promises import Signal
+from bide.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask of the server's memory; all in bytes but the number of fields."""
+
+    request_line: int = 8 * 1024
+    head: int = 64 * 1024
+    fields: int = 100
+    window: int = 64 * 1024
+    """How much of a body waits for the application before the connection is read no further."""
+    framing: int = 4 * 1024
+    """How much a chunked body's sizes, extensions and trailers may take beyond their due."""
+    discard: int = 256 * 1024
+    """How much of a body that the application left unread is read to keep the connection."""
+
+
+class Transport(Protocol):
+    """Where the bytes of responses go; any thread."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Reentrant."""
+
+    def write(self, data: bytes) -> bool:
+        """Send or queue; false when the client is gone."""
+
+    def room(self) -> Signal | None:
+        """Give what fires when the client has caught up; None when it is not behind."""
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone."""
+
+    def writable(self) -> Signal:
+        """Give what fires when the client takes bytes again, or is gone."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Take from the client again."""
+
+    def close(self, linger: bool = False) -> None:
+        """Send what is queued, then close; with ``linger``, drop what still comes in first."""
+
+    def abort(self) -> None:
+        """Reset the connection."""
+
+
+class Owner(Protocol):
+    """Who owns the connection: begins streams in order, one after another."""
+
+    def begin(self, stream: Stream) -> None:
+        """Take a new stream, whose head is complete; on the loop."""
+
+    def refuse(self, error: RemoteProtocolError) -> None:
+        """Call the protocol's ``answer_refusal`` when it is its turn; on the loop."""
+
+    def ended(self, stream: Stream) -> None:
+        """Know that the connection is free for the next stream; any thread."""
