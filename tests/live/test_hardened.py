@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import bide.server
 from bide import wait
 from bide.executors.threads import ThreadsExecutor
 from bide.promises import Signal
@@ -15,7 +16,17 @@ from bide.stream import _FIELDS, _STATUSES, Head
 from bide.waiting import home_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
-from tests.serving import DEADLINE, Closing, Environ, Gate, answering, happened, request, until
+from tests.serving import (
+    DEADLINE,
+    Closing,
+    Environ,
+    Gate,
+    Log,
+    answering,
+    happened,
+    request,
+    until,
+)
 
 both = pytest.mark.parametrize("executor", ["threads", "loop"])
 
@@ -159,3 +170,29 @@ def test_what_is_queued_for_a_client_is_sent_while_there_is_time_to_stop(serve: 
     until(lambda: time.monotonic() > moment)
     assert client.read(len(body)) == body
     served.join()
+
+
+def test_a_request_that_gets_no_thread_before_the_server_stops_is_answered(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would ever begin it: its client was reset, and the log said that it was running."""
+    monkeypatch.setattr(bide.server, "CLEANUP_SECONDS", 0.02)
+    begun, release = threading.Event(), threading.Event()
+
+    def answer(environ: Environ) -> None:
+        begun.set()
+        happened(release)
+
+    served = serve(answering(answer), executor="threads", threads=1, graceful_timeout=0.02)
+    served.request("/running")
+    happened(begun)
+    queued = served.request("/queued")
+    until(lambda: served.status.queued == 1)
+    served.begin_stop()
+    response = queued.response()
+    assert (response.status, response.header("Connection")) == (503, "close")
+    served.join()
+    release.set()
+    served.until_idle()
+    log.take("1 requests have not ended in time")
+    assert "GET /running" in log.take("left running").getMessage()
