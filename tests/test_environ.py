@@ -13,7 +13,7 @@ import pytest
 
 from bide.environ import connection_environ, request_environ, server_environ
 from bide.files import FileWrapper
-from bide.stream import Request
+from bide.messages import Request
 from tests.protocols.fakes import connect
 
 BASE = connection_environ(

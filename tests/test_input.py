@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from bide.errors import ClientDisconnected, RemoteProtocolError, WaitError
 from bide.input import Input
+from bide.messages import Request
 from bide.promises import Wait
-from bide.stream import Request, Stream
+from bide.stream import Stream
 from bide.waiting import Waiter
 from tests.protocols.fakes import FakeChannel
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from bide.body import Body
 from bide.errors import ClientDisconnected, LocalProtocolError, RemoteProtocolError
+from bide.messages import Head, Request
 from bide.promises import Signal
-from bide.stream import CUT, ENDED, IDLE, OPEN, READY, Body, Head, Request, Stream
+from bide.stream import CUT, ENDED, IDLE, OPEN, READY, Stream
 from tests.protocols.fakes import FakeChannel
 
 

@@ -14,9 +14,10 @@ from bide.errors import (
     WaitError,
     WriteWouldBlock,
 )
-from bide.server import Server, run
+from bide.server import Server
 from bide.settings import Settings
 from bide.status import Status
+from bide.supervisor import run
 from bide.waiting import in_thread, iterate, using, wait, wait_all
 
 __all__ = [

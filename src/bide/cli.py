@@ -15,8 +15,8 @@ from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
 from bide.capabilities import decide
 from bide.errors import StartError
-from bide.server import run
 from bide.settings import Settings, flag, variable
+from bide.supervisor import run
 
 USAGE_ERROR = 2
 START_ERROR = 1

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from bide.files import FileWrapper
-from bide.stream import Request
+from bide.messages import Request
 
 # Header names as they were sent → CGI names; "" for those that are dropped. Bounded, for clients
 # can send any; halves what headers cost.

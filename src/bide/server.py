@@ -10,7 +10,6 @@ import asyncio
 import errno
 import logging
 import os
-import signal
 import socket
 from time import monotonic
 from typing import Any
@@ -84,6 +83,7 @@ class Server:
         self._executor: LoopExecutor | ThreadsExecutor
         self._environ: dict[str, Any] = {}
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
+        self._inodes: dict[socket.socket, int | None] = {}  # of the Unix ones' paths
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
@@ -143,6 +143,8 @@ class Server:
         self._mailbox = open_mailbox(self.loop)
         for each in sockets:
             self._listeners[each] = _names(each)
+            if each.family == socket.AF_UNIX:
+                self._inodes[each] = _inode(each.getsockname())
             self.loop.add_reader(each.fileno(), self._accept, each)
         self._tick()
 
@@ -231,13 +233,13 @@ class Server:
         for listener in self._listeners:
             self.loop.remove_reader(listener.fileno())
             path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+            # Looked at while it is open, and its number is nobody else's: another server may have
+            # taken the path.
+            if path and _inode(path) == self._inodes[listener]:
+                os.unlink(path)
             listener.close()
-            if path:
-                try:
-                    os.unlink(path)
-                except FileNotFoundError:
-                    pass
         self._listeners = {}
+        self._inodes = {}
 
     def _tick(self) -> None:
         """Mind the time, once a second: deadlines cost no timers of their own."""
@@ -353,77 +355,16 @@ class Server:
         )
 
 
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+
+
 def _names(listener: socket.socket) -> tuple[str, str]:
     """Give SERVER_NAME and SERVER_PORT, which PEP 3333 wants never to be empty."""
     if listener.family == socket.AF_UNIX:
         return ("localhost", "80")
     name = listener.getsockname()
     return (str(name[0]), str(name[1]))
-
-
-async def serve(application: Application, settings: Settings, name: str = "") -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
-    server = Server(application, settings, name=name)
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stopping.is_set():
-            log.warning("stopped at once, by a second signal")
-            os._exit(128 + number)
-        log.info("stopping: requests in progress are finished (%s)", signal.Signals(number).name)
-        stopping.set()
-
-    await server.start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    decision = server.decision
-    log.info(
-        "serving %s on %s, %s",
-        server.name,
-        ", ".join(_clickable(each) for each in server.addresses),
-        _how(decision, settings),
-    )
-    try:
-        await stopping.wait()
-    finally:
-        await server.stop()
-        log.info("stopped")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-def _clickable(address: str) -> str:
-    return address if address.startswith("unix:") else f"http://{address}"
-
-
-def _how(decision: Decision, settings: Settings) -> str:
-    if decision.executor == "loop":
-        return "on the event loop"
-    if decision.executor == "serial":
-        return "one request at a time on a thread of its own"
-    return f"in up to {settings.threads} threads"
-
-
-def run(
-    application: Application, settings: Settings | None = None, *, name: str = "", **options: Any
-) -> None:
-    """Serve a WSGI application until SIGINT or SIGTERM, then finish what is in progress.
-
-    Blocks the calling thread, which must be the main one. Logging is configured for a program that
-    is the server; to serve inside your own asyncio program use :class:`Server`.
-
-    Args:
-        application: the WSGI callable.
-        settings: how to serve.
-        name: what to call the application in the log.
-        **options: single settings by name instead, as in :class:`Settings`.
-
-    Raises:
-        StartError: the server cannot start; the message is one line for the deployer.
-    """
-    from bide.logs import configure
-
-    chosen = settings if settings is not None else Settings(**options)
-    configure(chosen)
-    asyncio.run(serve(application, chosen, name))

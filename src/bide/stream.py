@@ -1,4 +1,4 @@
-"""One request and its response: legal order, lengths and windows, for any protocol and interface.
+"""One request and its response: legal order and lengths, for any protocol and interface.
 
 A protocol makes a stream for each request, feeds its body, and encodes what the stream sends. An
 interface (a WSGI conversation) reads the body and sends the response. The stream stands between
@@ -13,12 +13,12 @@ The response goes through these states; ``_LEGAL`` says what may be done in each
 
 from __future__ import annotations
 
-import re
-from collections import deque
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
+from bide.body import NO_BODY, Body
 from bide.errors import ClientDisconnected, LocalProtocolError
+from bide.messages import Head, Request
 from bide.promises import Signal
 
 IDLE: Final = "idle"
@@ -39,50 +39,6 @@ _ILLEGAL: Final[dict[str, str]] = {
     ENDED: "the response has ended",
     CUT: "the response has been cut",
 }
-
-
-class Request:
-    """The head of a request, as any protocol can state it.
-
-    Attributes:
-        method: the method's token, as sent.
-        target: the request target as sent.
-        path: its path, still percent-encoded.
-        query: what follows the first ``?``, without it.
-        version: "1.0", "1.1", …
-        headers: pairs of name and value as sent, in order, values without outer blanks.
-        has_body: whether the head announces one.
-        persistent: whether the client lets the connection be used again.
-    """
-
-    __slots__ = (
-        "has_body",
-        "headers",
-        "method",
-        "path",
-        "persistent",
-        "query",
-        "target",
-        "version",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        path: bytes,
-        query: bytes,
-        version: str,
-        headers: list[tuple[bytes, bytes]],
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path = path
-        self.query = query
-        self.version = version
-        self.headers = headers
-        self.has_body = False
-        self.persistent = True
 
 
 class Channel(Protocol):
@@ -118,220 +74,6 @@ class Channel(Protocol):
 
     def ended(self, stream: Stream) -> None:
         """Know that the response is complete, or cut: the connection goes on or closes."""
-
-
-_MOST_BLOCKS: Final = 1024
-"""Blocks that may wait to be read: one of 2 bytes takes 50 bytes of memory."""
-
-
-class Body:
-    """A request's body on its way: a window of blocks between the loop and the application.
-
-    ``feed``, ``finish`` and ``fail`` are the loop's; ``receive`` belongs to one other thread at a
-    time. They meet without a lock: each side first writes its own mark (a block appended, a
-    signal published), then looks for the other's.
-    """
-
-    __slots__ = (
-        "_blocks",
-        "_error",
-        "_fed",
-        "_finished",
-        "_signal",
-        "_taken",
-        "complete",
-        "discarding",
-        "failed",
-        "paused",
-        "window",
-    )
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self._blocks: deque[bytes] = deque()
-        self._fed = 0  # bytes in, by the loop
-        self._taken = 0  # bytes out, by the reader
-        self._signal: Signal | None = None
-        self._finished = False
-        self._error: BaseException | None = None
-        self.complete = False  # on the wire: the last byte has come; by the loop
-        self.failed = False  # it broke off: nothing behind it can be a request; by the loop
-        self.discarding = False
-        self.paused = False  # by the loop: the connection is not read, since this is full
-
-    @property
-    def unread(self) -> int:
-        """Bytes that have come and that the application has not read, dropped ones among them."""
-        return self._fed - self._taken
-
-    @property
-    def full(self) -> bool:
-        """Whether a window waits to be read, or so many blocks that they take more than one."""
-        return (
-            self._fed - self._taken >= self.window or len(self._blocks) >= _MOST_BLOCKS
-        ) and not self.discarding
-
-    def feed(self, block: bytes) -> None:
-        """Add a block; on the loop."""
-        self._fed += len(block)
-        if not self.discarding:
-            self._blocks.append(block)
-            self._notify()
-
-    def finish(self) -> None:
-        """Mark the end; on the loop."""
-        self.complete = True
-        self._finished = True
-        self._notify()
-
-    def fail(self, error: BaseException) -> None:
-        """Let reads raise ``error`` once what came before is read; on the loop."""
-        if not self._finished:
-            self._error = error
-            self.failed = True
-            self._finished = True
-            self._notify()
-
-    def discard(self) -> None:
-        """Keep nothing more: the application will not read; from any thread."""
-        self.discarding = True
-        self._blocks.clear()
-
-    def receive(self) -> bytes | Signal:
-        """Give the next block, ``b""`` at the end, or a signal to wait for and then ask again.
-
-        Raises:
-            ClientDisconnected: the client left before the body was complete.
-            RemoteProtocolError: the rest of the body is malformed.
-        """
-        block = self._next()
-        if block is not None:
-            return block
-        signal = self._signal = Signal()
-        block = self._next()  # fed between the look and the publication
-        return signal if block is None else block
-
-    def _next(self) -> bytes | None:
-        # First the end, then the blocks: the loop adds the last block before it marks the end.
-        finished = self._finished
-        try:
-            block = self._blocks.popleft()
-        except IndexError:
-            if not finished:
-                return None
-            if self._error is not None:
-                raise self._error from None
-            return b""
-        self._taken += len(block)
-        return block
-
-    def _notify(self) -> None:
-        signal, self._signal = self._signal, None
-        if signal is not None:
-            signal.fire()
-
-
-NO_BODY: Final = Body(0)
-"""The body of every request without one: ended, so that nothing in it changes any more."""
-NO_BODY.finish()
-
-
-class Head:
-    """A response's status and headers, checked for what any protocol forbids.
-
-    Attributes:
-        code: the status code, 200 to 999.
-        reason: the reason phrase, possibly empty.
-        headers: pairs of name and value, Latin-1 strings.
-        bodiless: whether a response of this status has no body (RFC 9110 section 6.4.1).
-        length: Content-Length as the application gave it, in bytes, or None.
-        dated, served: whether the application gave ``Date`` and ``Server`` itself.
-        fields: for the channel to keep the encoded headers in.
-    """
-
-    __slots__ = ("bodiless", "code", "dated", "fields", "headers", "length", "reason", "served")
-
-    def __init__(self, status: str, headers: list[tuple[str, str]]) -> None:
-        self.code, self.reason = _STATUSES.get(status) or _parse_status(status)
-        self.bodiless = self.code == 204 or self.code == 304
-        if type(headers) is not list:
-            headers = list(headers)  # an iterator would be empty when it is looked at again
-        self.headers = headers
-        self.length: int | None = None
-        self.dated = False
-        self.served = False
-        self.fields: Any = None
-        for name, value in headers:
-            if type(value) is not str:
-                raise LocalProtocolError(f"the header {name!r} has the value {value!r}, no string")
-            kind = _FIELDS.get(name)
-            if kind is None:
-                kind = _classify(name)
-            if kind:
-                self._note(kind, name, value)
-
-    def _note(self, kind: str, name: str, value: str) -> None:
-        if kind == "date":
-            self.dated = True
-        elif kind == "server":
-            self.served = True
-        elif kind == "content-length":
-            if self.length is not None:
-                raise LocalProtocolError("two Content-Length headers: give one")
-            # isascii, since isdigit alone takes the digits of every script.
-            if not (value.isascii() and value.isdigit()) or len(value) > 18:
-                raise LocalProtocolError(f"Content-Length {value!r} is no number of bytes")
-            self.length = int(value)
-        else:
-            raise LocalProtocolError(
-                f"the header {name!r} belongs to the connection, which is the server's "
-                "(PEP 3333, Other HTTP Features): leave it out"
-            )
-
-
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_CONNECTION_FIELDS: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-# Header names that have been looked at: what they need. Bounded, for an application could make
-# up names without end; any thread, by single dict operations.
-_FIELDS: Final[dict[str, str]] = {}
-_STATUSES: Final[dict[str, tuple[int, str]]] = {}
-_CACHED: Final = 1024
-
-
-def _classify(name: str) -> str:
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise LocalProtocolError(f"{name!r} is no header name")
-    lower = name.lower()
-    kind = ""
-    if lower in ("date", "server", "content-length"):
-        kind = lower
-    elif lower in _CONNECTION_FIELDS:
-        kind = "connection"
-    if len(_FIELDS) < _CACHED and len(name) <= 64:
-        _FIELDS[name] = kind
-    return kind
-
-
-def _parse_status(status: str) -> tuple[int, str]:
-    if not isinstance(status, str) or not re.fullmatch(r"[2-9][0-9][0-9]( [^\r\n\0]*)?", status):
-        raise LocalProtocolError(f"{status!r} is no status: it must be like '200 OK'")
-    parsed = (int(status[:3]), status[4:])
-    if len(_STATUSES) < _CACHED and len(status) <= 64:
-        _STATUSES[status] = parsed
-    return parsed
 
 
 class Stream:

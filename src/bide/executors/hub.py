@@ -8,7 +8,6 @@ All of it belongs to one thread, but for ``wake``, which may be called from any.
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
 from collections.abc import Callable
@@ -65,7 +64,8 @@ class Worker(greenlet):
                 # A job answers for its own errors; one that comes here is ours. The thread lives.
                 log.exception("internal error: a job raised")
             self.job = self.waiter = job = None
-            self.gr_context = None  # it holds what the application kept there for the request
+            # The next job begins with none; this one holds what the application kept there.
+            self.gr_context = None
             if len(hub.idle) >= IDLE_WORKERS:
                 return
             hub.idle.append(self)
@@ -98,7 +98,6 @@ class Hub:
         self.main = getcurrent()
         worker = self.idle.pop() if self.idle else Worker(self)
         worker.job = job
-        worker.gr_context = contextvars.Context()
         self.since = monotonic()
         self.running = worker
         worker.switch()

@@ -20,6 +20,7 @@ from typing import Final
 import httptools
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.messages import Request
 from bide.protocols.http1_responses import Responses
 from bide.protocols.http1_syntax import (
     HOPELESS,
@@ -31,7 +32,7 @@ from bide.protocols.http1_syntax import (
     without_trailing_blanks,
 )
 from bide.protocols.sides import Limits, Owner, Transport
-from bide.stream import ENDED, Request, Stream
+from bide.stream import ENDED, Stream
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128

@@ -10,10 +10,11 @@ from http import HTTPStatus
 from typing import Final
 
 from bide.errors import RemoteProtocolError
+from bide.messages import Head
 from bide.promises import Signal
 from bide.protocols.http1_syntax import encode_head, stamp
 from bide.protocols.sides import Limits, Owner, Transport
-from bide.stream import CUT, ENDED, READY, Head, Stream
+from bide.stream import CUT, ENDED, READY, Stream
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from typing import Final
 
 from bide.errors import LocalProtocolError, RemoteProtocolError
-from bide.stream import Head
+from bide.messages import Head
 
 _METHODS: Final = {
     each.encode(): each

@@ -1,0 +1,86 @@
+"""A process that is a server: it serves one application until a signal ends it.
+
+Several processes are to come here; today there is the one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import Any
+
+from bide.capabilities import Decision
+from bide.conversation import Application
+from bide.logs import configure
+from bide.server import Server
+from bide.settings import Settings
+
+log = logging.getLogger("bide")
+
+
+async def serve(application: Application, settings: Settings, name: str = "") -> None:
+    """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
+    server = Server(application, settings, name=name)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            log.warning("stopped at once, by a second signal")
+            os._exit(128 + number)
+        log.info("stopping: requests in progress are finished (%s)", signal.Signals(number).name)
+        stopping.set()
+
+    await server.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    decision = server.decision
+    log.info(
+        "serving %s on %s, %s",
+        server.name,
+        ", ".join(_clickable(each) for each in server.addresses),
+        _how(decision, settings),
+    )
+    try:
+        await stopping.wait()
+    finally:
+        await server.stop()
+        log.info("stopped")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _clickable(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}"
+
+
+def _how(decision: Decision, settings: Settings) -> str:
+    if decision.executor == "loop":
+        return "on the event loop"
+    if decision.executor == "serial":
+        return "one request at a time on a thread of its own"
+    return f"in up to {settings.threads} threads"
+
+
+def run(
+    application: Application, settings: Settings | None = None, *, name: str = "", **options: Any
+) -> None:
+    """Serve a WSGI application until SIGINT or SIGTERM, then finish what is in progress.
+
+    Blocks the calling thread, which must be the main one. Logging is configured for a program that
+    is the server; to serve inside your own asyncio program use :class:`Server`.
+
+    Args:
+        application: the WSGI callable.
+        settings: how to serve.
+        name: what to call the application in the log.
+        **options: single settings by name instead, as in :class:`Settings`.
+
+    Raises:
+        StartError: the server cannot start; the message is one line for the deployer.
+    """
+    chosen = settings if settings is not None else Settings(**options)
+    configure(chosen)
+    asyncio.run(serve(application, chosen, name))
