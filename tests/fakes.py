@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bide.executors.hub import Hub
+from bide.messages import Head, Request
 from bide.promises import Signal, Wait
-from bide.stream import Channel, Head, Request, Stream
+from bide.stream import Channel, Stream
 from bide.waiting import Waiter
 
 

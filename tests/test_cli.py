@@ -27,6 +27,7 @@ class Cli:
         self._capsys = capsys
         self.served: list[tuple[Any, Settings]] = []
         self.fails: Exception | None = None
+        self.name = ""
         self.out = ""
         self.err = ""
 
@@ -39,9 +40,10 @@ class Cli:
         assert isinstance(code, int)
         return code
 
-    def serve(self, application: Any, settings: Settings) -> None:
+    def serve(self, application: Any, settings: Settings, *, name: str) -> None:
         """Stand in for the server."""
         self.served.append((application, settings))
+        self.name = name
         if self.fails is not None:
             raise self.fails
 
@@ -111,6 +113,7 @@ def test_an_application_is_served_with_the_settings(write: Write, command: Cli) 
     )
     ((application, settings),) = command.served
     assert application is sys.modules["webshop"].app
+    assert command.name == APP
     assert settings == Settings(
         bind=("127.0.0.1:0", "unix:/run/x.sock"),
         threads=8,
@@ -153,7 +156,7 @@ def test_explain_says_how_and_why_and_serves_nothing(
     """One line for the mounted application."""
     write(f"def app(environ, start_response): pass\n{declared}\n")
     assert command.run(APP, "--explain") == 0
-    assert command.out.startswith(f"/  webshop.app {line}")
+    assert command.out.startswith(f"/  webshop:app {line}")
     assert command.out.count("\n") == 1
     assert command.served == []
 

@@ -191,23 +191,27 @@ def test_a_signal_fired_while_one_begins_to_listen_tells_it_once() -> None:
     assert sink.value == "value"
 
 
-def test_a_signal_listened_to_between_its_outcome_and_its_look_tells_once() -> None:
-    """The other order: fire has set the outcome and not yet looked for callbacks."""
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_listened_to_while_it_fires_tells_once(when: str) -> None:
+    """The other order: one listens just before it looks for callbacks, or just after."""
     sink = Outcomes()
 
     class Racing(Signal):
-        """Is listened to just before it delivers."""
+        """Is listened to around its delivery."""
+
+        listens: list[str]
 
         def _deliver(self) -> None:
-            if not sink.told:
-                listening, self.listening = self.listening, False
-                if listening:
-                    self.listen(sink)
+            if self.listens == ["before"]:
+                self.listens.clear()
+                self.listen(sink)
             super()._deliver()
-
-        listening = True
+            if self.listens == ["after"]:
+                self.listens.clear()
+                self.listen(sink)
 
     signal = Racing()
+    signal.listens = [when]
     signal.fire("value")
     assert sink.value == "value"
 

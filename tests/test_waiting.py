@@ -562,7 +562,7 @@ def test_cleaning_up_is_bounded_for_all_waits_together(lane: Lane, clock: Monoto
     assert len(raised) == 1
     clock.now += CLEANUP_SECONDS
     lane.loop.advance(1)
-    lane.settle()
+    lane.go_on()
     assert len(raised) == 4, "the time is over: the other two do not wait at all"
     assert run.ended
 

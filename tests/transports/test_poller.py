@@ -138,7 +138,7 @@ def test_an_unregistered_socket_is_told_of_no_more(watching: Watching) -> None:
 
 
 def test_a_socket_closed_by_one_that_was_served_before_it_is_not_told_of(
-    watching: Watching,
+    watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both were found ready at once."""
     one, other = watching.target("one"), watching.target("other")
@@ -153,6 +153,7 @@ def test_a_socket_closed_by_one_that_was_served_before_it_is_not_told_of(
     other.client.send(b"x")
     watching.run()
     assert len(watching.told) == 1
+    assert caplog.records == []
 
 
 def test_what_comes_after_is_called_when_all_have_been_served(watching: Watching) -> None:

@@ -340,6 +340,8 @@ def test_no_file_goes_before_what_is_queued(pair: Pair, descriptor: int) -> None
     assert pair.transport.send_file(descriptor, 0, 10) == 0
     writable = pair.transport.writable()
     assert pair.transport.writable() is writable
+    total -= len(pair.client.recv(total // 2))  # now the socket would take it
+    assert pair.transport.send_file(descriptor, 0, 10) == 0
     pair.drain(total)
     assert writable.fired
     assert pair.transport.send_file(descriptor, 0, 10) == 10
@@ -516,13 +518,21 @@ class Meddled:
 
     def send(self, data: bytes) -> int:
         """Send a part, while another thread tries to come in between."""
+        self._let_meddle()
+        return self._socket.send(bytes(data[: self.takes]))
+
+    def setsockopt(self, *options: Any) -> None:
+        """Set an option, while another thread tries to come in between."""
+        self._let_meddle()
+        self._socket.setsockopt(*options)
+
+    def _let_meddle(self) -> None:
         meddle, self.meddle = self.meddle, None
         if meddle is not None:
             self.thread = threading.Thread(target=meddle)
             self.thread.start()
             self.thread.join(0.05)  # it cannot end before this: the lock is held
             self.was_open = self._socket.fileno() != -1
-        return self._socket.send(bytes(data[: self.takes]))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -585,6 +595,20 @@ def test_the_descriptor_is_not_closed_under_a_write(meddled: tuple[Pair, Meddled
     assert not pair.transport.write(b"more")
     assert pair.client.recv(20) == b"block"
     assert pair.client.recv(20) == b""
+
+
+def test_the_descriptor_is_not_closed_under_an_abort(meddled: tuple[Pair, Meddled]) -> None:
+    """A lingering close ends in the very moment in which a lane aborts."""
+    pair, sock = meddled
+    pair.transport.close(linger=True)
+    pair.loop.settle()
+    sock.meddle = lambda: pair.loop.advance(LINGER_SECONDS)
+    pair.transport.abort()
+    assert sock.was_open
+    finish(sock)
+    pair.loop.settle()
+    assert pair.is_closed()
+    assert pair.told == ["lost"]
 
 
 @pytest.mark.parametrize("end", ["close", "abort", "reset"])
