@@ -151,10 +151,12 @@ def test_a_module_without_a_default_name_lists_what_it_defines(write: Write) -> 
 
 
 def test_a_missing_name_lists_what_there_is(write: Write) -> None:
-    """In the module, or in the object that was looked in."""
+    """In the module, or in the object that was looked in: what may be an application, if any is."""
     write("names.py", "class Sites:\n    main = print\n" + APPLICATION.format(name="app"))
-    assert refused("names:ap") == "the module 'names' has no 'ap'; it has Sites, app"
+    assert refused("names:ap") == "the module 'names' has no 'ap'; it has app"
     assert "has no 'other'; it has main" in refused("names:Sites.other")
+    write("classes.py", "class Site:\n    pass\n\ndef make():\n    pass\n")
+    assert refused("classes:site") == "the module 'classes' has no 'site'; it has Site, make"
     assert "has no 'other'" in refused("names:app.other.more")
 
 
