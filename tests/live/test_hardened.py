@@ -11,8 +11,8 @@ import pytest
 import bide.server
 from bide import wait
 from bide.executors.threads import ThreadsExecutor
+from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
-from bide.stream import _FIELDS, _STATUSES, Head
 from bide.waiting import home_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
