@@ -1,0 +1,90 @@
+"""What the pages say beside their snippets: messages, options, links, the README's beginning."""
+
+import dataclasses
+import re
+
+import pytest
+
+import bide
+from bide.cli import command
+from bide.settings import variable
+from tests.docs.snippets import PAGES, ROOT, prose_of, text_of, texts_of_the_source
+
+MADE_ELSEWHERE = {"benchmarks/results/latest.md"}
+"""What ``make bench`` writes, and may not have written yet."""
+OTHER_PROGRAMS = {"--async", "--no-deps"}
+"""Options that are named and are not Bide's: uWSGI's, pip's."""
+
+
+def messages() -> list[str]:
+    """Give the messages that ``docs/errors.md`` explains."""
+    found = []
+    for row in re.findall(r"^\| (.*) \|$", text_of("docs/errors.md"), re.MULTILINE):
+        cells = row.split(" | ")
+        cell = cells[1] if cells[0].isdigit() else cells[0]
+        found += re.findall(r"`([^`]+)`", cell)
+    return found
+
+
+@pytest.mark.parametrize("message", messages())
+def test_a_message_that_is_explained_is_in_the_source(message: str) -> None:
+    """Each of its parts, as it stands there; ``…`` is what differs."""
+    source = list(texts_of_the_source())
+    parts = [part.strip(" :;,") for part in message.split("…")]
+    assert any(len(part) > 5 for part in parts), "too little to look for"
+    for part in parts:
+        assert len(part) < 3 or any(part in each for each in source), part
+
+
+def targets() -> set[str]:
+    """Give the Makefile's targets."""
+    return set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_names_is_there(page: str) -> None:
+    """The targets of ``make``, the options of ``bide`` and its variables."""
+    text = prose_of(page)
+    options = {option for each in command.params for option in each.opts}
+    variables = {variable(each.name) for each in dataclasses.fields(bide.Settings)}
+    assert set(re.findall(r"`make (\w+)", text)) <= targets()
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_PROGRAMS
+    assert set(re.findall(r"BIDE_[A-Z]+(?:_[A-Z]+)*", text)) <= variables
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    """To a file that there is, and to a heading in it."""
+    for target in re.findall(r"\]\(([^)]+)\)", prose_of(page)):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        where = path.resolve().relative_to(ROOT).as_posix()
+        assert path.exists() or where in MADE_ELSEWHERE, target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", prose_of(where), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+            assert anchor in slugs, target
+
+
+def test_the_first_thirty_lines_of_the_readme_reach_a_running_server() -> None:
+    """Installing, an application, the command, and what comes back."""
+    lines = text_of("README.md").splitlines()[:30]
+    shown = "\n".join(lines)
+    for wanted in ("pip install .", "# app.py", "$ bide app:app", "$ curl http://127.0.0.1:8000/"):
+        assert wanted in shown
+    assert shown.count("```") == 6, "a block is not complete"
+
+
+def test_the_readme_claims_no_speed() -> None:
+    """Figures come from one run, and stand with its results."""
+    assert not re.findall(r"\d+(?:\.\d+)? ?(?:µs|ms|req|%|times|×)", prose_of("README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_decision_has_its_date(page: str) -> None:
+    """And its place among the others."""
+    if page.startswith("docs/decisions/"):
+        number = int(page.removeprefix("docs/decisions/")[:4])
+        assert re.match(rf"# {number}\. .+\n\n2026-\d\d-\d\d, accepted\n", text_of(page))

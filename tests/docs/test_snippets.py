@@ -1,0 +1,472 @@
+"""Every snippet of the README and the docs is run.
+
+What is done with a fenced block depends on the word behind its fence:
+
+- ``python``: a first line ``# name.py`` begins a module, a block without one goes on with the one
+  before. A module that has ``app`` or ``application`` is served by a real server and fetched as
+  ``VISITS`` says; any other is run as a program, and prints what ``PRINTS`` says.
+- ``console``: commands behind ``$``, and what they print. ``bide`` is really started.
+- ``sh``: commands that are there; what they do is tested elsewhere, or takes too long.
+- ``text NAME``, ``ini``, ``nginx``, ``dockerfile``: by a check of their own.
+
+A snippet that none of these takes fails ``test_every_snippet_has_a_test``.
+"""
+
+import asyncio
+import configparser
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final
+
+import httpx
+import pytest
+
+import bide
+from bide import errors
+from bide.applications.loading import load
+from bide.cli import main
+from bide.logs import access_line
+from bide.promises import Signal
+from bide.waiting import CLEANUP_SECONDS
+from tests.architecture.test_layers import LAYERS
+from tests.conftest import Serve
+from tests.docs.snippets import (
+    PAGES,
+    ROOT,
+    Snippet,
+    Written,
+    modules_of,
+    snippets_of,
+    text_of,
+    texts_of_the_source,
+)
+from tests.docs.terminal import Terminal, exchanges
+from tests.docs.test_pages import targets
+from tests.serving import DEADLINE, Environ, Gate, Served, until
+
+SNIPPETS = [snippet for page in PAGES for snippet in snippets_of(page)]
+MODULES = [module for page in PAGES for module in modules_of(page)]
+
+
+# What the applications answer -------------------------------------------------------------------
+
+
+def upstream(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    """Stand for the other service that the snippets ask, over a real connection."""
+    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if path == "/slow":
+        bide.wait(Signal())  # nobody fires it; its client's leaving ends the wait
+    elif path == "/news":
+        yield b"first\n"
+        yield b"second\n"
+    elif path.startswith("/books/"):
+        yield json.dumps({"title": path}).encode()
+    elif path.startswith("/ratings/"):
+        yield json.dumps({"rating": 5}).encode()
+    else:
+        yield json.dumps({"price": 3 if query else 2}).encode()
+
+
+def says(text: str, path: str = "/", status: int = 200) -> Callable[[Served], None]:
+    """Check that a path is answered with exactly this text."""
+
+    def check(served: Served) -> None:
+        response = served.get(path)
+        assert (response.status, response.text) == (status, text)
+        assert response.complete
+
+    return check
+
+
+def has(text: str, path: str) -> Callable[[Served], None]:
+    """Check that a path's answer has this text in it."""
+
+    def check(served: Served) -> None:
+        response = served.get(path)
+        assert response.status == 200
+        assert text in response.text
+
+    return check
+
+
+def waits_for_a_hundred(served: Served) -> None:
+    """All wait at once, on four threads, and are all answered; the second lasts until they do."""
+    gate = Gate()
+    module: Any = sys.modules["app"]
+    module.asyncio = SimpleNamespace(sleep=lambda seconds: gate.promise())
+    clients = [served.request("/") for _ in range(100)]
+    until(lambda: served.status.waiting == 100, "a hundred never waited at once")
+    assert served.status.threads <= 4
+    gate.open()
+    assert {client.response().text for client in clients} == {"Hello, a second later.\n"}
+
+
+def gives_up_for_a_client_that_leaves(served: Served) -> None:
+    """Its wait is cancelled, and it notes that."""
+    client = served.request("/job")
+    served.until_waiting(1)
+    client.close()
+    served.until_idle()
+    assert served.get("/jobs").text == "started, given up"
+
+
+def cleans_up_for_a_client_that_leaves(served: Served) -> None:
+    """The wait within ``finally`` is allowed."""
+    client = served.request("/")
+    client.head()
+    assert client.chunk() == b"Wait for it.\n"
+    client.close()
+    served.until_idle()
+    assert served.get("/log").text == "ticket released"
+
+
+def counts_one_by_one(served: Served) -> None:
+    """The lock is held over the wait; no visit is lost."""
+    clients = [served.request("/add") for _ in range(20)]
+    totals = {client.response().text for client in clients}
+    assert totals == {f"{number}\n" for number in range(1, 21)}
+
+
+def sends_events_and_heartbeats(served: Served) -> None:
+    """What is said comes; in between, a comment shows that the stream lives."""
+    client = served.request("/events")
+    head = client.head()
+    assert head.header("X-Accel-Buffering") == "no"
+    assert client.chunk() == b"retry: 1000\n\n"
+    assert client.chunk() == b": still here\n\n"
+    assert served.get("/say/hello", method="POST").text == "said\n"
+    while (chunk := client.chunk()) == b": still here\n\n":
+        pass
+    assert chunk == b"data: hello\n\n"
+    served.begin_stop()  # the stream comes to its end by itself
+    while client.chunk():
+        pass
+
+
+def tells_its_status(path: str) -> Callable[[Served], None]:
+    """Check that the status is there, as JSON."""
+
+    def check(served: Served) -> None:
+        numbers = json.loads(served.get(path).text)
+        assert numbers["threads_max"] == 4
+        assert numbers["stopping"] is False
+
+    return check
+
+
+VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
+    "README.md:app": [waits_for_a_hundred],
+    "README.md:waiting": [has('"title":"/books/7"', "/books/7"), has('"rating":5', "/books/7")],
+    "README.md:promising": [says("the quick part\nthe slow part\n")],
+    "README.md:pushing": [says("pushed by a timer\n")],
+    "README.md:able": [says("from the event loop\n")],
+    "docs/guide.md:shop": [
+        says("2 EUR\n", "/price"),
+        says("The other service takes too long.\n", "/patient", 504),
+        says("2 here, 3 there\n", "/compare"),
+        says("first\nsecond\n", "/news"),
+        has("in_thread(slow_file, __file__)", "/self"),
+    ],
+    "docs/guide.md:promising": [says("Hang on.\nHere it is.\nA promise must bring bytes.\n")],
+    "docs/guide.md:asynchronous": [says("one\ntwo\n")],
+    "docs/guide.md:pushing": [says("3\n2\n1\n")],
+    "docs/guide.md:able": [says("from the event loop\n")],
+    "docs/guide.md:leaving": [gives_up_for_a_client_that_leaves],
+    "docs/guide.md:counting": [counts_one_by_one],
+    "docs/guide.md:cleaning": [cleans_up_for_a_client_that_leaves],
+    "docs/guide.md:events": [sends_events_and_heartbeats],
+    "docs/guide.md:health": [tells_its_status("/health")],
+    "docs/deployment.md:shop": [says("http, from 127.0.0.1\n"), tells_its_status("/health")],
+}
+PRINTS: Final = {
+    "docs/guide.md:script": "waited in a script\n",
+    "docs/guide.md:program": "served from a program\n",
+}
+CHANGED: Final = {"docs/guide.md:events": ("HEARTBEAT = 15", "HEARTBEAT = 0.05")}
+"""What is changed in a module, for the test to see the same sooner."""
+
+
+@pytest.fixture
+def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a directory that is the current one, and forget what was imported from it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def write(module: Written, directory: Path, upstream_url: str = "") -> None:
+    """Write a module's file."""
+    text = module.text.replace("http://upstream.example", upstream_url or "http://127.0.0.1:9")
+    if str(module) in CHANGED:
+        old, new = CHANGED[str(module)]
+        assert old in text
+        text = text.replace(old, new)
+    (directory / f"{module.name}.py").write_text(text, encoding="utf-8")
+
+
+def close_clients(module: ModuleType, served: Served) -> None:
+    """Close the HTTP clients that a module keeps, on the loop that they belong to."""
+    for value in vars(module).values():
+        if isinstance(value, httpx.AsyncClient):
+            asyncio.run_coroutine_threadsafe(value.aclose(), served.loop).result(DEADLINE)
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if each.serves], ids=str)
+def test_an_application_answers_as_the_page_says(
+    module: Written, importing: Path, serve: Serve
+) -> None:
+    """It is imported as the command line does it, and served by a real server."""
+    write(module, importing, serve(upstream).url)
+    application = load(module.name)
+    served = serve(application)
+    try:
+        for check in VISITS[str(module)]:
+            check(served)
+    finally:
+        if served.status.stopping is False:
+            close_clients(sys.modules[module.name], served)
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if not each.serves], ids=str)
+def test_a_program_prints_what_the_page_says(module: Written, importing: Path) -> None:
+    """It is run as one."""
+    write(module, importing)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", f"{module.name}.py"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (result.stdout, result.stderr) == (PRINTS[str(module)], "")
+
+
+def test_every_route_of_a_page_is_visited() -> None:
+    """A snippet that goes on with a module brings something to visit."""
+    for module in MODULES:
+        assert (str(module) in VISITS) != (str(module) in PRINTS), f"{module} has no check"
+        for part in module.parts[1:]:
+            assert re.search(r"\.(?:get|post)\(\"/", part.text), f"{part} brings nothing to visit"
+    source = Path(__file__).read_text(encoding="utf-8")
+    for module in MODULES:
+        for route in re.findall(r"@app\.(?:get|post)\(\"(/\w*)", module.text):
+            assert f'"{route}' in source, f"{module}: nobody visits {route}"
+
+
+def test_no_check_is_left_without_its_module() -> None:
+    """A module that was renamed or dropped takes its check along."""
+    assert {str(module) for module in MODULES} == {*VISITS, *PRINTS}
+
+
+# Commands ---------------------------------------------------------------------------------------
+
+CONSOLES = [
+    page for page in PAGES if any(s.page == page and s.language == "console" for s in SNIPPETS)
+]
+
+
+@pytest.mark.parametrize("page", CONSOLES)
+def test_the_commands_of_a_page_print_what_it_says(page: str, tmp_path: Path) -> None:
+    """They are really run, in a directory that has the page's modules."""
+    for module in modules_of(page):
+        write(module, tmp_path)
+    terminal = Terminal(tmp_path)
+    try:
+        for snippet in SNIPPETS:
+            if snippet.page == page and snippet.language == "console":
+                for command, output in exchanges(snippet):
+                    assert terminal.run(command) == output, f"{snippet}: {command}"
+    finally:
+        terminal.stop()
+
+
+def check_shell(snippet: Snippet) -> None:
+    """Check that what the commands name is there."""
+    project = text_of("pyproject.toml")
+    for line in snippet.text.splitlines():
+        for command in line.split("&&"):
+            words = shlex.split(command, comments=True)
+            if words[0] == "make":
+                assert words[1] in targets()
+            elif words[:2] == ["pip", "install"]:
+                assert words[2] == "."
+                assert all(f'"{name}>=' in project for name in words[3:])
+            else:
+                assert words in (["python3", "-m", "venv", ".venv"], [".", ".venv/bin/activate"])
+
+
+# The other blocks -------------------------------------------------------------------------------
+
+
+def check_unit(snippet: Snippet) -> None:
+    """Check a systemd unit: it can be read, and its command can be run."""
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(snippet.text)
+    service = unit["Service"]
+    check_command(shlex.split(service["ExecStart"]))
+    assert "--bind" in service["ExecStart"]
+    runtime = f"unix:/run/{service['RuntimeDirectory']}/"
+    assert runtime in service["ExecStart"]
+    if "TimeoutStopSec" in service:
+        enough = bide.Settings().graceful_timeout + CLEANUP_SECONDS
+        assert int(service["TimeoutStopSec"]) > enough
+
+
+def check_command(words: list[str]) -> None:
+    """Check that ``bide`` takes this command, up to the point where it would listen."""
+    assert Path(words[0]).name == "bide"
+    with pytest.raises(SystemExit) as ended:
+        main([*words[1:], "--explain"])
+    assert ended.value.code == 0
+
+
+def check_nginx(snippet: Snippet) -> None:
+    """Check an nginx configuration: its form, and that it asks the unit's socket."""
+    lines = [line.strip() for line in snippet.text.splitlines() if line.strip()]
+    depth = 0
+    for line in lines:
+        assert line.endswith(("{", "}", ";")), line
+        depth += line.endswith("{") - (line == "}")
+        assert depth >= 0
+    assert depth == 0
+    (socket,) = re.findall(r"server (unix:\S+);", snippet.text)
+    units = [s for s in SNIPPETS if s.page == snippet.page and s.language == "ini"]
+    assert f"--bind {socket}" in units[0].text
+    (upstream_name,) = re.findall(r"upstream (\w+)", snippet.text)
+    assert f"proxy_pass http://{upstream_name};" in snippet.text
+    (kept,) = re.findall(r"keepalive_timeout (\d+)s", snippet.text)
+    assert int(kept) < bide.Settings().idle_timeout
+
+
+def check_dockerfile(snippet: Snippet) -> None:
+    """Check a Dockerfile: instructions, the wheel's name, and its command."""
+    lines = dict(line.split(" ", 1) for line in snippet.text.splitlines())
+    assert set(lines) == {"FROM", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "CMD"}
+    assert f"bide-{bide.__version__}-py3-none-any.whl" in lines["RUN"]
+    command = json.loads(lines["CMD"])
+    check_command(command)
+    assert command[-1].endswith(f":{lines['EXPOSE']}")
+    version = re.search(r"python:3\.(\d+)", lines["FROM"])
+    assert version
+    assert int(version[1]) >= 11
+
+
+def check_tree(snippet: Snippet) -> None:
+    """Check that the tree of exceptions is the source's."""
+    assert errors.__doc__ is not None
+    drawn = re.search(r"::\n\n((?:    .*\n)+)", errors.__doc__)
+    assert drawn
+    assert [line[4:] for line in drawn[1].splitlines()] == snippet.text.splitlines()
+
+
+def check_modules(snippet: Snippet) -> None:
+    """Check that the modules are those that there are."""
+    named = []
+    package = ""
+    for line in snippet.text.splitlines()[1:]:
+        indent, name = re.match(r"( +)(\S+)", line).groups()  # type: ignore[union-attr]
+        if name.endswith("/"):
+            package = name
+        else:
+            named.append(f"{package}{name}" if len(indent) > 2 else name)
+    source = ROOT / "src" / "bide"
+    there = [path.relative_to(source).as_posix() for path in source.rglob("*.py")]
+    packages = {name for name in there if name.endswith("/__init__.py")}
+    assert sorted(named) == sorted(set(there) - packages)
+
+
+def check_layers(snippet: Snippet) -> None:
+    """Check that the layers are those that are tested."""
+    drawn = [sorted(line.split()) for line in snippet.text.splitlines()]
+    assert drawn == [sorted(layer) for layer in reversed(LAYERS[:-1])]
+
+
+def check_way(snippet: Snippet) -> None:
+    """Check that what the diagram names is in the source."""
+    pattern = r"\b[A-Z]\w+\.\w+|\b[a-z_]+(?=\()|\b[a-z]+_[a-z_]+\b"
+    names = set(re.findall(pattern, snippet.text)) - {"call_soon"}  # asyncio's
+    assert len(names) > 4
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    for name in names:
+        owner, _, method = name.rpartition(".")
+        assert re.search(rf"\bdef {method}\(", source), name
+        assert not owner or re.search(rf"\bclass {owner}\b", source), name
+
+
+def check_access_log(snippet: Snippet) -> None:
+    """Check that the lines are as they would be written."""
+    for line in snippet.text.splitlines():
+        parts = re.fullmatch(r'(\S+) "(\S+) (\S+) HTTP/(\S+)" (\S+) (\d+) ([\d.]+)s \[.*\]', line)
+        assert parts, line
+        client, method, target, version, code, size, seconds = parts.groups()
+        written = access_line(
+            client.strip("-"), method, target, version, code, int(size), float(seconds)
+        )
+        assert line.startswith(f"{written} [")
+
+
+def check_log(snippet: Snippet) -> None:
+    """Check the lines of a log against the texts in the source; the stack is left out."""
+    formats = []
+    for text in texts_of_the_source():
+        form = text.removesuffix("\n…")
+        if "…" in form and len(form.replace("…", "")) > 20:  # else it fits anything
+            formats.append(re.escape(form).replace("…", ".+"))
+    for line in snippet.text.splitlines():
+        if not line.startswith("  "):
+            message = re.sub(r"^\S+ \S+ [A-Z]+ ", "", line)
+            assert any(re.fullmatch(each, message) for each in formats), message
+
+
+TEXTS: Final[dict[str, Callable[[Snippet], None]]] = {
+    "the-tree": check_tree,
+    "modules": check_modules,
+    "layers": check_layers,
+    "the-way": check_way,
+    "a-wait": check_way,
+    "access-log": check_access_log,
+    "a-blocked-lane": check_log,
+    "a-blocked-loop": check_log,
+}
+CHECKS: Final[dict[str, Callable[[Snippet], None]]] = {
+    "sh": check_shell,
+    "ini": check_unit,
+    "nginx": check_nginx,
+    "dockerfile": check_dockerfile,
+}
+
+
+def check_of(snippet: Snippet) -> Callable[[Snippet], None] | None:
+    """Find the check of a snippet that is neither Python nor a console."""
+    if snippet.language == "text" and len(snippet.words) == 2:
+        return TEXTS.get(snippet.words[1])
+    return CHECKS.get(snippet.language)
+
+
+def test_every_snippet_has_a_test() -> None:
+    """One that has none may say what is not so."""
+    assert len(SNIPPETS) > 30
+    for snippet in SNIPPETS:
+        known = snippet.language in ("python", "console") or check_of(snippet) is not None
+        assert known, f"{snippet} has no test: ```{' '.join(snippet.words)}"
+
+
+@pytest.mark.parametrize("snippet", [each for each in SNIPPETS if check_of(each)], ids=str)
+def test_other_snippets_are_as_the_code_is(snippet: Snippet, importing: Path) -> None:
+    """Each kind has its own check."""
+    for module in modules_of(snippet.page):
+        write(module, importing)
+    check = check_of(snippet)
+    assert check is not None
+    check(snippet)
