@@ -50,6 +50,16 @@ class Body:
         self.paused = False  # by the loop: the connection is not read, since this is full
 
     @property
+    def fed(self) -> int:
+        """Bytes that have come."""
+        return self._fed
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a reader has found nothing, and nothing has come since."""
+        return self._signal is not None
+
+    @property
     def unread(self) -> int:
         """Bytes that have come and that the application has not read, dropped ones among them."""
         return self._fed - self._taken

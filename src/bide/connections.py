@@ -58,7 +58,7 @@ class Connection:
         "_half_closed",
         "_protocol",
         "_queue",
-        "_received",
+        "_seen",
         "_serving",
         "_since",
         "_stream",
@@ -79,8 +79,8 @@ class Connection:
         self._half_closed = False
         # For the looks once a second, which keep the time off the way of each request:
         self._begun = True  # a request since the last look
-        self._received = False  # half a request at the last look
-        self._since = 0.0  # the first look at which it was as it is
+        self._seen = (False, False, 0)  # what the last look saw
+        self._since = 0.0  # the first look that saw this
 
     def start(self) -> None:
         """Begin to read."""
@@ -182,9 +182,13 @@ class Connection:
     # The server's -------------------------------------------------------------------------------
 
     @property
+    def _client(self) -> str:
+        return str(self.environ["REMOTE_ADDR"]) or "on a Unix socket"
+
+    @property
     def sending(self) -> bool:
         """Whether the client has more to take of what was sent to it."""
-        return self._transport.queued > 0
+        return self._transport.behind
 
     def drain(self) -> None:
         """Close when idle, or before half a request; else after the response in progress."""
@@ -193,19 +197,33 @@ class Connection:
             self._transport.close(linger=self._protocol.receiving)
 
     def mind_time(self, now: float, head_timeout: float, idle_timeout: float) -> None:
-        """Close a connection that has been idle, or has sent half a head, for too long.
+        """End a connection that has been idle, or has sent half a head, for too long.
 
-        All in seconds; called about once a second, which is how exact it is.
+        Idle is also a client that takes nothing of what was sent to it, or sends nothing of a body
+        that the application waits for. All in seconds; called about once a second, which is how
+        exact it is.
         """
-        receiving = self._protocol.receiving
-        if self._begun or receiving != self._received or not self._turn or self._queue:
+        protocol, stream = self._protocol, self._stream
+        busy = not self._turn or bool(self._queue)
+        # Grows with each byte that the client takes of a response, or sends of a body.
+        moved = (protocol.fed if busy else 0) - self._transport.queued
+        if stream is not None:
+            moved += stream.sent
+        seen = (busy, protocol.receiving, moved)
+        if self._begun or seen != self._seen:
             self._begun = False
-            self._received = receiving
+            self._seen = seen
             self._since = now
-        elif receiving:
-            if now - self._since >= head_timeout:
-                self._protocol.refuse(RemoteProtocolError("the request took too long", 408))
-        elif now - self._since >= idle_timeout:
+            return
+        waited = now - self._since
+        if self._transport.behind:
+            if waited >= idle_timeout:
+                log.info("a client that takes nothing is given up: %s", self._client)
+                self._transport.abort()
+        elif protocol.awaits_body if busy else protocol.receiving:
+            if waited >= (idle_timeout if busy else head_timeout):
+                protocol.refuse(RemoteProtocolError("the request took too long", 408))
+        elif not busy and waited >= idle_timeout:
             self._transport.close()
 
     def abort(self) -> None:

@@ -73,7 +73,8 @@ class Settings:
     )
     idle_timeout: float = _setting(
         60.0,
-        "Seconds that a connection may be idle between requests before it is closed.",
+        "Seconds that a connection may be idle before it is closed: between requests, or with a "
+        "client that takes nothing of its response, or sends nothing of a body that is waited for.",
         metavar="SECONDS",
         minimum=0,
     )

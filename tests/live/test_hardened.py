@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +198,83 @@ def test_a_request_that_gets_no_thread_before_the_server_stops_is_answered(
     served.until_idle()
     log.take("1 requests have not ended in time")
     assert "GET /running" in log.take("left running").getMessage()
+
+
+@both
+def test_a_client_that_does_nothing_for_too_long_is_given_up(
+    serve: Serve, log: Log, tmp_path: Path, executor: str
+) -> None:
+    """Whatever the server waits for: that it takes a response, or sends the body it announced."""
+    iterables: list[Closing] = []
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 8_000_000)
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/reads":
+            return [environ["wsgi.input"].read()]
+        if environ["PATH_INFO"] == "/iterates":
+            iterables.append(Closing(b"x" * 65536 for _ in range(1000)))
+            return iterables[0]
+        if environ["PATH_INFO"] == "/file":
+            return environ["wsgi.file_wrapper"](file.open("rb"))
+        return [b"x" * 8_000_000]
+
+    served = serve(application, executor=executor, idle_timeout=0.1)
+    closing = ["Connection: close"]
+    clients = [served.connect(window=4096) for _ in range(4)]
+    for client, path in zip(clients, ["/", "/ends", "/iterates", "/file"], strict=True):
+        client.send(request(path, headers=closing if path == "/ends" else []))
+        assert client.head().status == 200
+    uploading = served.connect()
+    uploading.send(request("/reads", method="POST", headers=["Content-Length: 10"]))
+    assert uploading.response().status == 408
+    assert uploading.rest() == b""
+    until(lambda: not served.status.connections)
+    happened(iterables[0].closed)
+    assert iterables[0].count == 1
+
+
+def test_a_client_that_is_slow_is_not_given_up(serve: Serve) -> None:
+    """It takes and sends a little from time to time, and the application takes its time too."""
+    gate = Gate()
+
+    def answer(environ: Environ) -> bytes:
+        body: bytes = environ["wsgi.input"].read()
+        wait(gate.promise())
+        return body * 800_000
+
+    served = serve(answering(answer))
+    client = served.connect(window=4096)
+    client.send(request(method="POST", headers=["Content-Length: 10"]) + b"01234")
+    served.until_waiting(1)
+    (connection,) = served.server._connections
+    assert served.server._ticker is not None
+    served.call(served.server._ticker.cancel)
+    hours = itertools.count(1)
+
+    def look() -> None:
+        """Look as if an hour had passed since the last look."""
+        served.call(connection.mind_time, time.monotonic() + 3600 * next(hours), 15.0, 60.0)
+
+    look()
+    client.send(b"5")
+    until(lambda: connection._protocol.fed == 6)
+    look()
+    client.send(b"6789")
+    until(lambda: not connection._protocol.receiving)
+    look()
+    look()  # now it is the application that does nothing
+    gate.open()
+    assert client.head().header("Content-Length") == "8000000"
+    until(lambda: connection._transport.queued)
+    look()
+    before = connection._transport.queued
+    assert len(client.read(5_000_000)) == 5_000_000  # more than the kernel had taken
+    until(lambda: connection._transport.queued < before)
+    look()
+    assert len(client.read(3_000_000)) == 3_000_000
+    until(lambda: not connection._transport.queued)
+    look()
+    client.send(request(method="POST", body=b"x"))
+    assert client.response().complete

@@ -83,6 +83,16 @@ class HTTP1(Responses):
         """Whether a request has begun to come and is not complete."""
         return self._stream is not None or bool(self._buffer)
 
+    @property
+    def awaits_body(self) -> bool:
+        """Whether the application waits for more of the body that is coming."""
+        return self._stream is not None and self._stream.body.awaited
+
+    @property
+    def fed(self) -> int:
+        """Bytes that have come of that body; 0 when none is coming."""
+        return 0 if self._stream is None else self._stream.body.fed
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the client: begins streams, and feeds the body of the last one."""
         while data and not self.stopped:

@@ -153,6 +153,11 @@ class SocketTransport:
         """Bytes that wait for the client; a look without the lock."""
         return self._queued
 
+    @property
+    def behind(self) -> bool:
+        """Whether the client has to take some before it can be sent more; a look, too."""
+        return self._queued > 0 or self._writable is not None
+
     def write(self, data: bytes) -> bool:
         """Send, or queue what the client does not take yet; false when it never will."""
         with self.lock:
