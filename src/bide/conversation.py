@@ -152,6 +152,9 @@ class Conversation:
             return
         try:
             self._send_all(result)
+        except Cancelled as cancelled:
+            self.waiter.raised(cancelled)  # close() may wait to clean up
+            raise
         finally:
             close = getattr(result, "close", None)
             if close is not None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bide.errors import ClientDisconnected
 from bide.promises import Signal
 from bide.stream import Stream
-from bide.waiting import waiter_here
+from bide.waiting import current_waiter, waiter_here
 
 
 class Input:
@@ -91,10 +92,16 @@ class Input:
         """Get the next block; false at the end of the body."""
         if self._ended:
             return False
-        block = self._stream.receive()
-        while isinstance(block, Signal):
-            waiter_here().wait_io(block)
+        try:
             block = self._stream.receive()
+            while isinstance(block, Signal):
+                waiter_here().wait_io(block)
+                block = self._stream.receive()
+        except ClientDisconnected as gone:
+            waiter = current_waiter()
+            if waiter is not None:
+                waiter.raised(gone)
+            raise
         self._block = block
         self._at = 0
         self._ended = not block

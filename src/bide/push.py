@@ -63,7 +63,8 @@ class Write:
         if not data:
             return
         stream = self._pushing.stream
-        if current_waiter() is None and asyncio._get_running_loop() is not None:
+        waiter = current_waiter()
+        if waiter is None and asyncio._get_running_loop() is not None:
             if stream.behind:
                 raise WriteWouldBlock(
                     "the client is behind, and this thread runs an event loop: "
@@ -71,13 +72,18 @@ class Write:
                 )
             stream.send(data)
             return
-        behind = stream.send(data)
+        if waiter is not self._pushing.waiter:
+            behind = stream.send(data)
+            if behind is not None:  # in another request that pushes here its own client ends it
+                waiter_here().wait(behind)
+            return
+        try:
+            behind = stream.send(data)
+        except ClientDisconnected as gone:
+            waiter.raised(gone)
+            raise
         if behind is not None:
-            waiter = waiter_here()
-            if waiter is self._pushing.waiter:
-                waiter.wait_io(behind)
-            else:  # another request that pushes here: the end of its own connection ends its wait
-                waiter.wait(behind)
+            waiter.wait_io(behind)
 
     @property
     def finish(self) -> Callable[[], None]:
@@ -113,6 +119,10 @@ class Write:
             self._pushing.stream.end()
         except BideError as error:
             finished.fire(error=error)
+            raise
+        except ClientDisconnected as gone:
+            if current_waiter() is self._pushing.waiter:
+                self._pushing.waiter.raised(gone)
             raise
         finished.fire()
 

@@ -100,6 +100,15 @@ class Waiter:
         if current is not None:
             current.settle(error=_again(cancellation), reason="cancelled")
 
+    def raised(self, cancellation: Cancelled) -> None:
+        """Know that the conversation's own connection has raised this: from now on waits clean up.
+
+        On the conversation's thread.
+        """
+        self.cancel(cancellation)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + CLEANUP_SECONDS
+
     @property
     def cancelled(self) -> bool:
         """Whether ``cancel`` has been called."""

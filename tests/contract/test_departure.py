@@ -525,3 +525,94 @@ def test_departures_are_no_failures_of_the_application(serve: Serve, log: Log) -
         getattr(client, ending)()
         served.until_idle()
     assert [line for line in log.lines() if "failed" in line] == []
+
+
+@pytest.mark.parametrize("where", ["iterable", "write", "read"])
+def test_a_request_may_clean_up_wherever_it_learns_of_the_departure(
+    serve: Serve, where: str
+) -> None:
+    """Not only a wait raises it: sending a block does, and reading the body; then waits go on."""
+    cleaned: list[Any] = []
+
+    async def cleaning() -> str:
+        await asyncio.sleep(0)
+        return "cleaned"
+
+    def clean() -> None:
+        cleaned.append(wait(cleaning()))
+        cleaned.append(wait(in_thread(lambda: "twice")))
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        write = start_response("200 OK", PLAIN)
+        try:
+            if where == "read":
+                environ["wsgi.input"].read()
+            while True:
+                if where == "write":
+                    write(b"x" * 65536)
+                else:
+                    yield b"x" * 65536
+        finally:
+            clean()
+
+    served = serve(application)
+    client = served.connect(window=4096)
+    client.send(request(method="POST", headers=["Content-Length: 10"]))
+    served.until_waiting(1)
+    client.reset()
+    served.until_idle()
+    assert cleaned == ["cleaned", "twice"]
+
+
+@pytest.mark.parametrize("executor", ["threads"])
+@pytest.mark.parametrize("call", ["write", "finish"])
+def test_a_request_that_pushes_may_clean_up_when_its_call_raises(serve: Serve, call: str) -> None:
+    """It ran when the client left: the first to tell it is the call itself."""
+    begun = threading.Event()
+    cleaned: list[Any] = []
+
+    def application(environ: Environ, start_response: Any) -> None:
+        write, finish = start_response("200 OK", PLAIN)
+        begun.set()
+        until(environ["bide.disconnected"])
+        try:
+            if call == "write":
+                write(b"x")
+            finish()
+        finally:
+            cleaned.append(wait(in_thread(lambda: "cleaned")))
+
+    served = serve(application)
+    client = served.request()
+    happened(begun)
+    client.reset()
+    served.until_idle()
+    assert cleaned == ["cleaned"]
+
+
+def test_a_request_that_pushes_to_one_whose_client_left_goes_on(serve: Serve) -> None:
+    """ClientDisconnected at its line is the other's: its own waits are as ever."""
+    pairs: list[Any] = []
+    outcomes: list[Any] = []
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        write, finish = start_response("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/listen":
+            pairs.append((write, finish))
+            return None
+        for push in (lambda: pairs[0][0](b"x"), pairs[0][1]):
+            try:
+                push()
+            except ClientDisconnected:
+                outcomes.append("left")
+        write(wait(in_thread(lambda: b"as ever")))
+        finish()
+        return None
+
+    served = serve(application)
+    listener = served.request("/listen")
+    served.until_waiting(1)
+    listener.reset()
+    served.until_idle()
+    assert served.get("/push").body == b"as ever"
+    assert outcomes == ["left", "left"]

@@ -302,13 +302,16 @@ def test_using_raises_what_entering_raises(serve: Serve) -> None:
 def test_using_is_left_when_the_client_leaves_in_the_block(serve: Serve) -> None:
     """The manager is given ClientDisconnected, in its own task."""
     manager = Manager()
+    entered = threading.Event()
 
     def answer(environ: Environ) -> None:
         with using(manager):
+            entered.set()
             wait(Gate().promise())
 
     served = serve(answering(answer))
     client = served.request()
+    happened(entered)
     served.until_waiting(1)
     client.close()
     served.until_idle()
