@@ -189,12 +189,19 @@ class Conversation:
             if isinstance(result, AsyncIterable) and not isinstance(result, Iterable)
             else iter(result)
         )
+        cancelled = False
         block = next(iterator, _END)
         while block is not _END:
             if type(block) is not bytes:
                 try:
                     block = self._value(block)
-                except BaseException as error:  # noqa: BLE001 - it belongs to the application
+                except BaseException as error:
+                    # It belongs to the application. But the time to clean up is over with a second
+                    # cancellation: one that swallows it would spin for ever.
+                    if isinstance(error, Cancelled):
+                        if cancelled:
+                            raise
+                        cancelled = True
                     block = _throw(iterator, error)
                     continue
             if block:

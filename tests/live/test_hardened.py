@@ -5,13 +5,15 @@ import contextlib
 import itertools
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bide.server
-from bide import wait
+import bide.waiting
+from bide import ClientDisconnected, wait
 from bide.executors.threads import ThreadsExecutor
 from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
@@ -278,3 +280,40 @@ def test_a_client_that_is_slow_is_not_given_up(serve: Serve) -> None:
     look()
     client.send(request(method="POST", body=b"x"))
     assert client.response().complete
+
+
+@both
+def test_an_iterable_that_swallows_its_cancellation_is_not_asked_for_ever(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    """It may clean up, and wait for that; with the time for it over, it spun on its thread."""
+    monkeypatch.setattr(bide.waiting, "CLEANUP_SECONDS", 0.05)
+    thrown: list[type[BaseException]] = []
+    closed = threading.Event()
+
+    class Stubborn:
+        def __iter__(self) -> Iterator[Any]:
+            return self
+
+        def __next__(self) -> Any:
+            return Gate().promise()
+
+        def throw(self, error: BaseException) -> Any:
+            thrown.append(type(error))
+            if len(thrown) > 1000:
+                raise error
+            return Gate().promise()
+
+        def close(self) -> None:
+            closed.set()
+
+    def application(environ: Environ, start_response: Any) -> Stubborn:
+        start_response("200 OK", [])
+        return Stubborn()
+
+    served = serve(application, executor=executor)
+    client = served.request()
+    served.until_waiting(1)
+    client.close()
+    happened(closed)
+    assert thrown == [ClientDisconnected]
