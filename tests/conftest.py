@@ -1,6 +1,7 @@
 """What the tests over a real server are given; tests of single modules need none of it."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,3 +58,11 @@ def reactor() -> Any:
     reactor.callFromThread(running.set)
     happened(running)
     return reactor
+
+
+@pytest.fixture(scope="module")
+def no_reactor() -> Iterator[None]:
+    """Hide a reactor that other tests have started: this module's thread stands for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "twisted.internet.reactor", raising=False)
+        yield

@@ -39,6 +39,8 @@ from tests.fakes import Bare, ManualLoop, Outcomes, Wakes
 
 TIMEOUT = 20.0
 
+pytestmark = pytest.mark.usefixtures("no_reactor")
+
 
 @pytest.fixture
 def loop() -> Iterator[ManualLoop]:

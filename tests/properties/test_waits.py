@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import defer
@@ -24,6 +25,8 @@ LIMIT = 5.0
 STEPS = st.lists(
     st.sampled_from(["result", "error", "time", "cancel", "turn", "resume"]), max_size=12
 )
+
+pytestmark = pytest.mark.usefixtures("no_reactor")
 
 
 class Failed(Exception):  # noqa: N818 - the promise's error
