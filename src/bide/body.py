@@ -6,6 +6,7 @@ It knows neither protocol nor application; a stream holds one.
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from typing import Final
 
 from bide.promises import Signal
@@ -120,7 +121,8 @@ class Body:
             if not finished:
                 return None
             if self._error is not None:
-                raise self._error from None
+                # A copy: the one raised holds the frames that it passes, and they hold this body.
+                raise copy(self._error) from None
             return b""
         self._taken += len(block)
         return block

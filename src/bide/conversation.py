@@ -302,3 +302,5 @@ def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
         return throw(error)
     except StopIteration:
         return _END
+    finally:
+        del error  # its traceback holds this frame: no cycle

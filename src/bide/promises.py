@@ -439,7 +439,10 @@ def settle_from(future: Any, sink: Sink) -> None:
             value = future.result()
     except BaseException as raised:  # noqa: BLE001 - whatever it is belongs to the waiting line
         error = raised
-    sink.settle(value, error)
+    try:
+        sink.settle(value, error)
+    finally:
+        del error  # one that was raised here holds this frame, and its callers': no cycle
 
 
 KINDS: Final[dict[type, type[Subscription]]] = {

@@ -105,7 +105,7 @@ class Waiter:
 
         On the conversation's thread.
         """
-        self.cancel(cancellation)
+        self.cancel(_again(cancellation))
         if self._deadline is None:
             self._deadline = time.monotonic() + CLEANUP_SECONDS
 
@@ -472,8 +472,8 @@ def using(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
         try:
             yield value
         except BaseException as error:
-            leaving = resident.call(manager.__aexit__, type(error), error, error.__traceback__)
-            if not wait(leaving):
+            # Without a name for the promise: it holds the error, whose traceback holds this frame.
+            if not wait(resident.call(manager.__aexit__, type(error), error, error.__traceback__)):
                 raise
         else:
             wait(resident.call(manager.__aexit__, None, None, None))

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 import bide.server
 import bide.waiting
-from bide import ClientDisconnected, wait
+from bide import ClientDisconnected, using, wait
 from bide.executors.threads import ThreadsExecutor
 from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
@@ -317,3 +319,60 @@ def test_an_iterable_that_swallows_its_cancellation_is_not_asked_for_ever(
     client.close()
     happened(closed)
     assert thrown == [ClientDisconnected]
+
+
+@contextlib.asynccontextmanager
+async def nothing_managed() -> AsyncIterator[None]:
+    yield
+
+
+def reads_a_body(environ: Environ) -> Any:
+    return environ["wsgi.input"].read()
+
+
+def waits_for_a_future(environ: Environ) -> Any:
+    return wait(Gate().promise())
+
+
+def waits_in_a_block(environ: Environ) -> Any:
+    with using(nothing_managed()):
+        return wait(asyncio.sleep(3600))
+
+
+def yields_a_promise(environ: Environ) -> Any:
+    def blocks(kept: Environ) -> Iterator[Any]:
+        yield asyncio.sleep(3600)
+
+    return blocks(environ)
+
+
+@both
+@pytest.mark.parametrize(
+    "way", [reads_a_body, waits_for_a_future, waits_in_a_block, yields_a_promise]
+)
+def test_a_request_whose_client_left_is_freed_without_the_collector(
+    serve: Serve, executor: str, way: Callable[[Environ], Any]
+) -> None:
+    """An error's traceback holds the frames that it passed: none of them may hold the error."""
+
+    class Kept:
+        """What lives as long as the request's environ."""
+
+    kept: list[weakref.ref[Kept]] = []
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        environ["kept"] = it = Kept()
+        kept.append(weakref.ref(it))
+        del it
+        start_response("200 OK", [])
+        return way(environ)
+
+    served = serve(application, executor=executor)
+    gc.disable()
+    try:
+        client = served.request(method="POST", headers=["Content-Length: 1"])
+        served.until_waiting(1)
+        client.close()
+        until(lambda: kept[0]() is None, "the request is still alive")
+    finally:
+        gc.enable()
