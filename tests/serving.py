@@ -44,12 +44,16 @@ def happened(event: threading.Event, what: str = "the event was never set") -> N
 
 
 class Log(logging.Handler):
-    """What Bide logs while this is open; a test takes the records that it expects."""
+    """What Bide logs while this is open; a test takes the records that it expects.
+
+    And what asyncio logs: an error in a callback of the loop, a task whose error nobody asked for.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.records: list[logging.LogRecord] = []
         self._logger = logging.getLogger("bide")
+        self._loops = logging.getLogger("asyncio")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record; from any thread, under the handler's lock."""
@@ -60,10 +64,12 @@ class Log(logging.Handler):
         self._level = self._logger.level
         self._logger.setLevel(logging.INFO)
         self._logger.addHandler(self)
+        self._loops.addHandler(self)
 
     def close(self) -> None:
         """Listen no more."""
         self._logger.removeHandler(self)
+        self._loops.removeHandler(self)
         self._logger.setLevel(self._level)
         super().close()
 

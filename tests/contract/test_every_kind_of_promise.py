@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from bide import ClientDisconnected, wait, wait_all
 from tests.conftest import Serve
@@ -305,6 +306,64 @@ def test_a_thousand_promises_that_have_fired_run_in_constant_stack(
     for each in promises:
         each.fire(b"x")
     assert served.get().body == b"x" * 1000
+
+
+def test_a_deferred_is_subscribed_to_and_cancelled_on_the_reactor_s_thread(
+    serve: Serve, reactor: Any
+) -> None:
+    """It is not made for another; asyncio's own are, in the same way, left to their loop."""
+    threads: list[tuple[str, int]] = []
+
+    class Watched(Deferred[Any]):
+        def addCallback(self, *args: Any, **kwargs: Any) -> Any:
+            threads.append(("addCallback", threading.get_ident()))
+            return super().addCallback(*args, **kwargs)
+
+        def cancel(self) -> None:
+            threads.append(("cancel", threading.get_ident()))
+            super().cancel()
+
+    def answer(environ: Environ) -> str:
+        try:
+            wait(Watched(), timeout=0.01)
+        except TimeoutError:
+            return "timeout"
+        return "none"
+
+    ident: list[int] = []
+    reactor.callFromThread(lambda: ident.append(threading.get_ident()))
+    served = serve(answering(answer))
+    assert served.get().text == "timeout"
+    until(lambda: len(threads) == 2)
+    assert threads == [("addCallback", ident[0]), ("cancel", ident[0])]
+
+
+def test_an_asyncio_future_is_subscribed_to_and_cancelled_on_its_loop_s_thread(
+    serve: Serve,
+) -> None:
+    """From a lane, and from the loop itself."""
+    threads: list[tuple[str, int]] = []
+
+    class Watched(asyncio.Future[Any]):
+        def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+            threads.append(("add_done_callback", threading.get_ident()))
+            super().add_done_callback(*args, **kwargs)
+
+        def cancel(self, msg: Any = None) -> bool:
+            threads.append(("cancel", threading.get_ident()))
+            return super().cancel(msg)
+
+    def answer(environ: Environ) -> str:
+        try:
+            wait(Watched(loop=served.loop), timeout=0.01)
+        except TimeoutError:
+            return "timeout"
+        return "none"
+
+    served = serve(answering(answer))
+    assert served.get().text == "timeout"
+    until(lambda: len(threads) == 2)
+    assert threads == [("add_done_callback", served.thread), ("cancel", served.thread)]
 
 
 def test_a_promise_that_fires_twice_counts_once(serve: Serve) -> None:

@@ -158,6 +158,7 @@ def test_input_is_read_below_middleware_and_greenlets_and_in_threads(serve: Serv
 
 def test_a_coroutine_reads_the_body_in_a_thread(serve: Serve) -> None:
     """On the loop it cannot wait, and is told so; what is there already it can read."""
+    tried = threading.Event()
 
     async def application(environ: Environ, start_response: Any) -> list[bytes]:
         body = environ["wsgi.input"]
@@ -167,13 +168,14 @@ def test_a_coroutine_reads_the_body_in_a_thread(serve: Serve) -> None:
             waited = b"told"
         else:
             waited = b"read"
+        tried.set()
         start_response("200 OK", [])
         return [waited + b" " + await asyncio.to_thread(body.read)]
 
     served = serve(application)
     client = served.connect()
     client.send(post(length=4))
-    served.until_waiting(1)
+    happened(tried)
     client.send(b"body")
     assert client.response().body == b"told body"
 

@@ -39,6 +39,8 @@ class Server:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.errors: list[Any] = []  # in what the loop was asked to do
+        self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.poller: Any = Poller(self.loop)
         self.limits = Limits()
         self.draining = False
@@ -111,6 +113,7 @@ class Server:
         self.turn()
         self.client.close()
         self.loop.close()
+        assert self.errors == []
 
 
 def answer(stream: Stream) -> None:

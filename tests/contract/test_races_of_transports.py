@@ -91,6 +91,8 @@ class Pair:
 
     def __init__(self, tcp: bool = False) -> None:
         self.loop = asyncio.new_event_loop()
+        self.errors: list[Any] = []  # in what the loop was asked to do
+        self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 self.client = socket.create_connection(listener.getsockname())
@@ -146,6 +148,7 @@ class Pair:
         self.sock.close()
         self.turn()
         self.loop.close()
+        assert self.errors == []
 
 
 @pytest.fixture

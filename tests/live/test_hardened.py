@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import logging
 import threading
 import time
 import weakref
@@ -376,3 +377,39 @@ def test_a_request_whose_client_left_is_freed_without_the_collector(
         until(lambda: kept[0]() is None, "the request is still alive")
     finally:
         gc.enable()
+
+
+class Failing(logging.Handler):
+    """A handler of the program's that raises, as one with a mistake in it does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the disk of the log is full")
+
+
+@both
+def test_a_log_that_fails_costs_no_request_and_no_thread(
+    serve: Serve, capsys: pytest.CaptureFixture[str], executor: str
+) -> None:
+    """A lane ended with the exception, and its waiting and its next requests with it."""
+    gate = Gate()
+
+    def answer(environ: Environ) -> bytes:
+        if environ["PATH_INFO"] == "/fails":
+            raise KeyError
+        wait(gate.promise())
+        return b"answered"
+
+    served = serve(answering(answer), executor=executor, threads=1)
+    waiting = served.request("/waits")
+    served.until_waiting(1)
+    logger, handler = logging.getLogger("bide"), Failing(logging.ERROR)
+    logger.handlers.insert(0, handler)
+    try:
+        assert served.get("/fails").status == 500
+        served.until_waiting(1)
+    finally:
+        logger.removeHandler(handler)
+    gate.open()
+    assert waiting.response().body == b"answered"
+    assert served.get("/next").body == b"answered"
+    assert "the disk of the log is full" in capsys.readouterr().err
