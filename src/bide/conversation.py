@@ -123,10 +123,12 @@ class Conversation:
             if isinstance(cancelled, ClientDisconnected):
                 self.stream.gone = True
             self.stream.cut()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - it is logged
             # Whatever it is, SystemExit and KeyboardInterrupt too, ends this request only.
-            log.exception("the application failed: %s", self.describe())
-            self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
+            try:
+                log.exception("the application failed: %s", self.describe())
+            finally:
+                self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
         finally:
             if self.stream.state != ENDED:
                 self.stream.cut()  # whatever happened, the client is not left to wait

@@ -383,6 +383,7 @@ class Failing(logging.Handler):
     """A handler of the program's that raises, as one with a mistake in it does."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Raise."""
         raise OSError("the disk of the log is full")
 
 

@@ -8,8 +8,10 @@ All of it belongs to one thread, but for ``wake``, which may be called from any.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
@@ -60,9 +62,10 @@ class Worker(greenlet):
             self.waiter = job.waiter
             try:
                 job.run()
-            except BaseException:
-                # A job answers for its own errors; one that comes here is ours. The thread lives.
-                log.exception("internal error: a job raised")
+            except BaseException:  # noqa: BLE001 - it is reported, and the thread lives
+                # A job answers for its own errors; one that comes here is ours, or one of a log
+                # handler that the program has added.
+                _report()
             self.job = self.waiter = job = None
             # The next job begins with none; this one holds what the application kept there.
             self.gr_context = None
@@ -70,6 +73,14 @@ class Worker(greenlet):
                 return
             hub.idle.append(self)
             hub.main.switch()
+
+
+def _report() -> None:
+    try:
+        log.exception("internal error: a job raised")
+    except BaseException:  # noqa: BLE001 - the log is what fails, and all that is left is this
+        with contextlib.suppress(OSError, ValueError):  # nobody reads, or it is closed
+            traceback.print_exc()
 
 
 class Hub:
