@@ -13,8 +13,8 @@ import click
 
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
-from bide.capabilities import decide
 from bide.errors import StartError
+from bide.server import Server
 from bide.settings import Settings, flag, variable
 from bide.supervisor import run
 
@@ -52,7 +52,7 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
     settings = Settings(**options)
     application = load(app)
     if explain:
-        decision = decide(application, settings.executor)
+        decision = Server(application, settings, name=app).decision
         where = {
             "loop": "on the event loop",
             "threads": f"in threads, up to {settings.threads}",

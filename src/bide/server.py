@@ -243,18 +243,22 @@ class Server:
 
     def _tick(self) -> None:
         """Mind the time, once a second: deadlines cost no timers of their own."""
+        self._ticker = self.loop.call_later(1.0, self._tick)  # first: whatever fails, time goes on
         settings = self.settings
         now = monotonic()
         for connection in list(self._connections):
             connection.mind_time(now, settings.head_timeout, settings.idle_timeout)
         self._reject_queued(settings.queue_timeout)
-        self._ticker = self.loop.call_later(1.0, self._tick)
+        self.flush()  # for what no thread could be started for
 
     def _reject_queued(self, age: float) -> None:
         """Answer requests that have waited for a thread for so many seconds."""
         for job in self._executor.expire(age):
             assert isinstance(job, Conversation)
-            job.reject(1)
+            try:
+                job.reject(1)
+            except Exception:  # the access log's, for example; the others get their answers
+                log.exception("internal error: a request could not be rejected")
 
     # Connections --------------------------------------------------------------------------------
 
@@ -316,11 +320,11 @@ class Server:
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
         self._conversations.discard(conversation)
-        if self._access:
-            self._log_access(conversation)
         # One that was left running may end when its server, and the loop, are no more.
         if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)
+        if self._access:
+            self._log_access(conversation)
 
     def _log_access(self, conversation: Conversation) -> None:
         stream = conversation.stream

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import os
+import pkgutil
 import sys
 from types import GenericAlias, ModuleType
 from typing import Any
@@ -32,8 +33,9 @@ def load(spec: str) -> Any:
         ApplicationFailed: the user's own code raised.
     """
     module_name, colon, expression = spec.partition(":")
-    if not module_name or (colon and not expression) or module_name.endswith(".py"):
-        hint = module_name.removesuffix(".py").replace(os.sep, ".").strip(".")
+    whole = all(module_name.split("."))
+    if not whole or (colon and not expression) or module_name.endswith(".py"):
+        hint = module_name.removesuffix(".py").replace(os.sep, ".").strip(".") if whole else ""
         raise LoadError(
             f"{spec!r} names no application: write MODULE:NAME, for example {hint or 'myapp'}:app"
         )
@@ -61,15 +63,16 @@ def _import(name: str) -> ModuleType:
 
 
 def _similar(name: str, here: str) -> str:
-    modules = sorted(
-        entry.name.removesuffix(".py")
-        for entry in os.scandir(here)
-        if entry.name.endswith(".py")
-        or (entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")))
-    )
+    package, _, _ = name.rpartition(".")
+    if package:
+        places = list(getattr(sys.modules.get(package), "__path__", []))
+        where = f" in the package {package!r}"
+    else:
+        places = [here]
+        where = f" in {here} or among the installed packages"
+    modules = sorted(f"{package}.{each.name}".lstrip(".") for each in pkgutil.iter_modules(places))
     close = difflib.get_close_matches(name, modules, 3) or modules[:8]
-    found = f"; there is {', '.join(close)}" if close else ""
-    return f" in {here} or among the installed packages{found}"
+    return f"{where}; there is {', '.join(close)}" if close else where
 
 
 def _default(module: ModuleType) -> Any:
