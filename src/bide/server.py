@@ -31,7 +31,7 @@ from bide.status import Status
 from bide.stream import Stream
 from bide.transports.addresses import described, listen, parse_address
 from bide.transports.poller import Poller, make_poller
-from bide.waiting import CLEANUP_SECONDS, home_loop
+from bide.waiter import CLEANUP_SECONDS, home_loop
 
 log = logging.getLogger("bide")
 

@@ -17,10 +17,11 @@ import pytest
 import bide.server
 import bide.waiting
 from bide import ClientDisconnected, using, wait
-from bide.executors.threads import ThreadsExecutor
+from bide.executors.threads import Lane, ThreadsExecutor
+from bide.logs import access
 from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
-from bide.waiting import home_loop
+from bide.waiter import home_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
 from tests.serving import (
@@ -290,7 +291,7 @@ def test_an_iterable_that_swallows_its_cancellation_is_not_asked_for_ever(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, executor: str
 ) -> None:
     """It may clean up, and wait for that; with the time for it over, it spun on its thread."""
-    monkeypatch.setattr(bide.waiting, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(bide.waiter, "CLEANUP_SECONDS", 0.05)
     thrown: list[type[BaseException]] = []
     closed = threading.Event()
 
@@ -414,3 +415,45 @@ def test_a_log_that_fails_costs_no_request_and_no_thread(
     assert waiting.response().body == b"answered"
     assert served.get("/next").body == b"answered"
     assert "the disk of the log is full" in capsys.readouterr().err
+
+
+def test_requests_that_wait_for_a_thread_are_answered_though_the_access_log_fails(
+    serve: Serve, log: Log
+) -> None:
+    """The looks once a second ended with the first failure, and every time limit with them."""
+    begun, release = threading.Event(), threading.Event()
+
+    def answer(environ: Environ) -> bytes:
+        begun.set()
+        happened(release)
+        return b"x"
+
+    served = serve(answering(answer), executor="threads", threads=1, queue_timeout=0.0)
+    served.request()
+    happened(begun)
+    handler = Failing()
+    access.addHandler(handler)
+    try:
+        assert served.get().status == 503
+        log.take("could not be rejected")
+        assert served.get().status == 503
+        log.take("could not be rejected")
+    finally:
+        access.removeHandler(handler)
+        release.set()
+
+
+def test_a_request_gets_a_thread_when_one_can_be_started_again(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system gives no thread for a moment; nobody else asks for one meanwhile."""
+    start = Lane.start
+
+    def refuse(lane: Lane) -> None:
+        monkeypatch.setattr(Lane, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    served = serve(answering(lambda environ: b"x"), executor="threads")
+    monkeypatch.setattr(Lane, "start", refuse)
+    assert served.get().status == 200
+    log.take("can't start new thread")
