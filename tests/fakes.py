@@ -13,7 +13,7 @@ from bide.executors.hub import Hub
 from bide.messages import Head, Request
 from bide.promises import Signal, Wait
 from bide.stream import Channel, Stream
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 
 
 class ManualLoop(asyncio.BaseEventLoop):

@@ -19,7 +19,7 @@ from bide.input import Input
 from bide.messages import Request
 from bide.promises import Wait
 from bide.stream import Stream
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 from tests.protocols.fakes import FakeChannel
 
 T = TypeVar("T")

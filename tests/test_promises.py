@@ -19,17 +19,16 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from bide.mailboxes import on_loop
-from bide.promises import (
+from bide.promises import Signal, Wait
+from bide.subscriptions import (
     All,
     AllSubscription,
     CallbackSubscription,
     DeferredSubscription,
     FutureSubscription,
-    Signal,
     SignalSubscription,
     Subscription,
     TaskSubscription,
-    Wait,
     adapter_for,
     discard,
     kind_of,

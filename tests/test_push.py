@@ -13,7 +13,7 @@ from bide.errors import ClientDisconnected, FinishLost, LocalProtocolError, Writ
 from bide.executors.hub import Hub
 from bide.promises import Signal
 from bide.push import Guard, Write
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 from tests.fakes import Line, ManualLoop, Outcomes, Wakes, Work, a_stream
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bide.promises import Subscription, adapter_for
 from bide.residents import Call, CallSubscription, Resident
+from bide.subscriptions import Subscription, adapter_for
 from tests.fakes import ManualLoop, Outcomes
 
 

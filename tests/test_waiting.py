@@ -18,10 +18,10 @@ from typing import Any
 import greenlet
 import pytest
 
-from bide import in_thread, iterate, using, wait, wait_all, waiting
+from bide import in_thread, iterate, using, wait, wait_all, waiter
 from bide.errors import Cancelled, ClientDisconnected, ServerStopping, WaitError
 from bide.promises import Signal, Wait
-from bide.waiting import (
+from bide.waiter import (
     CLEANUP_SECONDS,
     ThreadParking,
     Waiter,
@@ -63,7 +63,7 @@ class Monotonic:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
     """Give the clock by which a cancelled request has its last seconds."""
     clock = Monotonic()
-    monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(waiter, "time", clock)
     return clock
 
 

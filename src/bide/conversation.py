@@ -25,10 +25,12 @@ from bide.errors import (
 )
 from bide.files import FileWrapper, kernel_part
 from bide.input import Input
-from bide.promises import Signal, kind_of
+from bide.promises import Signal
 from bide.push import Guard, Write
 from bide.stream import ENDED, IDLE, Stream
-from bide.waiting import Waiter, iterate
+from bide.subscriptions import kind_of
+from bide.waiter import Waiter
+from bide.waiting import iterate
 
 log = logging.getLogger("bide")
 

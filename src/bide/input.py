@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from bide.errors import ClientDisconnected
 from bide.promises import Signal
 from bide.stream import Stream
-from bide.waiting import current_waiter, waiter_here
+from bide.waiter import current_waiter, waiter_here
 
 
 class Input:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
 from bide.promises import Signal
 from bide.stream import Stream
-from bide.waiting import Waiter, current_waiter, waiter_here
+from bide.waiter import Waiter, current_waiter, waiter_here
 
 
 class Pushing(Protocol):

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from bide.mailboxes import on_loop
-from bide.promises import KINDS, Sink
+from bide.promises import Sink
+from bide.subscriptions import KINDS
 
 _Function = Callable[..., Awaitable[Any]]
 

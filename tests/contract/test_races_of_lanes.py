@@ -14,7 +14,7 @@ import pytest
 
 from bide.executors.threads import _LOOK, Lane, ThreadsExecutor
 from bide.promises import Signal
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 from tests.serving import DEADLINE, happened, until
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import bide.server
-import bide.waiting
+import bide.waiter
 from bide import ClientDisconnected, ServerStopping, wait
 from tests.conftest import Serve
 from tests.serving import Closing, Environ, Gate, Log, Served, answering, happened, request, until

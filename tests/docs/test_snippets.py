@@ -33,7 +33,7 @@ from bide.applications.loading import load
 from bide.cli import main
 from bide.logs import access_line
 from bide.promises import Signal
-from bide.waiting import CLEANUP_SECONDS
+from bide.waiter import CLEANUP_SECONDS
 from tests.architecture.test_layers import LAYERS
 from tests.conftest import Serve
 from tests.docs.snippets import (

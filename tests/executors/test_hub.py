@@ -12,7 +12,8 @@ import pytest
 
 from bide.executors.hub import IDLE_WORKERS, Hub, Worker, job_of
 from bide.promises import Signal
-from bide.waiting import current_waiter, wait
+from bide.waiter import current_waiter
+from bide.waiting import wait
 from tests.fakes import Lane, ManualLoop
 
 

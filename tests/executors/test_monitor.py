@@ -18,7 +18,8 @@ from bide.executors import monitor as module
 from bide.executors.hub import Hub
 from bide.executors.monitor import Monitor
 from bide.promises import Signal
-from bide.waiting import Waiter, wait
+from bide.waiter import Waiter
+from bide.waiting import wait
 from tests.fakes import Lane, ManualLoop, Run
 
 TIMEOUT = 20.0

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import bide.server
-import bide.waiting
+import bide.waiter
 from bide import ClientDisconnected, using, wait
 from bide.executors.threads import Lane, ThreadsExecutor
 from bide.logs import access
@@ -281,7 +281,6 @@ def test_a_client_that_is_slow_is_not_given_up(serve: Serve) -> None:
     look()
     assert len(client.read(3_000_000)) == 3_000_000
     until(lambda: not connection._transport.queued)
-    look()
     client.send(request(method="POST", body=b"x"))
     assert client.response().complete
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from greenlet import getcurrent, greenlet
 
 from bide.promises import Wait
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 
 log = logging.getLogger("bide")
 

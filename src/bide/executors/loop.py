@@ -7,7 +7,7 @@ import asyncio
 from bide.executors.hub import Hub, Job
 from bide.mailboxes import on_loop
 from bide.promises import Wait
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 
 
 class LoopExecutor:

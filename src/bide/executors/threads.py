@@ -20,7 +20,7 @@ from typing import Final
 
 from bide.executors.hub import Hub, Job
 from bide.promises import Wait
-from bide.waiting import Waiter
+from bide.waiter import Waiter
 
 log = logging.getLogger("bide")
 

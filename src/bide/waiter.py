@@ -1,0 +1,323 @@
+"""Where a thread of control waits: in a hub's greenlet, or by blocking its thread.
+
+An executor gives each conversation a :class:`Waiter`, and hangs it on the conversation's greenlet,
+where :func:`current_waiter` finds it. Anywhere else a wait blocks the calling thread, and
+awaitables run on the process's home loop. This module knows neither requests nor servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import time
+from typing import Any, Protocol
+
+from greenlet import getcurrent, greenlet
+
+from bide.errors import Cancelled, WaitError
+from bide.mailboxes import on_loop
+from bide.promises import Signal, Wait
+from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
+
+CLEANUP_SECONDS = 10.0
+"""How long a cancelled request may still wait, for all its waits together, in seconds."""
+
+
+class Parking(Protocol):
+    """How a thread of control stops until its wait is settled."""
+
+    def park(self, wait: Wait) -> None:
+        """Return once ``wait`` is settled; on the waiting thread."""
+
+    def wake(self, wait: Wait) -> None:
+        """Let ``park`` return; from any thread."""
+
+
+class ThreadParking:
+    """Parks by blocking the thread; one object for each wait."""
+
+    __slots__ = ("_turnstile",)
+
+    def __init__(self) -> None:
+        self._turnstile = threading.Lock()
+        self._turnstile.acquire()
+
+    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
+        """Block this thread."""
+        self._turnstile.acquire()
+
+    def wake(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
+        """Let the thread go on."""
+        self._turnstile.release()
+
+
+class Waiter:
+    """One conversation's place to wait: at most one wait at a time, each with one outcome.
+
+    ``wait`` and ``wait_io`` belong to the conversation's thread; ``cancel`` may be called from any.
+    The two meet without a lock: a wait is published and then looks for a cancellation;
+    ``cancel`` records the cancellation and then looks for a published wait.
+    """
+
+    __slots__ = ("_cancellation", "_current", "_deadline", "loop", "parking")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
+        self.loop = loop
+        self.parking = parking
+        self._current: Wait | None = None
+        self._cancellation: Cancelled | None = None
+        self._deadline: float | None = None  # set once the cancellation has been raised
+
+    def cancel(self, cancellation: Cancelled) -> None:
+        """End the wait in progress, or the next one, by raising; from any thread.
+
+        Running code is not interrupted. The first cancellation counts.
+        """
+        if self._cancellation is not None:
+            return
+        self._cancellation = cancellation
+        current = self._current
+        if current is not None:
+            current.settle(error=_again(cancellation), reason="cancelled")
+
+    def raised(self, cancellation: Cancelled) -> None:
+        """Know that the conversation's own connection has raised this: from now on waits clean up.
+
+        On the conversation's thread.
+        """
+        self.cancel(_again(cancellation))
+        if self._deadline is None:
+            self._deadline = time.monotonic() + CLEANUP_SECONDS
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether ``cancel`` has been called."""
+        return self._cancellation is not None
+
+    def wait(self, promise: Any, timeout: float | None = None) -> Any:
+        """Suspend until ``promise`` fires; see :func:`wait`."""
+        parking = self._place()
+        wait = Wait(parking.wake)
+        try:
+            limit = _checked(timeout)
+            subscription = adapter_for(promise)(promise, wait)
+        except BaseException:
+            discard(promise)
+            raise
+        self._current = wait
+        if self._cancellation is not None:
+            try:
+                remaining = self._cleanup_time()
+            except Cancelled:
+                self._current = None
+                subscription.cancel()
+                discard(promise)
+                raise
+            limit = remaining if limit is None else min(limit, remaining)
+        try:
+            self._run(wait, subscription, parking, limit)
+        finally:
+            self._current = None
+        if wait.reason == "result":
+            try:
+                return _result(wait)
+            finally:
+                # An error's traceback holds this frame, and these hold the error: no cycle.
+                del promise, subscription, wait
+        subscription.cancel()
+        if wait.reason == "timeout" and (self._cancellation is None or limit == timeout):
+            raise TimeoutError(f"no result within {timeout} s")
+        assert self._cancellation is not None
+        if self._deadline is None:
+            self._deadline = time.monotonic() + CLEANUP_SECONDS
+        raise _again(self._cancellation)
+
+    def wait_io(self, signal: Signal) -> Any:
+        """Suspend for the request's own connection, whose events end the wait themselves.
+
+        Unlike an application's wait it survives a half-closed connection: a client that has
+        sent everything may still read.
+        """
+        parking = self._place()
+        wait = Wait(parking.wake)
+        self._run(wait, SignalSubscription(signal, wait), parking, None)
+        try:
+            return _result(wait)
+        finally:
+            del signal, wait  # as above
+
+    def _run(
+        self, wait: Wait, subscription: Subscription, parking: Parking, limit: float | None
+    ) -> None:
+        """Subscribe and return once ``wait`` is settled."""
+        timer = None
+        try:
+            subscription.start(self.loop)
+            if limit is not None:
+                timer = _Timer(wait)
+                on_loop(self.loop, timer.arm, self.loop, limit)
+            if wait.must_park():
+                parking.park(wait)
+        except BaseException:
+            # The promise refused, KeyboardInterrupt came to a blocked thread, or the greenlet is
+            # being ended: whatever the promise brings now, nobody waits for it.
+            if wait.settle(reason="cancelled"):
+                subscription.cancel()
+            raise
+        finally:
+            if timer is not None and wait.reason != "timeout" and not self.loop.is_closed():
+                on_loop(self.loop, timer.disarm)
+
+    def _place(self) -> Parking:
+        """Choose how to stop: in the hub, unless a foreign loop runs on this thread.
+
+        asyncio's running loop belongs to the thread, not to the greenlet: were this greenlet to
+        park below a loop of its own (asgiref's ``async_to_sync`` up the stack), the next
+        conversation of the thread would find that loop running. So it blocks the thread.
+        """
+        if self.parking is None or asyncio._get_running_loop() not in (None, self.loop):
+            return ThreadParking()
+        return self.parking
+
+    def _cleanup_time(self) -> float:
+        """Raise the cancellation the first time; then say how long cleaning up may wait."""
+        assert self._cancellation is not None
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + CLEANUP_SECONDS
+            raise _again(self._cancellation)
+        if now >= self._deadline:
+            raise _again(self._cancellation)
+        return self._deadline - now
+
+
+def _again(cancellation: Cancelled) -> Cancelled:
+    # A fresh one each time: a raised exception gathers the traceback of where it was raised.
+    return type(cancellation)(*cancellation.args)
+
+
+def _result(wait: Wait) -> Any:
+    # Taken out: what refers to the wait still, refers to the outcome no more.
+    value, error = wait.value, wait.error
+    wait.value = wait.error = None
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        # The traceback holds this frame, and with it the error: no cycle for the collector.
+        del error
+
+
+def _checked(timeout: float | None) -> float | None:
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
+    return timeout
+
+
+class _Timer:
+    """One wait's deadline; lives on the loop, and is asked for from the waiting thread."""
+
+    __slots__ = ("_handle", "_wait")
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._handle: asyncio.TimerHandle | None = None
+
+    def arm(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
+        if not self._wait.reason:
+            self._handle = loop.call_later(limit, self._expire)
+
+    def _expire(self) -> None:
+        self._wait.settle(reason="timeout")
+
+    def disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+
+# Where there is no conversation -------------------------------------------------------------
+
+
+class _HomeLoop:
+    """The process's loop for awaitables outside a request; any thread.
+
+    A running server lends its own, so that a client made once for the process works in requests
+    and in the threads they start; else one background thread runs a loop, started at first need.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lent: list[asyncio.AbstractEventLoop] = []
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def lend(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._lent.append(loop)
+
+    def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._lent.remove(loop)
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._pid != os.getpid():  # a forked child has the objects, not the threads
+                self._pid = os.getpid()
+                self._own = None
+            for loop in self._lent:
+                if loop.is_running():
+                    return loop
+            if self._own is None:
+                self._own = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._own.run_forever, name="bide-background-loop", daemon=True
+                ).start()
+            return self._own
+
+    def close(self) -> None:
+        """End the background loop when the program ends."""
+        with self._lock:
+            if self._own is not None and self._pid == os.getpid():
+                self._own.call_soon_threadsafe(self._own.stop)
+
+
+home_loop = _HomeLoop()
+atexit.register(home_loop.close)
+# A lock held by another thread at the fork would stay held in the child for ever.
+os.register_at_fork(after_in_child=home_loop.__init__)  # type: ignore[misc]
+
+
+def current_waiter() -> Waiter | None:
+    """Find the conversation that this code runs in; None outside.
+
+    Looked for along the parents, since a library may run below the conversation in a greenlet of
+    its own (SQLAlchemy's asyncio bridge does).
+    """
+    running: greenlet | None = getcurrent()
+    while running is not None:
+        waiter: Waiter | None = getattr(running, "waiter", None)
+        if waiter is not None:
+            return waiter
+        running = running.parent
+    return None
+
+
+def waiter_here() -> Waiter:
+    """Give the current conversation's waiter, or one that blocks this thread.
+
+    Raises:
+        WaitError: there is no conversation, and this thread runs an event loop, which a blocked
+            thread would stop.
+    """
+    waiter = current_waiter()
+    if waiter is not None:
+        return waiter
+    if asyncio._get_running_loop() is not None:
+        raise WaitError(
+            "this thread runs an event loop, which waiting would stop: use `await` here, "
+            "or wait in a thread (asyncio.to_thread)"
+        )
+    return Waiter(home_loop.get())
