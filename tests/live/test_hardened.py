@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import socket
 import threading
 import time
 import weakref
@@ -17,10 +18,12 @@ import pytest
 import bide.server
 import bide.waiter
 from bide import ClientDisconnected, using, wait
+from bide.errors import BindError, SettingError
 from bide.executors.threads import Lane, ThreadsExecutor
 from bide.logs import access
 from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
+from bide.transports.addresses import Address, listen, parse_address
 from bide.waiter import home_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
@@ -456,3 +459,33 @@ def test_a_request_gets_a_thread_when_one_can_be_started_again(
     monkeypatch.setattr(Lane, "start", refuse)
     assert served.get().status == 200
     log.take("can't start new thread")
+
+
+@pytest.mark.parametrize("host", ["a" * 64, ".example", "two..dots"])
+def test_a_host_that_can_be_no_name_gets_one_line(host: str) -> None:
+    """The standard library's codec complains of it with an error of its own."""
+    with pytest.raises(BindError, match="no host's name"):
+        listen(Address(host, 0))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:" + "1" * 5000, "unix:/tmp/with\0zero"])
+def test_an_address_that_python_would_not_take_gets_one_line(text: str) -> None:
+    """More digits than ``int`` reads; a path that no system call takes."""
+    with pytest.raises(SettingError):
+        parse_address(text)
+
+
+def test_of_a_name_s_addresses_those_that_the_machine_has_are_listened_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As localhost is in a container without IPv6; and one that the hosts file says twice."""
+    stream = socket.SOCK_STREAM
+    here = (socket.AF_INET, stream, 6, "", ("127.0.0.1", 0))
+    elsewhere = (socket.AF_INET, stream, 6, "", ("203.0.113.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [elsewhere, here, here])
+    (sock,) = listen(Address("some.name", 0))
+    assert sock.getsockname()[0] == "127.0.0.1"
+    sock.close()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [elsewhere])
+    with pytest.raises(BindError, match="no such address"):
+        listen(Address("some.name", 0))

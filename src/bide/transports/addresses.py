@@ -7,10 +7,14 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
+from typing import Any, Final
 
 from bide.errors import BindError, SettingError
 
 BACKLOG = 2048
+
+# A name may have addresses that this machine has not: localhost's ::1 in a container without IPv6.
+_NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ def parse_address(text: str) -> Address:
     """Read an address; raises SettingError with what it should look like."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if not path:
+        if not path or "\0" in path:
             raise SettingError("the address 'unix:' has no path: write unix:/run/bide.sock")
         return Address(path=path)
     host, colon, port = text.rpartition(":")
@@ -39,7 +43,8 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         raise SettingError(f"the address {text!r} needs brackets for IPv6: write [{host}]:{port}")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    number = port.isascii() and port.isdigit() and len(port) <= 5
+    if not colon or not number or int(port) > 65535:
         raise SettingError(
             f"{text!r} is no address: write HOST:PORT, [IPv6]:PORT or unix:PATH, "
             "for example 127.0.0.1:8000"
@@ -59,29 +64,48 @@ def listen(address: Address) -> list[socket.socket]:
         return _listen_tcp(address)
     except OSError as error:
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
+    except UnicodeError as error:  # a label of the name is empty, or longer than 63 bytes
+        raise BindError(f"cannot listen on {address}: this is no host's name") from error
 
 
 def _listen_tcp(address: Address) -> list[socket.socket]:
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     try:
-        for family, kind, protocol, _, where in socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if address.port == 0 and len(sockets) > 1:  # all of one name on the same free port
+        for family, _, _, _, where in dict.fromkeys(found):  # a hosts file may say it twice
+            if address.port == 0 and sockets:  # all of one name on the same free port
                 where = (where[0], sockets[0].getsockname()[1], *where[2:])
-            sock.bind(where)
-            sock.setblocking(False)
-            sock.listen(BACKLOG)
+            try:
+                sockets.append(_listen_to(family, where))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error
+        if missing is not None and not sockets:
+            raise missing
     except BaseException:
         for sock in sockets:
             sock.close()
         raise
     return sockets
+
+
+def _listen_to(family: int, where: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.setblocking(False)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _listen_unix(path: str) -> socket.socket:
