@@ -7,6 +7,7 @@ their executor's threads; those call ``done``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -111,14 +112,6 @@ class Server:
     async def start(self) -> None:
         """Listen and serve; returns at once."""
         self.loop = asyncio.get_running_loop()
-        sockets = []
-        try:
-            for address in self._addresses:
-                sockets += listen(address)
-        except BaseException:
-            for each in sockets:
-                each.close()
-            raise
         settings = self.settings
         if self.decision.executor == "loop":
             self._executor = LoopExecutor(self.loop)
@@ -128,7 +121,6 @@ class Server:
             self._executor = ThreadsExecutor(
                 self.loop, threads, settings.queue, serial, lambda: self.poller.wake()
             )
-        self.poller = make_poller(self.loop, self.flush)
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
         self._monitor = Monitor(
@@ -138,7 +130,14 @@ class Server:
             settings.blocked_loop,
             settings.blocked_lane,
         )
-        self._monitor.start()
+        with contextlib.ExitStack() as opened:  # and closed again when something fails
+            sockets = []
+            for address in self._addresses:
+                sockets += [opened.enter_context(each) for each in listen(address)]
+            self.poller = make_poller(self.loop, self.flush)
+            opened.callback(self.poller.close)
+            self._monitor.start()
+            opened.pop_all()
         home_loop.lend(self.loop)
         self._mailbox = open_mailbox(self.loop)
         for each in sockets:

@@ -5,6 +5,8 @@ import contextlib
 import gc
 import itertools
 import logging
+import math
+import os
 import socket
 import threading
 import time
@@ -19,6 +21,7 @@ import bide.server
 import bide.waiter
 from bide import ClientDisconnected, using, wait
 from bide.errors import BindError, SettingError
+from bide.executors.monitor import Monitor
 from bide.executors.threads import Lane, ThreadsExecutor
 from bide.logs import access
 from bide.messages import _FIELDS, _STATUSES, Head
@@ -489,3 +492,34 @@ def test_of_a_name_s_addresses_those_that_the_machine_has_are_listened_on(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [elsewhere])
     with pytest.raises(BindError, match="no such address"):
         listen(Address("some.name", 0))
+
+
+def test_a_server_that_cannot_start_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives no thread for the monitor, when all sockets listen already."""
+
+    def refuse(monitor: Monitor) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def start() -> str:
+        server = bide.Server(answering(lambda environ: b"x"), bind="127.0.0.1:0")
+        with monkeypatch.context() as patch:
+            patch.setattr(Monitor, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                await server.start()
+        await server.start()  # nothing stands in its way
+        (address,) = server.addresses
+        await server.stop()
+        return address
+
+    before = len(os.listdir("/proc/self/fd"))
+    assert asyncio.run(start()).startswith("127.0.0.1:")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_limits_may_be_infinite(serve: Serve) -> None:
+    """Which says that there is none; the monitor's thread ended with an OverflowError."""
+    never = math.inf
+    served = serve(answering(lambda environ: b"x"), blocked_loop=never, blocked_lane=never)
+    assert served.get().complete
+    assert served.server._monitor is not None
+    assert served.server._monitor.is_alive()
