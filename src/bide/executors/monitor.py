@@ -60,7 +60,8 @@ class Monitor(threading.Thread):
 
     def run(self) -> None:
         """Look, until stopped, often enough to see what the limits name."""
-        interval = min(self._loop_seconds, self._lane_seconds) / 2
+        # Bounded: a limit that is infinite is one that nothing reaches.
+        interval = min(self._loop_seconds, self._lane_seconds, 60.0) / 2
         while not self._ended.wait(interval):
             self._look_at_loop()
             self._look_at_lanes()
