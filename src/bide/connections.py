@@ -110,6 +110,12 @@ class Connection:
         elif conversation is not None and (short or self._serving.cancels_half_closed):
             conversation.cancel(ClientDisconnected("the client has closed the connection"))
 
+    def eof_ahead(self) -> None:
+        """Half-closed, behind what the application has not read: its wait is cancelled now."""
+        conversation = self._conversation
+        if conversation is not None and self._serving.cancels_half_closed:
+            conversation.cancel(ClientDisconnected("the client has closed the connection"))
+
     def connection_lost(self) -> None:
         """Gone: whatever the request does next with its client raises."""
         self._queue.clear()

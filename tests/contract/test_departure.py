@@ -616,3 +616,68 @@ def test_a_request_that_pushes_to_one_whose_client_left_goes_on(serve: Serve) ->
     served.until_idle()
     assert served.get("/push").body == b"as ever"
     assert outcomes == ["left", "left"]
+
+
+UNREAD = 100_000  # bytes of a body: more than a window, less than the kernel takes beyond it
+
+
+def uploading(served: Served) -> Client:
+    """Send a body that the application does not read; it fills the window, and some more waits."""
+    client = served.connect()
+    client.send(request(method="POST", headers=[f"Content-Length: {UNREAD}"]))
+    served.until_waiting(1)
+    client.send(b"x" * UNREAD)
+    return client
+
+
+@ENDINGS
+def test_a_departure_is_noticed_behind_a_body_that_nobody_reads(serve: Serve, ending: str) -> None:
+    """The connection is not read, for its window is full: the end behind it is noticed."""
+    raised: list[type[BaseException]] = []
+
+    def answer(environ: Environ) -> None:
+        try:
+            wait(Gate().promise())
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    served = serve(answering(answer))
+    getattr(uploading(served), ending)()
+    served.until_idle()
+    assert raised == [ClientDisconnected]
+
+
+def test_a_half_closed_upload_is_read_to_its_end_if_so_configured(serve: Serve) -> None:
+    """half_close="answer": the wait goes on, and the body is all there behind it."""
+    gate = Gate()
+
+    def answer(environ: Environ) -> str:
+        wait(gate.promise())
+        return str(len(environ["wsgi.input"].read()))
+
+    served = serve(answering(answer), half_close="answer")
+    client = uploading(served)
+    client.half_close()
+    served.call(lambda: None)
+    gate.open()
+    assert client.response().text == str(UNREAD)
+    assert client.rest() == b""
+
+
+@pytest.mark.parametrize("executor", ["threads"])
+def test_a_half_closed_upload_is_answered_if_the_application_runs(serve: Serve) -> None:
+    """It reads what is there, which is no wait of its own, and answers."""
+    begun = threading.Event()
+
+    def answer(environ: Environ) -> str:
+        begun.set()
+        until(environ["bide.disconnected"])
+        return str(len(environ["wsgi.input"].read()))
+
+    served = serve(answering(answer))
+    client = served.connect()
+    client.send(request(method="POST", headers=[f"Content-Length: {UNREAD}"]) + b"x" * UNREAD)
+    happened(begun)
+    client.half_close()
+    assert client.response().text == str(UNREAD)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bide.transports.poller import GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
+from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
 from bide.transports.tcp import HIGH_WATER, LOW_WATER, SocketTransport
 from tests.serving import DEADLINE, happened
 
@@ -64,6 +64,10 @@ class Receiver:
     def eof_received(self) -> None:
         """Keep."""
         self.told.append("eof")
+
+    def eof_ahead(self) -> None:
+        """Keep."""
+        self.told.append("eof ahead")
 
     def connection_lost(self) -> None:
         """Keep."""
@@ -493,13 +497,36 @@ def test_a_lane_resumes_reading_after_the_connection_was_closed(pair: Pair) -> N
 def test_reading_and_writing_are_watched_apart(pair: Pair) -> None:
     """Neither switches the other off."""
     pair.transport.pause_reading()
-    assert pair.watched == 0
+    assert pair.watched == ENDED
     data = pair.fill()
-    assert pair.watched == WRITE
+    assert pair.watched == WRITE | ENDED
     pair.transport.resume_reading()
     assert pair.watched == READ | WRITE
     pair.drain(len(data))
     assert pair.watched == READ
+
+
+def test_the_end_is_told_once_while_reading_is_paused_and_read_after_it(pair: Pair) -> None:
+    """It stands behind what is unread; epoll would tell it for ever."""
+    pair.client.send(b"unread")
+    pair.transport.pause_reading()
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.transport.ready(ENDED)
+    assert pair.receiver.told == ["eof ahead"]
+    assert pair.watched == 0
+    pair.transport.resume_reading()
+    pair.transport.ready(READ)
+    pair.transport.ready(READ)
+    assert pair.receiver.told == ["eof ahead", b"unread", "eof"]
+
+
+def test_the_end_behind_unread_bytes_does_not_end_the_writing(pair: Pair) -> None:
+    """Both are told in one event."""
+    data = pair.fill()
+    pair.transport.pause_reading()
+    pair.transport.ready(ENDED | WRITE)
+    assert pair.receiver.told == ["eof ahead"]
+    assert pair.drain(len(data)) == data
 
 
 # The pollers -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ log = logging.getLogger("bide")
 READ: Final = 0x001
 WRITE: Final = 0x004
 GONE: Final = 0x008 | 0x010  # an error, or hung up; told without being asked for
+ENDED: Final = 0x2000  # the client has closed its side, behind what is unread; told by epoll only
 
 REST: Final = 0.001
 """Seconds of a rest: so much later is noticed what comes meanwhile."""

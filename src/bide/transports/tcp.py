@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from bide.mailboxes import on_loop
 from bide.promises import Signal
-from bide.transports.poller import GONE, READ, WRITE, Poller
+from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
 
 READ_SIZE: Final = 64 * 1024
 HIGH_WATER: Final = 64 * 1024
@@ -41,6 +41,9 @@ class Receiver(Protocol):
 
     def eof_received(self) -> None:
         """Know that the client will send no more; it may still read."""
+
+    def eof_ahead(self) -> None:
+        """Know that ``eof_received`` will come, behind what reading was paused for."""
 
     def connection_lost(self) -> None:
         """Know that the connection has ended; once, and the last call."""
@@ -106,6 +109,9 @@ class SocketTransport:
         elif events & GONE:
             self._lose()
             return
+        elif events & ENDED:
+            self._watch(ENDED, False)  # it would be told again and again
+            self._receiver.eof_ahead()
         if events & WRITE:
             self._write_queued()
 
@@ -130,13 +136,15 @@ class SocketTransport:
     def pause_reading(self) -> None:
         """Leave what the client sends to TCP's flow control; on the loop.
 
-        That it is gone altogether is noticed all the same.
+        That it has closed its side, or is gone altogether, is noticed all the same.
         """
         self._watch(READ, False)
+        self._watch(ENDED, True)
 
     def resume_reading(self) -> None:
         """Read again."""
         if not self._ended:
+            self._watch(ENDED, False)
             self._watch(READ, True)
 
     def _watch(self, event: int, on: bool) -> None:
