@@ -54,6 +54,7 @@ class Connection:
 
     __slots__ = (
         "_begun",
+        "_behind",
         "_conversation",
         "_half_closed",
         "_protocol",
@@ -77,6 +78,7 @@ class Connection:
         self._conversation: Conversation | None = None
         self._stream: Stream | None = None
         self._half_closed = False
+        self._behind = False  # to be told when the client has caught up
         # For the looks once a second, which keep the time off the way of each request:
         self._begun = True  # a request since the last look
         self._seen = (False, False, 0)  # what the last look saw
@@ -136,7 +138,7 @@ class Connection:
     def begin(self, stream: Stream) -> None:
         """Begin a stream at once when none is before it, else queue it."""
         self._begun = True
-        if not self._queue and self._turn:
+        if not self._queue and self._turn and not self._transport.queued:
             self._turn.pop()  # the loop alone takes it
             self._converse(stream)
         else:
@@ -158,16 +160,26 @@ class Connection:
             else:
                 self._serving.loop.call_soon_threadsafe(self._go_on)
 
+    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:  # noqa: ARG002
+        """Know that the client has caught up, or is gone (a signal's word); from any thread."""
+        self._serving.loop.call_soon_threadsafe(self._go_on)
+        return True
+
     def _go_on(self) -> None:
+        self._behind = False
         self._advance()
         self._serving.flush()
 
     def _advance(self) -> None:
         while self._queue:
-            try:
-                self._turn.pop()
-            except IndexError:
-                return  # the response in progress will bring it back
+            if self._behind or not self._turn:
+                return  # the client's catching up, or the response in progress, goes on from here
+            room = self._transport.room()
+            if room is not None:  # else whoever asks and takes nothing would fill the memory
+                self._behind = True
+                room.listen(self)
+                return
+            self._turn.pop()
             item = self._queue.pop(0)
             if len(self._queue) == PIPELINE // 2:
                 self._transport.resume_reading()

@@ -523,3 +523,28 @@ def test_limits_may_be_infinite(serve: Serve) -> None:
     assert served.get().complete
     assert served.server._monitor is not None
     assert served.server._monitor.is_alive()
+
+
+@both
+def test_requests_of_a_client_that_takes_no_answers_wait(serve: Serve, executor: str) -> None:
+    """A few bytes ask for megabytes: 600 pipelined requests filled 600 MB."""
+    asked: list[str] = []
+
+    def answer(environ: Environ) -> bytes:
+        path: str = environ["PATH_INFO"]
+        asked.append(path)
+        return path.encode() * 1_000_000
+
+    served = serve(answering(answer), executor=executor)
+    client = served.connect(window=4096)
+    paths = [f"/{number:03}" for number in range(20)]
+    client.send(b"".join(request(path) for path in paths))
+    until(lambda: any(each.sending for each in served.server._connections))
+    served.until_idle()
+    for _ in range(3):
+        served.call(lambda: None)  # what it would go on with, it has
+    served.until_idle()
+    assert len(asked) < 5
+    for path in paths:
+        assert client.response().body == path.encode() * 1_000_000
+    assert asked == paths

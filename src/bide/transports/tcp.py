@@ -50,7 +50,12 @@ class Receiver(Protocol):
 
 
 class SocketTransport:
-    """A connected, non-blocking socket. Methods may be called from any thread but where noted."""
+    """A connected, non-blocking socket. Methods may be called from any thread but where noted.
+
+    Attributes:
+        lock: guards all of it; reentrant.
+        queued: bytes that wait for the client; to be looked at without the lock.
+    """
 
     __slots__ = (
         "_broken",
@@ -62,7 +67,6 @@ class SocketTransport:
         "_loop",
         "_poller",
         "_queue",
-        "_queued",
         "_receiver",
         "_room",
         "_shut",
@@ -71,6 +75,7 @@ class SocketTransport:
         "_watched",
         "_writable",
         "lock",
+        "queued",
     )
 
     def __init__(self, sock: socket.socket, poller: Poller, receiver: Receiver) -> None:
@@ -82,7 +87,7 @@ class SocketTransport:
         self._receiver = receiver
         # Under the lock:
         self._queue: deque[bytes | memoryview] | None = None  # made at first need
-        self._queued = 0
+        self.queued = 0
         self._broken = False  # no byte can be sent any more
         self._closing = False  # no byte is taken any more; what is queued is still sent
         self._shut = False  # the descriptor is closed
@@ -157,14 +162,9 @@ class SocketTransport:
     # Writing: any thread ------------------------------------------------------------------------
 
     @property
-    def queued(self) -> int:
-        """Bytes that wait for the client; a look without the lock."""
-        return self._queued
-
-    @property
     def behind(self) -> bool:
         """Whether the client has to take some before it can be sent more; a look, too."""
-        return self._queued > 0 or self._writable is not None
+        return self.queued > 0 or self._writable is not None
 
     def write(self, data: bytes) -> bool:
         """Send, or queue what the client does not take yet; false when it never will."""
@@ -186,7 +186,7 @@ class SocketTransport:
             if self._queue is None:
                 self._queue = deque()
             self._queue.append(rest)
-            self._queued += len(rest)
+            self.queued += len(rest)
             self._watch(WRITE, True)
         return True
 
@@ -195,10 +195,10 @@ class SocketTransport:
 
         It fires too when the connection ends.
         """
-        if self._queued < HIGH_WATER:
+        if self.queued < HIGH_WATER:
             return None
         with self.lock:
-            if self._queued < HIGH_WATER or self._broken or self._shut:
+            if self.queued < HIGH_WATER or self._broken or self._shut:
                 return None
             if self._room is None:
                 self._room = Signal()
@@ -246,7 +246,7 @@ class SocketTransport:
                 while queue:
                     block = queue[0]
                     sent = self._socket.send(block)
-                    self._queued -= sent
+                    self.queued -= sent
                     if sent < len(block):
                         queue[0] = memoryview(block)[sent:]
                         break
@@ -256,7 +256,7 @@ class SocketTransport:
             except OSError:
                 self._break()
                 return
-            if self._room is not None and self._queued <= LOW_WATER:
+            if self._room is not None and self.queued <= LOW_WATER:
                 signal, self._room = self._room, None
                 signal.fire()
             if not queue:
@@ -272,7 +272,7 @@ class SocketTransport:
         # receiver; whoever waits to write learns it now.
         self._broken = True
         self._queue = None
-        self._queued = 0
+        self.queued = 0
         self._fire()
         self._loop.call_soon_threadsafe(self._lose)
 
@@ -344,7 +344,7 @@ class SocketTransport:
             self._poller.unregister(self._descriptor)
             self._closing = True
             self._queue = None
-            self._queued = 0
+            self.queued = 0
             if self._timer is not None:
                 self._timer.cancel()
             self._fire()
