@@ -77,6 +77,10 @@ class Pair:
         """Keep that it ended."""
         self.told.append("eof")
 
+    def eof_ahead(self) -> None:
+        """Keep that it ends behind what is not read."""
+        self.told.append("eof ahead")
+
     def connection_lost(self) -> None:
         """Keep that it is lost."""
         self.told.append("lost")
