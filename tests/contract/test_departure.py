@@ -425,15 +425,16 @@ def test_requests_pipelined_behind_one_that_was_cancelled_are_not_begun(serve: S
 
 def test_a_wait_for_another_thread_s_work_is_given_up(serve: Serve) -> None:
     """The call itself cannot be interrupted: it goes on for nobody."""
-    release = threading.Event()
-    ended = threading.Event()
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def blocking() -> None:
+        begun.set()
         happened(release)
         ended.set()
 
     served = serve(answering(lambda environ: wait(in_thread(blocking))))
     client = served.request()
+    happened(begun)
     served.until_waiting(1)
     client.close()
     served.until_idle()
