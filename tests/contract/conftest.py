@@ -1,4 +1,4 @@
-"""The contract of DESIGN.md section 1, run for both executors over a real server."""
+"""What an application may do (docs/guide.md), run for both executors over a real server."""
 
 from typing import Any
 

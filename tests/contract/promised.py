@@ -1,4 +1,4 @@
-"""One promise of each kind that DESIGN.md names, with the means to fire it from any thread."""
+"""One promise of each kind that can be waited for, with the means to fire it from any thread."""
 
 import asyncio
 import concurrent.futures

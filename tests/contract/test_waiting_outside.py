@@ -1,4 +1,4 @@
-"""The same calls where there is no request of Bide's: they block, as DESIGN.md says."""
+"""The same calls where there is no request of Bide's: they block the calling thread."""
 
 import asyncio
 import concurrent.futures
