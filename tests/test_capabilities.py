@@ -281,7 +281,7 @@ def test_a_declared_wrapper_keeps_what_both_bear() -> None:
 
 
 def test_functools_wraps_carries_the_declaration() -> None:
-    """It copies attributes; what it wraps is looked at all the same."""
+    """It copies attributes; and one made above it is made for what is below, too."""
 
     def wrapped_by_wraps(application: Any) -> Any:
         @functools.wraps(application)
@@ -292,6 +292,7 @@ def test_functools_wraps_carries_the_declaration() -> None:
 
     assert decide(wrapped_by_wraps(declared("async"))).executor == "loop"
     assert decide(wrapped_by_wraps(plain)).executor == "threads"
+    assert decide(capable("async")(wrapped_by_wraps(plain))).executor == "loop"
 
 
 def test_a_closure_that_carries_nothing_is_undeclared() -> None:

@@ -20,9 +20,10 @@ ALL: Final[frozenset[str]] = frozenset({"async", "threads", "processes"})
 UNDECLARED: Final[frozenset[str]] = frozenset({"threads", "processes"})
 """What any WSGI application should bear (PEP 3333, "Thread Support")."""
 
-# Where middleware keeps what it wraps, by convention: functools.wraps; most classes; Flask's own
-# and Werkzeug's. An application whose part is a method of its own is no stack.
-_INNER: Final = ("__wrapped__", "app", "application", "wsgi_app")
+# Where middleware keeps what it wraps, by convention: most classes; Flask's own and Werkzeug's. An
+# application whose part is a method of its own is no stack. functools.wraps' ``__wrapped__`` is not
+# among them: it carries the declaration with it, and one made above it is made for both.
+_INNER: Final = ("app", "application", "wsgi_app")
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar, overload
 
 from bide.errors import WaitError
@@ -117,13 +117,19 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
         resident.leave(close)
 
 
-@contextlib.contextmanager
-def using(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+def using(
+    manager: AbstractAsyncContextManager[T, bool | None],
+) -> AbstractContextManager[T, bool | None]:
     """Make a plain context manager of an async one.
 
     ``with using(manager) as value:`` stands for ``async with``. It is entered and left in one task
     on the server's loop, waiting as :func:`wait` does.
     """
+    return _using(manager)
+
+
+@contextlib.contextmanager
+def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
     entered = False
 
     async def enter() -> T:
