@@ -44,6 +44,8 @@ class Trickle:
         for piece in early:
             self.stream.body.feed(piece)
 
+    since = 0.0
+
     def park(self, wait: Wait) -> None:
         """Bring the next piece, which must wake the reader."""
         self.parked += 1

@@ -38,6 +38,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Any]
 
 _END: Final = object()
+_FILE_PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go on
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 
@@ -175,9 +176,7 @@ class Conversation:
         if kind is FileWrapper and self._send_file(result):
             return
         for block in self._blocks(result):
-            behind = stream.send(block)
-            if behind is not None:
-                self.waiter.wait_io(behind)
+            self.waiter.keep_pace(stream.send(block))
             if stream.bodiless and self.finished is None:
                 break  # the head is out, and nothing else may follow it
         if self.finished is None:
@@ -244,11 +243,12 @@ class Conversation:
             count = min(count, head.length)
         end = offset + count
         while offset < end:
-            sent = stream.send_file(descriptor, offset, end - offset)
+            sent = stream.send_file(descriptor, offset, min(end - offset, _FILE_PART))
             if isinstance(sent, Signal):
                 self.waiter.wait_io(sent)
             else:
                 offset += sent
+                self.waiter.keep_pace(None)
         stream.end()
         return True
 

@@ -82,8 +82,7 @@ class Write:
         except ClientDisconnected as gone:
             waiter.raised(gone)
             raise
-        if behind is not None:
-            waiter.wait_io(behind)
+        waiter.keep_pace(behind)
 
     @property
     def finish(self) -> Callable[[], None]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import os
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from greenlet import getcurrent, greenlet
 
@@ -25,8 +26,18 @@ CLEANUP_SECONDS = 10.0
 """How long a cancelled request may still wait, for all its waits together, in seconds."""
 
 
+TURN: Final = 0.01
+"""Seconds for which a response is sent to a quick client before others of its thread go on."""
+
+
 class Parking(Protocol):
-    """How a thread of control stops until its wait is settled."""
+    """How a thread of control stops until its wait is settled.
+
+    Attributes:
+        since: when the one that runs now went on, in monotonic seconds.
+    """
+
+    since: float
 
     def park(self, wait: Wait) -> None:
         """Return once ``wait`` is settled; on the waiting thread."""
@@ -39,6 +50,8 @@ class ThreadParking:
     """Parks by blocking the thread; one object for each wait."""
 
     __slots__ = ("_turnstile",)
+
+    since = math.inf  # it has the thread to itself: no others go on
 
     def __init__(self) -> None:
         self._turnstile = threading.Lock()
@@ -133,6 +146,22 @@ class Waiter:
         if self._deadline is None:
             self._deadline = time.monotonic() + CLEANUP_SECONDS
         raise _again(self._cancellation)
+
+    def keep_pace(self, behind: Signal | None) -> None:
+        """Wait for the client, where it is behind; where not, let others go on from time to time.
+
+        A client that takes all at once would else have the thread, and perhaps the event loop, for
+        as long as a response is.
+        """
+        if behind is None:
+            parking = self.parking
+            if parking is None or time.monotonic() - parking.since < TURN:
+                return
+            if self._place() is not parking:  # no others can go on here
+                return
+            behind = Signal()
+            self.loop.call_soon_threadsafe(behind.fire)
+        self.wait_io(behind)
 
     def wait_io(self, signal: Signal) -> Any:
         """Suspend for the request's own connection, whose events end the wait themselves.

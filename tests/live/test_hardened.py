@@ -548,3 +548,43 @@ def test_requests_of_a_client_that_takes_no_answers_wait(serve: Serve, executor:
     for path in paths:
         assert client.response().body == path.encode() * 1_000_000
     assert asked == paths
+
+
+@both
+@pytest.mark.parametrize("way", ["yields", "writes"])
+def test_a_client_that_takes_all_at_once_does_not_have_the_thread_to_itself(
+    serve: Serve, executor: str, way: str
+) -> None:
+    """Nothing in its response ever waits: the loop did not go on before its end."""
+    begun, answered, taken = threading.Event(), threading.Event(), threading.Event()
+
+    def blocks() -> Iterator[bytes]:
+        too_late = time.monotonic() + DEADLINE / 2
+        while not answered.is_set():
+            assert time.monotonic() < too_late, "the quick request never had its turn"
+            yield b"block"
+            begun.set()
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        write = start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/quick":
+            answered.set()
+            return [b"quick"]
+        if way == "yields":
+            return blocks()
+        for block in blocks():
+            write(block)
+        return []
+
+    def take() -> None:
+        while client.sock.recv(1 << 20):
+            pass
+        taken.set()
+
+    served = serve(application, executor=executor, threads=1)
+    client = served.request("/long", headers=["Connection: close"])
+    threading.Thread(target=take).start()
+    happened(begun)
+    assert served.get("/quick").body == b"quick"
+    happened(taken)
+    assert served.get("/quick").body == b"quick"
