@@ -588,3 +588,30 @@ def test_a_client_that_takes_all_at_once_does_not_have_the_thread_to_itself(
     assert served.get("/quick").body == b"quick"
     happened(taken)
     assert served.get("/quick").body == b"quick"
+
+
+@both
+def test_no_request_is_begun_on_a_connection_that_is_to_be_closed(
+    serve: Serve, executor: str
+) -> None:
+    """Its answer could not be sent any more, and the client would not know that it was begun."""
+    asked: list[str] = []
+
+    def answer(environ: Environ) -> bytes:
+        asked.append(environ["PATH_INFO"])
+        return b"x" * 60_000
+
+    served = serve(answering(answer), executor=executor)
+    client = served.connect(window=4096)
+    until(lambda: served.server._connections)
+    (connection,) = served.server._connections
+    connection._transport._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.send(request("/first"))
+    assert client.head().status == 200
+    until(lambda: connection.sending)
+    served.until_idle()
+    served.call(connection.drain)
+    client.send(request("/second", method="POST", body=b"x"))
+    assert len(client.rest()) == 60_000
+    until(lambda: not served.status.connections)
+    assert asked == ["/first"]

@@ -128,9 +128,12 @@ class SocketTransport:
         except OSError:
             self._lose()
             return
-        if self._lingering:
+        if self._closing:  # what comes now would be begun and never answered
             if not data:
-                self._shut_down()
+                self._ended = True
+                self._watch(READ, False)
+                if self._lingering:
+                    self._shut_down()
         elif data:
             self._receiver.data_received(data)
         else:
@@ -305,7 +308,7 @@ class SocketTransport:
 
     def _finish(self) -> None:
         """End the writing side, all being sent; on the loop, under the lock."""
-        if self._shut:
+        if self._shut or self._lingering:
             return
         if not self._linger or self._ended or self._broken:
             self._shut_down()
