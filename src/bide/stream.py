@@ -206,6 +206,8 @@ class Stream:
         with self._lock:
             if self.state in (ENDED, CUT):
                 return
+            if self.state == READY:
+                self.head = None  # it was never sent
             self.state = CUT
         self._channel.ended(self)
 
@@ -231,6 +233,8 @@ class Stream:
         if not self.bodiless:
             self._count(len(block), last)
         if not self._channel.send(self, block, last):
+            if not self.bodiless:
+                self.sent -= len(block)
             self.gone = True
             raise ClientDisconnected("the client has left")
         self.state = OPEN

@@ -615,3 +615,27 @@ def test_no_request_is_begun_on_a_connection_that_is_to_be_closed(
     assert len(client.rest()) == 60_000
     until(lambda: not served.status.connections)
     assert asked == ["/first"]
+
+
+@both
+@pytest.mark.parametrize("way", ["waits", "sends"])
+def test_the_access_log_says_what_a_client_that_left_was_sent(
+    serve: Serve, log: Log, executor: str, way: str
+) -> None:
+    """It named the status that the application had chosen, and bytes that nobody took."""
+    gate = Gate()
+
+    def application(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        try:
+            wait(gate.promise())
+        except ClientDisconnected:
+            if way == "waits":
+                raise
+        return [b"answer"]
+
+    served = serve(application, executor=executor)
+    client = served.request("/left")
+    served.until_waiting(1)
+    client.reset()
+    assert '"GET /left HTTP/1.1" - 0 ' in log.take("GET /left").getMessage()
