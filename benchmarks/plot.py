@@ -32,7 +32,7 @@ def write_plot(run: Run, svg: Path, png: Path) -> None:
     figure, axes = pyplot.subplots(
         len(run.tables),
         1,
-        figsize=(8.0, 0.36 * sum(heights) + 0.7),
+        figsize=(9.6, 0.36 * sum(heights) + 0.7),
         gridspec_kw={"height_ratios": heights},
         squeeze=False,
         layout="constrained",
