@@ -13,6 +13,7 @@ from bide.executors.hub import Hub
 from bide.messages import Head, Request
 from bide.promises import Signal, Wait
 from bide.stream import Channel, Stream
+from bide.transports.poller import READ
 from bide.waiter import Waiter
 
 
@@ -251,3 +252,38 @@ class Lane:
         while self.woken:
             self.go_on()
             self.loop.settle()
+
+
+class HandPoller:
+    """A poller that keeps what it is asked to watch for; the test calls ``ready`` itself.
+
+    Like epoll it knows no descriptor that is not registered. It never rests.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self.after: Callable[[], None] = lambda: None
+        self.watched: dict[int, int] = {}
+
+    def register(self, descriptor: int, target: Any) -> None:
+        """Begin to watch a descriptor, to read."""
+        assert descriptor not in self.watched
+        self.watched[descriptor] = READ
+
+    def watch(self, descriptor: int, events: int) -> None:
+        """Set what a registered descriptor is watched for."""
+        assert descriptor in self.watched
+        self.watched[descriptor] = events
+
+    def unregister(self, descriptor: int) -> None:
+        """Watch no more."""
+        del self.watched[descriptor]
+
+    def rest(self, then: Callable[[], None]) -> None:
+        """Do not rest."""
+
+    def wake(self) -> None:
+        """Do not rest."""
+
+    def close(self) -> None:
+        """End."""

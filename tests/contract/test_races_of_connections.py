@@ -12,7 +12,7 @@ from bide.errors import Cancelled, ClientDisconnected
 from bide.protocols.sides import Limits
 from bide.stream import Stream
 from bide.transports.poller import GONE, READ
-from tests.contract.test_races_of_transports import Poller
+from tests.fakes import HandPoller
 from tests.serving import request
 
 
@@ -41,7 +41,7 @@ class Server:
         self.loop = asyncio.new_event_loop()
         self.errors: list[Any] = []  # in what the loop was asked to do
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
-        self.poller: Any = Poller(self.loop)
+        self.poller: Any = HandPoller(self.loop)
         self.limits = Limits()
         self.draining = False
         self.begun: list[Conversation] = []

@@ -16,39 +16,8 @@ import pytest
 
 from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
 from bide.transports.tcp import HIGH_WATER, LOW_WATER, SocketTransport
+from tests.fakes import HandPoller
 from tests.serving import DEADLINE, happened
-
-
-class Poller:
-    """Keeps what a transport asks to be watched for; the test calls ``ready``."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.after: Callable[[], None] = lambda: None
-        self.watched: dict[int, int] = {}
-
-    def register(self, descriptor: int, target: Any) -> None:
-        """Watch to read."""
-        assert descriptor not in self.watched
-        self.watched[descriptor] = READ
-
-    def watch(self, descriptor: int, events: int) -> None:
-        """Watch for ``events``; like epoll it knows no descriptor that is not registered."""
-        assert descriptor in self.watched
-        self.watched[descriptor] = events
-
-    def unregister(self, descriptor: int) -> None:
-        """Watch no more."""
-        del self.watched[descriptor]
-
-    def rest(self, then: Callable[[], None]) -> None:
-        """Do not rest."""
-
-    def wake(self) -> None:
-        """Do not rest."""
-
-    def close(self) -> None:
-        """End."""
 
 
 class Receiver:
@@ -107,7 +76,7 @@ class Pair:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.client.settimeout(DEADLINE)
         self.sock = sock
-        self.poller = Poller(self.loop)
+        self.poller = HandPoller(self.loop)
         self.receiver = Receiver()
         self.transport = SocketTransport(sock, self.poller, self.receiver)
         self.lock = Lock()

@@ -17,49 +17,17 @@ import pytest
 from bide.promises import Signal
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, LOW_WATER, READ_SIZE, SocketTransport
-from tests.fakes import ManualLoop, Outcomes
+from tests.fakes import HandPoller, ManualLoop, Outcomes
 
 TIMEOUT = 20.0
-
-
-class Hand:
-    """A poller that finds what the test says."""
-
-    def __init__(self) -> None:
-        self.loop: Any = ManualLoop()
-        self.after: Callable[[], None] = print
-        self.watched: dict[int, int] = {}
-
-    def register(self, descriptor: int, target: Any) -> None:
-        """Begin to watch."""
-        assert descriptor not in self.watched
-        self.watched[descriptor] = READ
-
-    def watch(self, descriptor: int, events: int) -> None:
-        """Set what is watched."""
-        assert descriptor in self.watched
-        self.watched[descriptor] = events
-
-    def unregister(self, descriptor: int) -> None:
-        """End."""
-        del self.watched[descriptor]
-
-    def rest(self, then: Callable[[], None]) -> None:
-        """Never asked for."""
-
-    def wake(self) -> None:
-        """Never asked for."""
-
-    def close(self) -> None:
-        """Never asked for."""
 
 
 class Pair:
     """A transport, what its receiver was told, and the client's end."""
 
     def __init__(self, server: Any, client: socket.socket) -> None:
-        self.poller = Hand()
-        self.loop: ManualLoop = self.poller.loop
+        self.loop = ManualLoop()
+        self.poller = HandPoller(self.loop)
         self.server = server
         self.client = client
         self.told: list[object] = []
