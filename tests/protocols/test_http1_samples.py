@@ -1,7 +1,9 @@
 """Whole requests as raw bytes, a file each, and what the protocol makes of them.
 
 ``tests/samples/http1/accept`` holds what must be understood, ``reject`` what must be refused;
-beside each ``NAME.http`` stands what is expected of it, ``NAME.json``. However the network splits
+beside each ``NAME.http`` stands what is expected of it, ``NAME.json``. What is a known attack, or
+might be one, says so there: its ``attack`` in words, its ``source``, and one of each is ``shown``
+on the page about security, which is made from these. However the network splits
 the bytes, the result is the same.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,5 +174,34 @@ def test_every_sample_has_its_expectation() -> None:
     for kind in ("accept", "reject"):
         names = {path.stem for path in (SAMPLES / kind).glob("*.http")}
         assert names == {path.stem for path in (SAMPLES / kind).glob("*.json")}
-    assert len(ACCEPTED) >= 60
-    assert len(REJECTED) >= 110
+    assert len(ACCEPTED) >= 120
+    assert len(REJECTED) >= 290
+
+
+@pytest.mark.parametrize("kind", ["accept", "reject"])
+def test_every_attack_has_its_source(kind: str) -> None:
+    """Whatever is refused is an attack, with the RFC's section or the advisory that tells of it."""
+    for name in ACCEPTED if kind == "accept" else REJECTED:
+        expectation = read(kind, name)[1]
+        assert ("attack" in expectation) == ("source" in expectation), name
+        assert "attack" in expectation or kind == "accept", name
+        for source in expectation.get("source", []):
+            assert re.fullmatch(
+                r"CVE-\d{4}-\d{4,}|RFC \d+( (section|appendix) [A-Z\d.]+)?", source
+            ), name
+
+
+def test_one_sample_of_each_attack_is_shown() -> None:
+    """The page about security shows its bytes."""
+    shown: dict[str, list[str]] = {}
+    for kind, names in (("accept", ACCEPTED), ("reject", REJECTED)):
+        for name in names:
+            expectation = read(kind, name)[1]
+            if "attack" in expectation:
+                shown.setdefault(expectation["attack"], [])
+                if expectation.get("shown"):
+                    shown[expectation["attack"]].append(name)
+            else:
+                assert "shown" not in expectation, name
+    assert len(shown) >= 35
+    assert {attack: len(names) for attack, names in shown.items() if len(names) != 1} == {}
