@@ -72,6 +72,7 @@ def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
     environ["QUERY_STRING"] = request.query.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == "1.1" else "HTTP/1.0"
+    repeated: dict[str, list[str]] | None = None  # joined once: one by one is quadratic
     for name, value in request.headers:
         key = _KEYS.get(name)
         if key is None:
@@ -79,8 +80,14 @@ def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
         if key:
             text = value.decode("latin-1")
             if key in environ:
-                text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{text}"
-            environ[key] = text
+                if repeated is None:
+                    repeated = {}
+                repeated.setdefault(key, [environ[key]]).append(text)
+            else:
+                environ[key] = text
+    if repeated is not None:
+        for key, texts in repeated.items():
+            environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
     return environ
 
 

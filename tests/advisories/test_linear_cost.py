@@ -1,0 +1,216 @@
+"""Twice the bytes are twice the work, and no more: a client cannot buy much with little.
+
+Work is counted, as calls and as bytes that are copied; never as time. Where patterns search, the
+test is that they come to an end at all: a quadratic one would need hours for what is given here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from bide.environ import request_environ
+from bide.errors import LocalProtocolError, RemoteProtocolError
+from bide.logs import escaped
+from bide.messages import Head, Request
+from bide.protocols import http1_syntax
+from bide.protocols.http1_syntax import (
+    check_coding,
+    check_host,
+    encode_head,
+    split_request_line,
+    split_target,
+    tokens,
+    without_trailing_blanks,
+)
+from bide.protocols.sides import Limits
+from bide.transports.tcp import READ_SIZE
+from tests.protocols.exchanges import path_of
+from tests.protocols.fakes import connect
+
+ROOMY = Limits(request_line=10**8, head=10**8, fields=10**6, framing=10**8, discard=10**9)
+"""Limits that refuse nothing of what is sent here: the cost is bounded without them."""
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SHORTEST = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+
+
+class Counted(bytes):
+    """Bytes that count, for all of their kind, how many were copied out of them."""
+
+    copied = 0
+
+    def _copy(self, data: bytes) -> Counted:
+        Counted.copied += len(data)
+        return Counted(data)
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        return self._copy(part) if isinstance(part, bytes) else part
+
+    def __add__(self, other: Any) -> Counted:
+        return self._copy(bytes(self) + bytes(other))
+
+    def __radd__(self, other: Any) -> Counted:
+        return self._copy(bytes(other) + bytes(self))
+
+
+def calls_of(act: Callable[[], object]) -> int:
+    """Count the functions, of Python and of C, that are called by ``act`` on this thread."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def pieces(data: bytes, size: int) -> Iterator[Counted]:
+    """Split as the network may, or as the transport reads."""
+    for at in range(0, len(data), size):
+        yield Counted(data[at : at + size])
+
+
+def dripped(data: bytes) -> Iterator[Counted]:
+    """Split into bytes."""
+    return pieces(data, 1)
+
+
+def read(data: bytes) -> Iterator[Counted]:
+    """Split as the transport reads what has come at once."""
+    return pieces(data, READ_SIZE)
+
+
+# What a client sends, larger with n.
+SENT: dict[str, Callable[[int], Iterator[Counted]]] = {
+    "headers": lambda n: read(HEAD + b"X-Name: value\r\n" * n + b"\r\n"),
+    "headers, byte by byte": lambda n: dripped(HEAD + b"X: y\r\n" * n + b"\r\n"),
+    "a long header, byte by byte": lambda n: dripped(HEAD + b"X: " + b"y" * n + b"\r\n\r\n"),
+    "a long header of blanks": lambda n: read(HEAD + b"X: y" + b" " * 99 * n + b"z\r\n\r\n"),
+    "a long target, byte by byte": lambda n: dripped(b"GET /" + b"a" * n + b" HTTP/1.1\r\n"),
+    "folded lines": lambda n: pieces(HEAD + b"X: y\r\n" + b" z\r\n" * n + b"\r\n", 16),
+    "Connection headers": lambda n: read(HEAD + b"Connection: close\r\n" * n + b"\r\n"),
+    "Connection options": lambda n: read(HEAD + b"Connection: " + b"a," * n + b"\r\n\r\n"),
+    "empty lines": lambda n: read(b"\r\n" * 50 * n),
+    "empty lines, byte by byte": lambda n: dripped(b"\r\n" * n),
+    "chunks": lambda n: read(CHUNKED + b"1\r\na\r\n" * n + b"0\r\n\r\n"),
+    "chunks, byte by byte": lambda n: dripped(CHUNKED + b"1\r\na\r\n" * n + b"0\r\n\r\n"),
+    "a long extension": lambda n: pieces(CHUNKED + b"1;" + b"a" * 9 * n + b"\r\na\r\n", 9),
+    "leading zeros": lambda n: pieces(CHUNKED + b"0" * 9 * n + b"1\r\na\r\n", 9),
+    "trailers": lambda n: pieces(CHUNKED + b"0\r\n" + b"X: y\r\n" * n + b"\r\n", 7),
+    "requests": lambda n: read(SHORTEST * 3 * n),
+    "requests, byte by byte": lambda n: dripped(SHORTEST * n),
+    "bodies": lambda n: read((HEAD + b"Content-Length: 1\r\n\r\na") * 2 * n),
+    "a body, byte by byte": lambda n: dripped(HEAD + b"Content-Length: %d\r\n\r\n" % n + b"a" * n),
+}
+
+
+def work_of(blocks: list[Counted]) -> tuple[int, int]:
+    """Give the calls that a connection makes to receive them, and the bytes that it copies."""
+    client = connect(path_of, ROOMY)
+    Counted.copied = 0
+    return calls_of(lambda: client.send(*blocks)), Counted.copied
+
+
+@pytest.mark.parametrize("kind", SENT)
+def test_twice_as_much_is_twice_the_work(kind: str) -> None:
+    """CVE-2025-67725, CVE-2026-116577, CVE-2025-69229 and their kind."""
+    once, twice = list(SENT[kind](2000)), list(SENT[kind](4000))
+    calls, copied = work_of(once)
+    calls_of_twice, copied_of_twice = work_of(twice)
+    assert calls > 2
+    assert calls_of_twice <= 2.1 * calls + 50
+    # A head that does not come in one read is copied once to be put together.
+    assert copied_of_twice <= 2.1 * copied + sum(map(len, twice))
+
+
+class Ledger(dict[str, Any]):
+    """An environ that counts the characters that are written into it."""
+
+    written = 0
+
+    def copy(self) -> Ledger:
+        """Give another, with the same in it."""
+        return Ledger(self)
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self.written += len(value)
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("name", [b"X-Name", b"Cookie", b"x-NAME"])
+def test_a_repeated_header_is_joined_once(name: bytes) -> None:
+    """Not to what was joined before, again and again (CVE-2025-67725)."""
+
+    def written(count: int) -> int:
+        request = Request("GET", b"/", b"/", b"", "1.1", [(name, b"0123456789")] * count)
+        environ = request_environ(Ledger(), request)
+        assert isinstance(environ, Ledger)
+        return environ.written
+
+    assert 10_000 < written(1000) < 20_000
+    assert written(2000) <= 2 * written(1000)
+
+
+def test_a_response_costs_what_its_headers_do() -> None:
+    """Calls, for twice as many of them."""
+
+    def answer(count: int) -> None:
+        encode_head(Head("200 OK", [("X-Name", "value")] * count))
+
+    assert calls_of(lambda: answer(2000)) <= 2.1 * calls_of(lambda: answer(1000))
+
+
+# Patterns ----------------------------------------------------------------------------------------
+
+MANY = 1 << 20
+SEARCHED: dict[str, tuple[Callable[[Any], object], bytes | str]] = {
+    "host of letters": (check_host, b"a" * MANY + b"@"),
+    "host of percent signs": (check_host, b"%41" * MANY + b"%"),
+    "host of colons": (check_host, b":" * MANY),
+    "host of digits": (check_host, b"a:" + b"0" * MANY),
+    "host in a bracket": (check_host, b"[" + b"1:" * MANY),
+    "host of the future": (check_host, b"[v" + b"1" * MANY + b"." + b":" * MANY),
+    "coding without a comma": (check_coding, b"a" * MANY + b"\0"),
+    "coding of commas": (check_coding, b"," * MANY),
+    "coding of many": (check_coding, b"a , \t" * MANY),
+    "coding of blanks": (check_coding, b"a" + b" " * MANY + b"chunked"),
+    "line of blanks": (split_request_line, b" " * MANY),
+    "line of one word": (split_request_line, b"G" * MANY),
+    "line without a version": (split_request_line, b"GET /" + b"a" * MANY + b" HTTP/9"),
+    "line of carriage returns": (http1_syntax.HOPELESS.search, b"GET /" + b"\r" * MANY),
+    "head without a control": (http1_syntax.HOPELESS.search, b"a" * MANY),
+    "target of slashes": (lambda data: split_target("GET", data), b"http://" + b"/" * MANY),
+    "target of a host": (lambda data: split_target("GET", data), b"http://" + b"a@" * MANY),
+    "target of schemes": (lambda data: split_target("GET", data), b"http:" * MANY),
+    "options": (tokens, b" ,\t" * MANY),
+    "blanks inside": (without_trailing_blanks, b"X: a" + b" \t" * MANY + b"b\r\n"),
+    "blanks at the end": (without_trailing_blanks, b"X: a" + b" " * MANY + b"\r\n"),
+    "blanks between": (without_trailing_blanks, b"X: " + b"a " * MANY + b"\r\n"),
+    "blanks and carriage returns": (without_trailing_blanks, b"a \r" * MANY),
+    "header's name": (lambda text: Head("200 OK", [(text, "")]), "a" * MANY + " "),
+    "header's value": (lambda text: encode_head(Head("200 OK", [("X", text)])), "a" * MANY + "\n"),
+    "reason": (lambda text: Head(f"200 {text}", []), "a" * MANY + "\n"),
+    "log line": (escaped, '"\\\x1b' * MANY),
+}
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+def test_a_search_comes_to_an_end(kind: str) -> None:
+    """CVE-2020-5236: a pattern that goes back and forth stands still on a single header."""
+    search, text = SEARCHED[kind]
+    with contextlib.suppress(LocalProtocolError, RemoteProtocolError):
+        search(text)
