@@ -85,7 +85,10 @@ class Responses:
         assert head is not None
         # A body that was announced, asked for and never wanted may come or not: who can tell?
         persistent = request.persistent and not (
-            self.draining or stream.body.failed or stream.expects_continue
+            self.draining
+            or stream.body.failed
+            or stream.expects_continue
+            or self._remains_too_much(stream)
         )
         length = b""
         if stream.bodiless:
