@@ -1,0 +1,44 @@
+"""Each client beside each executor; a test for some clients only names them, see ``only``."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.clients.visitors import CURL, VISITORS, Visitor
+from tests.conftest import Serve
+from tests.serving import Application, Served
+
+Visit = Callable[[Served], Visitor]
+
+
+@pytest.fixture(params=["threads", "loop"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Name the executor."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def serve(serve: Serve, executor: str) -> Serve:
+    """Start servers with the test's executor."""
+
+    def start(application: Application, **settings: object) -> Served:
+        return serve(application, **{"executor": executor, **settings})
+
+    return start
+
+
+@pytest.fixture(params=list(VISITORS))
+def visit(request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """Give what lets the test's client visit a server; it is closed with the test."""
+    if request.param == "curl" and CURL is None:
+        pytest.skip("curl is not installed (on Debian: apt install curl)")
+    visitors: list[Visitor] = []
+
+    def visiting(served: Served) -> Visitor:
+        visitors.append(VISITORS[request.param](served.address))
+        return visitors[-1]
+
+    yield visiting
+    for each in visitors:
+        each.close()
