@@ -11,20 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bide.conversation import Conversation
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.protocols.http1 import HTTP1
 from bide.protocols.sides import Limits
+from bide.settings import Settings
 from bide.stream import Stream
 from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
 
 log = logging.getLogger("bide")
 
-PIPELINE = 16
-"""Requests that may wait on one connection before it is read no further."""
+# What a connection does, as far as time limits it; see Connection.mind_time.
+_IDLE: Final = "idle"  # between requests
+_HEAD: Final = "head"  # a request has begun to come, or the rest of one that was answered comes
+_BODY: Final = "body"  # the application waits for more of a body
+_RESPONSE: Final = "response"  # the client has to take what was sent to it
 
 
 class Serving(Protocol):
@@ -33,6 +37,7 @@ class Serving(Protocol):
     loop: asyncio.AbstractEventLoop
     poller: Poller
     limits: Limits
+    health: bytes
     cancels_half_closed: bool
     draining: bool
 
@@ -56,12 +61,14 @@ class Connection:
         "_begun",
         "_behind",
         "_conversation",
+        "_credit",
         "_half_closed",
+        "_moved",
+        "_phase",
         "_protocol",
         "_queue",
-        "_seen",
+        "_responding",
         "_serving",
-        "_since",
         "_stream",
         "_transport",
         "_turn",
@@ -71,8 +78,9 @@ class Connection:
     def __init__(self, serving: Serving, sock: socket.socket, environ: dict[str, Any]) -> None:
         self._serving = serving
         self.environ = environ
-        self._transport = SocketTransport(sock, serving.poller, self)
-        self._protocol = HTTP1(self._transport, self, serving.limits)
+        limits = serving.limits
+        self._transport = SocketTransport(sock, serving.poller, self, limits.unsent, limits.linger)
+        self._protocol = HTTP1(self._transport, self, limits)
         self._queue: list[Stream | RemoteProtocolError] = []  # short, and mostly empty
         self._turn = [True]  # the token; empty while a response is being made
         self._conversation: Conversation | None = None
@@ -80,9 +88,11 @@ class Connection:
         self._half_closed = False
         self._behind = False  # to be told when the client has caught up
         # For the looks once a second, which keep the time off the way of each request:
-        self._begun = True  # a request since the last look
-        self._seen = (False, False, 0)  # what the last look saw
-        self._since = 0.0  # the first look that saw this
+        self._begun = False  # a request since the last look
+        self._phase = ""  # what the last look saw
+        self._credit = 0.0  # seconds that this may still take
+        self._moved = 0  # how far the client had come with a body or a response
+        self._responding = 0.0  # seconds that the response has taken
 
     def start(self) -> None:
         """Begin to read."""
@@ -98,7 +108,7 @@ class Connection:
             log.exception("internal error while parsing a request: the connection is closed")
             self._transport.abort()
             return
-        if len(self._queue) >= PIPELINE:
+        if len(self._queue) >= self._serving.limits.pipeline:
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
@@ -137,7 +147,6 @@ class Connection:
 
     def begin(self, stream: Stream) -> None:
         """Begin a stream at once when none is before it, else queue it."""
-        self._begun = True
         if not self._queue and self._turn and not self._transport.queued:
             self._turn.pop()  # the loop alone takes it
             self._converse(stream)
@@ -181,7 +190,7 @@ class Connection:
                 return
             self._turn.pop()
             item = self._queue.pop(0)
-            if len(self._queue) == PIPELINE // 2:
+            if len(self._queue) == self._serving.limits.pipeline // 2:
                 self._transport.resume_reading()
             if isinstance(item, RemoteProtocolError):
                 self._protocol.answer_refusal(item)
@@ -193,9 +202,28 @@ class Connection:
 
     def _converse(self, stream: Stream) -> None:
         # First the marks: on a lane it may end before submit returns.
+        self._begun = True
         self._stream = stream
+        health = self._serving.health
+        if health and stream.request.path == health:
+            self._answer_health(stream)
+            return
         conversation = self._conversation = self._serving.conversation(stream, self.environ)
         self._serving.submit(conversation)
+
+    def _answer_health(self, stream: Stream) -> None:
+        """Say that the server lives, which needs no thread."""
+        if stream.request.method not in ("GET", "HEAD"):
+            status, text, more = "405 Method Not Allowed", b"", [("Allow", "GET, HEAD")]
+        elif self._serving.draining:
+            status, text, more = "503 Service Unavailable", b"stopping\n", []
+        else:
+            status, text, more = "200 OK", b"ok\n", []
+        stream.start(status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), *more])
+        try:
+            stream.end(text)
+        except ClientDisconnected:
+            stream.cut()
 
     # The server's -------------------------------------------------------------------------------
 
@@ -214,35 +242,64 @@ class Connection:
         if self._turn and not self._queue:
             self._transport.close(linger=self._protocol.receiving)
 
-    def mind_time(self, now: float, head_timeout: float, idle_timeout: float) -> None:
-        """End a connection that has been idle, or has sent half a head, for too long.
+    def mind_time(self, elapsed: float, settings: Settings, crowded: bool) -> None:
+        """Take so many seconds from what the client has; end the connection when none are left.
 
-        Idle is also a client that takes nothing of what was sent to it, or sends nothing of a body
-        that the application waits for. All in seconds; called about once a second, which is how
-        exact it is.
+        Each phase begins with an allowance: of ``head_timeout`` seconds, or of ``idle_timeout``.
+        Bytes of a body or a response that move earn time back, each ``min_rate`` of them a second.
+        Called from time to time, which is how exact it is.
+
+        Args:
+            elapsed: seconds since the last call.
+            settings: the allowances.
+            crowded: whether others wait for this connection to end.
         """
         protocol, stream = self._protocol, self._stream
-        busy = not self._turn or bool(self._queue)
+        behind = self._transport.behind
+        if self._begun:
+            self._begun = False
+            self._phase = ""
+            self._responding = 0.0
+        if settings.response_timeout:
+            if not (behind or (stream is not None and stream.head_sent)):
+                self._responding = 0.0
+            else:
+                self._responding += elapsed
+                if self._responding >= settings.response_timeout:
+                    log.info("a client that takes too long is given up: %s", self._client)
+                    self._transport.abort()
+                    return
+        if behind:
+            phase = _RESPONSE
+        elif not self._turn or self._queue:
+            if not protocol.awaits_body:
+                return  # it is the application's time; the client's goes on where it was
+            phase = _BODY
+        else:
+            phase = _HEAD if protocol.receiving else _IDLE
         # Grows with each byte that the client takes of a response, or sends of a body.
-        moved = (protocol.fed if busy else 0) - self._transport.queued
+        moved = (protocol.fed if phase is _BODY else 0) - self._transport.queued
         if stream is not None:
             moved += stream.sent
-        seen = (busy, protocol.receiving, moved)
-        if self._begun or seen != self._seen:
-            self._begun = False
-            self._seen = seen
-            self._since = now
+        gained, self._moved = moved - self._moved, moved
+        allowance = settings.head_timeout if phase is _HEAD else settings.idle_timeout
+        if phase is not self._phase:
+            self._phase = phase
+            self._credit = allowance
             return
-        waited = now - self._since
-        if self._transport.behind:
-            if waited >= idle_timeout:
-                log.info("a client that takes nothing is given up: %s", self._client)
-                self._transport.abort()
-        elif protocol.awaits_body if busy else protocol.receiving:
-            if waited >= (idle_timeout if busy else head_timeout):
-                protocol.refuse(RemoteProtocolError("the request took too long", 408))
-        elif not busy and waited >= idle_timeout:
+        self._credit -= elapsed
+        if gained > 0 and phase in (_BODY, _RESPONSE):
+            rate = settings.min_rate
+            self._credit = min(allowance, self._credit + gained / rate) if rate else allowance
+        if self._credit > 0 and not (crowded and phase is _IDLE):
+            return
+        if phase is _RESPONSE:
+            log.info("a client that takes too little is given up: %s", self._client)
+            self._transport.abort()
+        elif phase is _IDLE:
             self._transport.close()
+        else:
+            protocol.refuse(RemoteProtocolError("the request took too long", 408))
 
     def abort(self) -> None:
         """Reset the connection."""

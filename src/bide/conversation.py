@@ -21,6 +21,7 @@ from bide.errors import (
     ClientDisconnected,
     LocalProtocolError,
     RemoteProtocolError,
+    RequestTimeout,
     ServerStopping,
 )
 from bide.files import FileWrapper, kernel_part
@@ -62,6 +63,7 @@ class Conversation:
         stream: the exchange with the client.
         waiter: where it waits.
         started: when its request had come, in monotonic seconds.
+        expired: whether it has taken too long, and been told so; the loop's.
         finished: set when the application took ``finish``; see :mod:`bide.push`.
         guard: see :mod:`bide.push`.
     """
@@ -69,6 +71,7 @@ class Conversation:
     __slots__ = (
         "_base",
         "_site",
+        "expired",
         "finished",
         "guard",
         "started",
@@ -82,6 +85,7 @@ class Conversation:
         self.stream = stream
         self.waiter = waiter
         self.started = monotonic()
+        self.expired = False
         self.finished: Signal | None = None
         self.guard: weakref.ref[Guard] | None = None
 
@@ -92,9 +96,9 @@ class Conversation:
 
     # From the loop ------------------------------------------------------------------------------
 
-    def cancel(self, cancellation: Cancelled) -> None:
-        """End the wait in progress, or the next one; running code goes on. From any thread."""
-        self.waiter.cancel(cancellation)
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
+        """End the wait in progress, or the next one; as :meth:`Waiter.cancel`."""
+        self.waiter.cancel(cancellation, firm)
 
     def reject(self, retry_after: int) -> None:
         """Answer 503 in place of running; on the loop, for a conversation no executor has."""
@@ -118,6 +122,8 @@ class Conversation:
         except RemoteProtocolError as error:
             status = HTTPStatus(error.status)
             self._answer(f"{status} {status.phrase}", f"{error}\n".encode(), _PLAIN)
+        except RequestTimeout:
+            self._answer("504 Gateway Timeout", b"The request took too long.\n", _PLAIN)
         except ServerStopping:
             self._answer("503 Service Unavailable", b"The server stops.\n", _PLAIN)
         except Cancelled as cancelled:

@@ -17,6 +17,7 @@
     BaseException
      └── Cancelled                  this request goes on no further
           ├── ClientDisconnected    its client has left
+          ├── RequestTimeout        it has taken longer than ``--request-timeout``
           └── ServerStopping        its server stops, and the time to finish is over
 
 A wait that takes longer than its ``timeout`` raises the built-in :exc:`TimeoutError`.
@@ -91,6 +92,10 @@ class Cancelled(BaseException):
 
 class ClientDisconnected(Cancelled):
     """The client of this request has left."""
+
+
+class RequestTimeout(Cancelled):
+    """This request has taken longer than the deployer's ``request_timeout``."""
 
 
 class ServerStopping(Cancelled):

@@ -146,7 +146,9 @@ def _classify(name: str) -> str:
 
 
 def _parse_status(status: str) -> tuple[int, str]:
-    if not isinstance(status, str) or not re.fullmatch(r"[2-9][0-9][0-9]( [^\r\n\0]*)?", status):
+    if not isinstance(status, str) or not re.fullmatch(
+        r"[2-9][0-9][0-9]( [^\x00-\x08\x0a-\x1f\x7f]*)?", status
+    ):
         raise LocalProtocolError(f"{status!r} is no status: it must be like '200 OK'")
     parsed = (int(status[:3]), status[4:])
     if len(_STATUSES) < _CACHED and len(status) <= 64:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 import socket
 from time import monotonic
 from typing import Any
 
+from bide.acceptor import Acceptor
 from bide.applications.loading import check
 from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import ServerStopping
+from bide.errors import RequestTimeout, ServerStopping
 from bide.executors.loop import LoopExecutor
-from bide.executors.monitor import Monitor
+from bide.executors.monitor import Monitor, stack_of
 from bide.executors.threads import ThreadsExecutor
 from bide.logs import access, access_line
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
@@ -30,14 +29,14 @@ from bide.protocols.sides import Limits
 from bide.settings import Settings
 from bide.status import Status
 from bide.stream import Stream
-from bide.transports.addresses import described, listen, parse_address
+from bide.transports.addresses import parse_address
 from bide.transports.poller import Poller, make_poller
 from bide.waiter import CLEANUP_SECONDS, home_loop
 
 log = logging.getLogger("bide")
 
-ACCEPTS = 64
-"""Connections accepted in one turn of the loop, so that those that are there get their turn."""
+TICK = 1.0
+"""Seconds between two looks at the time, where no shorter time-out asks for more."""
 
 
 class Server:
@@ -75,7 +74,16 @@ class Server:
             request_line=self.settings.limit_request_line,
             head=self.settings.limit_head,
             fields=self.settings.limit_fields,
+            body=self.settings.limit_body,
+            chunks=self.settings.limit_chunks,
+            framing=self.settings.limit_framing,
+            window=self.settings.limit_unread,
+            discard=self.settings.limit_discard,
+            unsent=self.settings.limit_unsent,
+            pipeline=self.settings.limit_pipeline,
+            linger=self.settings.linger_timeout,
         )
+        self.health = self.settings.health.encode("latin-1")
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
@@ -83,8 +91,7 @@ class Server:
         self._mailbox: Mailbox
         self._executor: LoopExecutor | ThreadsExecutor
         self._environ: dict[str, Any] = {}
-        self._listeners: dict[socket.socket, tuple[str, str]] = {}
-        self._inodes: dict[socket.socket, int | None] = {}  # of the Unix ones' paths
+        self._acceptor = Acceptor(self._connect, self.settings.limit_connections)
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
@@ -93,6 +100,8 @@ class Server:
         self._finish_by = 0.0  # by the loop's clock, once it stops
         self._monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._ticked = 0.0  # monotonic seconds
+        self._interval = _interval(self.settings)
         self._access = False
 
     # Life ---------------------------------------------------------------------------------------
@@ -107,7 +116,7 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, each as it may be written for ``--bind``."""
-        return [described(each) for each in self._listeners]
+        return self._acceptor.addresses
 
     async def start(self) -> None:
         """Listen and serve; returns at once."""
@@ -131,20 +140,16 @@ class Server:
             settings.blocked_lane,
         )
         with contextlib.ExitStack() as opened:  # and closed again when something fails
-            sockets = []
-            for address in self._addresses:
-                sockets += [opened.enter_context(each) for each in listen(address)]
+            self._acceptor.open(self._addresses, settings.backlog)
+            opened.callback(self._acceptor.close)
             self.poller = make_poller(self.loop, self.flush)
             opened.callback(self.poller.close)
             self._monitor.start()
             opened.pop_all()
         home_loop.lend(self.loop)
         self._mailbox = open_mailbox(self.loop)
-        for each in sockets:
-            self._listeners[each] = _names(each)
-            if each.family == socket.AF_UNIX:
-                self._inodes[each] = _inode(each.getsockname())
-            self.loop.add_reader(each.fileno(), self._accept, each)
+        self._acceptor.start(self.loop)
+        self._ticked = monotonic()
         self._tick()
 
     async def stop(self) -> None:
@@ -171,7 +176,7 @@ class Server:
             await asyncio.sleep(0.002)
 
     async def _finish(self) -> None:
-        self._close_listeners()
+        self._acceptor.close()
         for connection in list(self._connections):
             connection.drain()
         self._finish_by = self.loop.time() + self.settings.graceful_timeout
@@ -180,7 +185,7 @@ class Server:
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
-                conversation.cancel(ServerStopping("the server stops"))
+                conversation.cancel(ServerStopping("the server stops"), firm=True)
             if not await self._all_done(CLEANUP_SECONDS):
                 for connection in list(self._connections):
                     connection.abort()  # which ends those that hang on their own clients
@@ -228,27 +233,42 @@ class Server:
                 connection.drain()
             await asyncio.sleep(0.01)
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            self.loop.remove_reader(listener.fileno())
-            path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
-            # Looked at while it is open, and its number is nobody else's: another server may have
-            # taken the path.
-            if path and _inode(path) == self._inodes[listener]:
-                os.unlink(path)
-            listener.close()
-        self._listeners = {}
-        self._inodes = {}
-
     def _tick(self) -> None:
-        """Mind the time, once a second: deadlines cost no timers of their own."""
-        self._ticker = self.loop.call_later(1.0, self._tick)  # first: whatever fails, time goes on
+        """Mind the time, once in a while: deadlines cost no timers of their own."""
+        # First: whatever fails, time goes on.
+        self._ticker = self.loop.call_later(self._interval, self._tick)
         settings = self.settings
         now = monotonic()
+        # What was not looked at, the loop being blocked, is not the clients' time.
+        elapsed = min(now - self._ticked, 2 * self._interval)
+        self._ticked = now
+        crowded = self._acceptor.crowded
         for connection in list(self._connections):
-            connection.mind_time(now, settings.head_timeout, settings.idle_timeout)
+            connection.mind_time(elapsed, settings, crowded)
+        if settings.request_timeout:
+            self._end_overdue(now - settings.request_timeout)
         self._reject_queued(settings.queue_timeout)
         self.flush()  # for what no thread could be started for
+
+    def _end_overdue(self, before: float) -> None:
+        """End the waits of requests that came before then, and name those whose code runs."""
+        for conversation in list(self._conversations):
+            if conversation.started <= before and not conversation.expired:
+                conversation.expired = True
+                stack = stack_of(conversation, self._executor.hubs)
+                taken = monotonic() - conversation.started
+                conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
+                if stack:
+                    log.warning(
+                        "%s has taken %.1f s, and its code goes on:\n%s",
+                        conversation.describe(),
+                        taken,
+                        stack,
+                    )
+                else:
+                    log.warning(
+                        "%s has taken %.1f s: its wait is ended", conversation.describe(), taken
+                    )
 
     def _reject_queued(self, age: float) -> None:
         """Answer requests that have waited for a thread for so many seconds."""
@@ -261,38 +281,14 @@ class Server:
 
     # Connections --------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                sock, client = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause_accepting(listener, error)
-                return
-            sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                peer = (str(client[0]), str(client[1]))
-            else:
-                peer = ("", "")
-            environ = connection_environ(self._environ, "http", self._listeners[listener], peer)
-            connection = Connection(self, sock, environ)
-            self._connections.add(connection)
-            connection.start()
-
-    def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
-        # Out of descriptors or memory: the listener stays readable, and would be tried for ever.
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            log.error("accept failed: %s", error)
-            return
-        log.error("no connections are accepted for a second: %s", error.strerror)
-        self.loop.remove_reader(listener.fileno())
-        self.loop.call_later(1.0, self._resume_accepting, listener)
-
-    def _resume_accepting(self, listener: socket.socket) -> None:
-        if listener in self._listeners:
-            self.loop.add_reader(listener.fileno(), self._accept, listener)
+    def _connect(
+        self, sock: socket.socket, server: tuple[str, str], client: tuple[str, str]
+    ) -> None:
+        connection = Connection(
+            self, sock, connection_environ(self._environ, "http", server, client)
+        )
+        self._connections.add(connection)
+        connection.start()
 
     def flush(self) -> None:
         """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""
@@ -303,6 +299,7 @@ class Server:
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended."""
         self._connections.discard(connection)
+        self._acceptor.left()
 
     # Conversations ------------------------------------------------------------------------------
 
@@ -358,16 +355,14 @@ class Server:
         )
 
 
-def _inode(path: str) -> int | None:
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:
-        return None
-
-
-def _names(listener: socket.socket) -> tuple[str, str]:
-    """Give SERVER_NAME and SERVER_PORT, which PEP 3333 wants never to be empty."""
-    if listener.family == socket.AF_UNIX:
-        return ("localhost", "80")
-    name = listener.getsockname()
-    return (str(name[0]), str(name[1]))
+def _interval(settings: Settings) -> float:
+    """Choose how often to look at the time, in seconds: often enough for the shortest time-out."""
+    timeouts = (
+        settings.head_timeout,
+        settings.idle_timeout,
+        settings.queue_timeout,
+        settings.request_timeout,
+        settings.response_timeout,
+    )
+    shortest = min((each for each in timeouts if each), default=TICK)
+    return max(0.05, min(TICK, shortest / 4))

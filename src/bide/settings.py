@@ -59,6 +59,20 @@ class Settings:
         metavar="SECONDS",
         minimum=0,
     )
+    request_timeout: float = _setting(
+        0.0,
+        "Seconds that a request may take; then its wait is ended, and it is answered 504. Running "
+        "code is not interrupted but named in the log. 0: any time.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    response_timeout: float = _setting(
+        0.0,
+        "Seconds that a client may take for a response, from its first byte to its last; then the "
+        "connection is reset. 0: any time.",
+        metavar="SECONDS",
+        minimum=0,
+    )
     half_close: str = _setting(
         "cancel",
         "What becomes of a wait when the client has closed its sending side: cancel it, "
@@ -75,6 +89,19 @@ class Settings:
         60.0,
         "Seconds that a connection may be idle before it is closed: between requests, or with a "
         "client that takes nothing of its response, or sends nothing of a body that is waited for.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    min_rate: int = _setting(
+        240,
+        "Bytes a second at which a client must send a body that is waited for, or take its "
+        "response; a slower one has idle-timeout seconds in all. 0: any rate.",
+        metavar="BYTES",
+        minimum=0,
+    )
+    linger_timeout: float = _setting(
+        2.0,
+        "Seconds that a closing connection is still read, so that the client gets its last answer.",
         metavar="SECONDS",
         minimum=0,
     )
@@ -103,6 +130,64 @@ class Settings:
         64 * 1024, "Bytes of a request's head, else 431.", metavar="BYTES", minimum=128
     )
     limit_fields: int = _setting(100, "Headers of a request, else 431.", metavar="N", minimum=1)
+    limit_body: int = _setting(
+        1024**3, "Bytes of a request's body, else 413. 0: any size.", metavar="BYTES", minimum=0
+    )
+    limit_chunks: int = _setting(
+        10_000,
+        "Chunks of a request's body, and one more for each 64 bytes of it, else 400.",
+        metavar="N",
+        minimum=1,
+    )
+    limit_framing: int = _setting(
+        4 * 1024,
+        "Bytes that the sizes, extensions and trailers of a chunked body may take beyond what its "
+        "data needs, else 400.",
+        metavar="BYTES",
+        minimum=64,
+    )
+    limit_unread: int = _setting(
+        64 * 1024,
+        "Bytes of a request's body that wait for the application; the client waits with more.",
+        metavar="BYTES",
+        minimum=1024,
+    )
+    limit_unsent: int = _setting(
+        64 * 1024,
+        "Bytes of a response that wait for the client; the application waits with more.",
+        metavar="BYTES",
+        minimum=1024,
+    )
+    limit_discard: int = _setting(
+        256 * 1024,
+        "Bytes of a body that the application left unread that are taken to keep the connection.",
+        metavar="BYTES",
+        minimum=0,
+    )
+    limit_pipeline: int = _setting(
+        16,
+        "Requests that wait on one connection; the client waits with more.",
+        metavar="N",
+        minimum=1,
+    )
+    limit_connections: int = _setting(
+        10_000,
+        "Connections at one time; new ones wait to be accepted.",
+        metavar="N",
+        minimum=1,
+    )
+    backlog: int = _setting(
+        2048,
+        "Connections that may wait to be accepted, as far as the system allows.",
+        metavar="N",
+        minimum=1,
+    )
+    health: str = _setting(
+        "",
+        "Answer requests for this path without the application: 200, or 503 when stopping. "
+        "Never queued.",
+        metavar="PATH",
+    )
     log_level: str = _setting("info", "What is written to the log.", choices=LOG_LEVELS)
     access_log: str = _setting(
         "", "Write a line for each request to this file; - is standard output.", metavar="FILE"
@@ -118,6 +203,8 @@ class Settings:
             raise SettingError("bind is empty: name at least one address, like 127.0.0.1:8000")
         for each in dataclasses.fields(self):
             self._check(each)
+        if self.health and not self.health.startswith("/"):
+            raise SettingError(f"health is {self.health!r}: it must be a path, like /health")
 
     def _check(self, setting: dataclasses.Field[Any]) -> None:
         value = getattr(self, setting.name)

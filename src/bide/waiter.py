@@ -74,25 +74,30 @@ class Waiter:
     ``cancel`` records the cancellation and then looks for a published wait.
     """
 
-    __slots__ = ("_cancellation", "_current", "_deadline", "loop", "parking")
+    __slots__ = ("_cancellation", "_current", "_deadline", "_firm", "loop", "parking")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
         self.loop = loop
         self.parking = parking
         self._current: Wait | None = None
         self._cancellation: Cancelled | None = None
+        self._firm = False  # ends what wait_io waits for, too
         self._deadline: float | None = None  # set once the cancellation has been raised
 
-    def cancel(self, cancellation: Cancelled) -> None:
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
         """End the wait in progress, or the next one, by raising; from any thread.
 
-        Running code is not interrupted. The first cancellation counts.
+        Running code is not interrupted. The first cancellation counts; a later one can make it
+        ``firm``, so that it ends a wait for the request's own client, too.
         """
-        if self._cancellation is not None:
+        if self._cancellation is None:
+            self._cancellation = cancellation
+        elif self._firm or not firm:
             return
-        self._cancellation = cancellation
+        if firm:
+            self._firm = True
         current = self._current
-        if current is not None:
+        if current is not None and (firm or type(current) is not _ClientWait):
             current.settle(error=_again(cancellation), reason="cancelled")
 
     def raised(self, cancellation: Cancelled) -> None:
@@ -122,7 +127,7 @@ class Waiter:
         self._current = wait
         if self._cancellation is not None:
             try:
-                remaining = self._cleanup_time()
+                remaining = self._cleanup_time(parking)
             except Cancelled:
                 self._current = None
                 subscription.cancel()
@@ -142,10 +147,7 @@ class Waiter:
         subscription.cancel()
         if wait.reason == "timeout" and (self._cancellation is None or limit == timeout):
             raise TimeoutError(f"no result within {timeout} s")
-        assert self._cancellation is not None
-        if self._deadline is None:
-            self._deadline = time.monotonic() + CLEANUP_SECONDS
-        raise _again(self._cancellation)
+        raise self._raised_again()
 
     def keep_pace(self, behind: Signal | None) -> None:
         """Wait for the client, where it is behind; where not, let others go on from time to time.
@@ -167,15 +169,26 @@ class Waiter:
         """Suspend for the request's own connection, whose events end the wait themselves.
 
         Unlike an application's wait it survives a half-closed connection: a client that has
-        sent everything may still read.
+        sent everything may still read. Only a firm cancellation ends it.
         """
         parking = self._place()
-        wait = Wait(parking.wake)
-        self._run(wait, SignalSubscription(signal, wait), parking, None)
+        wait = _ClientWait(parking.wake)
+        subscription = SignalSubscription(signal, wait)
+        limit = None
+        self._current = wait
         try:
-            return _result(wait)
+            if self._firm:
+                limit = self._cleanup_time(parking)
+            self._run(wait, subscription, parking, limit)
         finally:
-            del signal, wait  # as above
+            self._current = None
+        if wait.reason == "result":
+            try:
+                return _result(wait)
+            finally:
+                del signal, wait, subscription  # as above
+        subscription.cancel()
+        raise self._raised_again()
 
     def _run(
         self, wait: Wait, subscription: Subscription, parking: Parking, limit: float | None
@@ -210,16 +223,32 @@ class Waiter:
             return ThreadParking()
         return self.parking
 
-    def _cleanup_time(self) -> float:
+    def _cleanup_time(self, parking: Parking) -> float:
         """Raise the cancellation the first time; then say how long cleaning up may wait."""
-        assert self._cancellation is not None
-        now = time.monotonic()
         if self._deadline is None:
-            self._deadline = now + CLEANUP_SECONDS
-            raise _again(self._cancellation)
-        if now >= self._deadline:
-            raise _again(self._cancellation)
-        return self._deadline - now
+            raise self._raised_again()
+        remaining = self._deadline - time.monotonic()
+        if remaining > 0:
+            return remaining
+        # Code that swallows it and waits again, in a loop, would have the thread to itself.
+        pause = Wait(parking.wake)
+        on_loop(self.loop, _Timer(pause).arm, self.loop, TURN)
+        if not self.loop.is_closed() and pause.must_park():
+            parking.park(pause)
+        raise self._raised_again()
+
+    def _raised_again(self) -> Cancelled:
+        """Give the cancellation to raise; the time to clean up begins with the first."""
+        assert self._cancellation is not None
+        if self._deadline is None:
+            self._deadline = time.monotonic() + CLEANUP_SECONDS
+        return _again(self._cancellation)
+
+
+class _ClientWait(Wait):
+    """A wait for the request's own client."""
+
+    __slots__ = ()
 
 
 def _again(cancellation: Cancelled) -> Cancelled:

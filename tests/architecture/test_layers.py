@@ -29,7 +29,7 @@ LAYERS = [
     ["environ", "input", "push"],
     ["conversation"],
     ["executors", "protocols", "transports", "applications", "logs"],
-    ["connections"],
+    ["acceptor", "connections"],
     ["server"],
     ["supervisor"],
     ["cli"],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bide.connections import PIPELINE, Connection
+from bide.connections import Connection
 from bide.errors import Cancelled, ClientDisconnected
 from bide.protocols.sides import Limits
 from bide.stream import Stream
@@ -43,6 +43,7 @@ class Server:
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.poller: Any = HandPoller(self.loop)
         self.limits = Limits()
+        self.health = b""
         self.draining = False
         self.begun: list[Conversation] = []
         self.lost: list[Any] = []
@@ -52,7 +53,7 @@ class Server:
         sock.setblocking(False)
         self.client.setblocking(False)
         serving: Any = self  # the protocol has a plain attribute where a hook is here
-        self.connection = Connection(serving, sock, {})
+        self.connection = Connection(serving, sock, {"REMOTE_ADDR": "192.0.2.1"})
         self.transport = self.connection._transport
         self.connection.start()
 
@@ -414,7 +415,8 @@ class _Pausing:
 def test_a_full_pipeline_is_read_on_when_half_of_it_is_answered(server: Server) -> None:
     """The client is held up meanwhile, and nothing is lost."""
     descriptor = next(iter(server.poller.watched))
-    for number in range(PIPELINE + 1):
+    pipeline = server.limits.pipeline
+    for number in range(pipeline + 1):
         assert server.poller.watched[descriptor] & READ
         server.receive(request(f"/{number}"))
     assert not server.poller.watched[descriptor] & READ
@@ -423,9 +425,9 @@ def test_a_full_pipeline_is_read_on_when_half_of_it_is_answered(server: Server) 
         answer(server.begun[answered].stream)
         answered += 1
         server.turn()
-    assert 0 < answered < PIPELINE
-    while answered < PIPELINE + 1:
+    assert 0 < answered < pipeline
+    while answered < pipeline + 1:
         answer(server.begun[answered].stream)
         answered += 1
         server.turn()
-    assert server.paths == [b"/%d" % number for number in range(PIPELINE + 1)]
+    assert server.paths == [b"/%d" % number for number in range(pipeline + 1)]

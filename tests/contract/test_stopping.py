@@ -245,14 +245,14 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
 
         served.call(end_and_stop)
     else:
-        close = server._close_listeners
+        close = server._acceptor.close
 
         def close_listeners() -> None:
             close()
             first.open()
             until(lambda: not server._conversations)
 
-        monkeypatch.setattr(server, "_close_listeners", close_listeners)
+        monkeypatch.setattr(server._acceptor, "close", close_listeners)
         served.begin_stop()
     assert client.chunk() == b"1"
     assert client.chunk() == b""

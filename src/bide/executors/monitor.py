@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
 
-from bide.executors.hub import Hub, job_of
+from bide.executors.hub import Hub, Job, job_of
 
 log = logging.getLogger("bide")
 
@@ -131,6 +131,17 @@ class Monitor(threading.Thread):
                 hub.parked,
                 _stack(frame),
             )
+
+
+def stack_of(job: Job, hubs: list[Hub]) -> str:
+    """Give the stack of a job whose code runs; empty when it waits, or has not begun.
+
+    From any thread, and so a moment old.
+    """
+    for hub in hubs:
+        if job_of(hub.running) is job:
+            return _stack(sys._current_frames().get(hub.thread))
+    return ""
 
 
 def _selects(frame: FrameType) -> bool:

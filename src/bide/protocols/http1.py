@@ -26,6 +26,7 @@ from bide.protocols.http1_syntax import (
     HOPELESS,
     check_coding,
     check_host,
+    plain_head,
     split_request_line,
     split_target,
     tokens,
@@ -37,6 +38,8 @@ from bide.stream import ENDED, Stream
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128
 """Bytes of framing that each block of a chunked body may bring: far more than any client needs."""
+_CHUNK_DUE: Final = 64
+"""Bytes of data that pay for one more chunk than the limit: a million of one byte are an attack."""
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 # Header names that mean something here, looked up as they were sent; bounded.
@@ -51,6 +54,7 @@ class HTTP1(Responses):
 
     __slots__ = (
         "_buffer",
+        "_chunks",
         "_complete",
         "_doubled",
         "_excess",
@@ -71,6 +75,7 @@ class HTTP1(Responses):
         self._stream: Stream | None = None  # whose body is coming
         self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
         self._excess = 0  # bytes of a chunked body's framing beyond their due
+        self._chunks = 0  # of that body
         self._headers: list[tuple[bytes, bytes]] = []
         self._meant: dict[bytes, bytes] = {}
         self._doubled = False  # there are two Hosts
@@ -195,7 +200,9 @@ class HTTP1(Responses):
         if stream.request.has_body:
             self._stream = stream
             if self._complete:
-                self._parse(self._plain_head())
+                # Beside an Upgrade httptools takes no body for one, so that it would pass for a
+                # request: a parser of its own takes it.
+                self._parse(plain_head(self.remaining))
         elif not stream.request.persistent:
             self.stopped = True
         self._owner.begin(stream)
@@ -231,6 +238,8 @@ class HTTP1(Responses):
         )
         coding = meant.get(b"transfer-encoding")
         length = int(meant.get(b"content-length", b"0"))  # llhttp took nothing but digits
+        if length > self._limits.body > 0:
+            raise self._too_large()
         if coding is not None:
             if version != "1.1":
                 raise RemoteProtocolError("Transfer-Encoding came with HTTP/1.0")
@@ -238,7 +247,7 @@ class HTTP1(Responses):
         request.has_body = coding is not None or length > 0
         self.remaining = None if coding is not None else length
         self._tail = b""
-        self._excess = 0
+        self._excess = self._chunks = 0
         stream = Stream(request, self, self._limits.window if request.has_body else 0)
         expect = meant.get(b"expect")
         if expect is not None and version == "1.1":
@@ -277,6 +286,11 @@ class HTTP1(Responses):
             self._excess = max(0, self._excess)
             if self._excess > self._limits.framing:
                 raise RemoteProtocolError("the body has more framing than data")
+            fed = stream.body.fed
+            if self._chunks > self._limits.chunks + fed // _CHUNK_DUE:
+                raise RemoteProtocolError("the body has too many small chunks")
+            if fed > self._limits.body > 0:
+                raise self._too_large()
         except RemoteProtocolError as error:
             self.refuse(error)
             return
@@ -286,14 +300,10 @@ class HTTP1(Responses):
             if not stream.request.persistent:
                 self.stopped = True
 
-    def _plain_head(self) -> bytes:
-        """Give a head that announces the same body without an Upgrade, for a parser of its own.
-
-        Beside an Upgrade httptools takes no body for one, so that it would pass for a request.
-        """
-        if self.remaining is None:
-            return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % self.remaining
+    def _too_large(self) -> RemoteProtocolError:
+        return RemoteProtocolError(
+            f"the request's body is longer than {self._limits.body} bytes", 413
+        )
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -369,6 +379,10 @@ class HTTP1(Responses):
         if body.discarding and body.unread > self._limits.discard:
             self.stopped = True
             self.transport.close(linger=True)
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk."""
+        self._chunks += 1
 
     def on_message_complete(self) -> None:
         """Note the end of a message."""

@@ -30,6 +30,9 @@ _OTHER_CODINGS: Final = re.compile(
 )
 _TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+# What a response's head may not have but in its line ends: every control but HTAB.
+_CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Hosts that have been found good; bounded, for a client can send any.
 _hosts: Final[set[bytes]] = set()
 
@@ -129,11 +132,19 @@ def tokens(value: bytes) -> list[bytes]:
     return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
+def plain_head(remaining: int | None) -> bytes:
+    """Make a head that announces a body of so many bytes, or a chunked one, and nothing else."""
+    if remaining is None:
+        return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % remaining
+
+
 def encode_head(head: Head) -> bytes:
     """Encode a response's status line and headers, each with its CRLF (RFC 9112 sections 4, 5).
 
     Raises:
-        LocalProtocolError: a status or a header that would split the response, or is not Latin-1.
+        LocalProtocolError: a status or a header with a control character (PEP 3333, The
+            start_response() Callable), or one that is not Latin-1.
     """
     headers = head.headers
     if head.code == 204:
@@ -149,13 +160,14 @@ def encode_head(head: Head) -> bytes:
             "the status or a header is not Latin-1 (PEP 3333, Unicode Issues): "
             f"{error.object[error.start]!r}"
         ) from None
-    # Each line brings one CR and one LF; one more is in a value, and would split the response.
-    count = len(lines)
-    if encoded.count(b"\r") != count or encoded.count(b"\n") != count or b"\0" in encoded:
+    # Each line brings one CR and one LF; any other control is in a value, and one of these two
+    # would split the response.
+    if len(encoded.translate(None, _CONTROLS)) != len(encoded) - 2 * len(lines):
         for name, value in headers:
-            if any(each in value for each in "\r\n\0"):
+            found = _CONTROL.search(value)
+            if found:
                 raise LocalProtocolError(
-                    f"the header {name!r} has a CR, LF or NUL in its value {value!r}"
+                    f"the header {name!r} has the control character {found[0]!r} in its value"
                 )
     return encoded
 

@@ -16,17 +16,27 @@ from bide.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may ask of the server's memory; all in bytes but the number of fields."""
+    """What a client may ask of the server; in bytes where nothing else is said."""
 
     request_line: int = 8 * 1024
     head: int = 64 * 1024
     fields: int = 100
-    window: int = 64 * 1024
-    """How much of a body waits for the application before the connection is read no further."""
+    body: int = 1024**3
+    """0: any size."""
+    chunks: int = 10_000
+    """How many chunks a body may have, and one more for each CHUNK_DUE bytes."""
     framing: int = 4 * 1024
     """How much a chunked body's sizes, extensions and trailers may take beyond their due."""
+    window: int = 64 * 1024
+    """How much of a body waits for the application before the connection is read no further."""
     discard: int = 256 * 1024
     """How much of a body that the application left unread is read to keep the connection."""
+    unsent: int = 64 * 1024
+    """How much of a response waits for the client before the application does."""
+    pipeline: int = 16
+    """Requests that may wait on one connection before it is read no further."""
+    linger: float = 2.0
+    """Seconds that a closing connection is read, so that the client gets the answer."""
 
 
 class Transport(Protocol):

@@ -52,7 +52,7 @@ def parse_address(text: str) -> Address:
     return Address(host or "0.0.0.0", int(port))
 
 
-def listen(address: Address) -> list[socket.socket]:
+def listen(address: Address, backlog: int = BACKLOG) -> list[socket.socket]:
     """Open non-blocking listening sockets, one for each IP address that the host has.
 
     Raises:
@@ -60,15 +60,15 @@ def listen(address: Address) -> list[socket.socket]:
     """
     try:
         if address.path:
-            return [_listen_unix(address.path)]
-        return _listen_tcp(address)
+            return [_listen_unix(address.path, backlog)]
+        return _listen_tcp(address, backlog)
     except OSError as error:
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
     except UnicodeError as error:  # a label of the name is empty, or longer than 63 bytes
         raise BindError(f"cannot listen on {address}: this is no host's name") from error
 
 
-def _listen_tcp(address: Address) -> list[socket.socket]:
+def _listen_tcp(address: Address, backlog: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     found = socket.getaddrinfo(
@@ -79,7 +79,7 @@ def _listen_tcp(address: Address) -> list[socket.socket]:
             if address.port == 0 and sockets:  # all of one name on the same free port
                 where = (where[0], sockets[0].getsockname()[1], *where[2:])
             try:
-                sockets.append(_listen_to(family, where))
+                sockets.append(_listen_to(family, where, backlog))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
@@ -93,7 +93,7 @@ def _listen_tcp(address: Address) -> list[socket.socket]:
     return sockets
 
 
-def _listen_to(family: int, where: tuple[Any, ...]) -> socket.socket:
+def _listen_to(family: int, where: tuple[Any, ...], backlog: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,14 +101,14 @@ def _listen_to(family: int, where: tuple[Any, ...]) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(where)
         sock.setblocking(False)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _listen_unix(path: str) -> socket.socket:
+def _listen_unix(path: str, backlog: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         try:
@@ -119,7 +119,7 @@ def _listen_unix(path: str) -> socket.socket:
             os.unlink(path)
             sock.bind(path)
         sock.setblocking(False)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except BaseException:
         sock.close()
         raise

@@ -24,9 +24,7 @@ from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
 
 READ_SIZE: Final = 64 * 1024
 HIGH_WATER: Final = 64 * 1024
-"""Bytes queued for a client above which its application waits."""
-LOW_WATER: Final = 16 * 1024
-"""Bytes queued at which it goes on."""
+"""Bytes queued for a client above which its application waits, until a quarter is left."""
 LINGER_SECONDS: Final = 2.0
 """How long a closing connection is read, so that the client gets the answer and not a reset."""
 
@@ -52,6 +50,13 @@ class Receiver(Protocol):
 class SocketTransport:
     """A connected, non-blocking socket. Methods may be called from any thread but where noted.
 
+    Args:
+        sock: the socket, whose owner this becomes.
+        poller: tells when it is ready.
+        receiver: is told what comes.
+        high_water: as HIGH_WATER.
+        linger_seconds: as LINGER_SECONDS.
+
     Attributes:
         lock: guards all of it; reentrant.
         queued: bytes that wait for the client; to be looked at without the lock.
@@ -62,7 +67,9 @@ class SocketTransport:
         "_closing",
         "_descriptor",
         "_ended",
+        "_high_water",
         "_linger",
+        "_linger_seconds",
         "_lingering",
         "_loop",
         "_poller",
@@ -78,8 +85,17 @@ class SocketTransport:
         "queued",
     )
 
-    def __init__(self, sock: socket.socket, poller: Poller, receiver: Receiver) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        poller: Poller,
+        receiver: Receiver,
+        high_water: int = HIGH_WATER,
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
         self.lock = threading.RLock()
+        self._high_water = high_water
+        self._linger_seconds = linger_seconds
         self._socket = sock
         self._descriptor = sock.fileno()
         self._poller = poller
@@ -194,14 +210,14 @@ class SocketTransport:
         return True
 
     def room(self) -> Signal | None:
-        """Give what fires when less than LOW_WATER is queued; None when HIGH_WATER is not reached.
+        """Give what fires when a quarter of ``high_water`` is left; None when it is not reached.
 
         It fires too when the connection ends.
         """
-        if self.queued < HIGH_WATER:
+        if self.queued < self._high_water:
             return None
         with self.lock:
-            if self.queued < HIGH_WATER or self._broken or self._shut:
+            if self.queued < self._high_water or self._broken or self._shut:
                 return None
             if self._room is None:
                 self._room = Signal()
@@ -259,7 +275,7 @@ class SocketTransport:
             except OSError:
                 self._break()
                 return
-            if self._room is not None and self.queued <= LOW_WATER:
+            if self._room is not None and self.queued <= self._high_water // 4:
                 signal, self._room = self._room, None
                 signal.fire()
             if not queue:
@@ -291,7 +307,7 @@ class SocketTransport:
         """Send what is queued, then close.
 
         Args:
-            linger: read and drop what the client still sends, for LINGER_SECONDS, so that a reset
+            linger: read and drop what the client still sends, for a moment, so that a reset
                 does not overtake the last answer (RFC 9112 section 9.6).
         """
         with self.lock:
@@ -320,7 +336,7 @@ class SocketTransport:
             return
         self._lingering = True
         self.resume_reading()
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._shut_down)
+        self._timer = self._loop.call_later(self._linger_seconds, self._shut_down)
 
     def abort(self) -> None:
         """Reset the connection: the client must not take what it has for all."""

@@ -1,0 +1,179 @@
+"""Listening sockets, and when new connections are accepted from them; all of it on the loop.
+
+What cannot be accepted now waits in the sockets' backlog, where it costs the server nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from bide.errors import BindError
+from bide.transports.addresses import Address, described, listen
+
+log = logging.getLogger("bide")
+
+ACCEPTS: Final = 64
+"""Connections accepted in one turn of the loop, so that those that are there get their turn."""
+PAUSE: Final = 1.0
+"""Seconds after which accepting is tried again when the system had nothing to accept with."""
+QUIET: Final = 60.0
+"""Seconds for which the same trouble is not logged again, once it is over."""
+
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+Accepted = Callable[[socket.socket, tuple[str, str], tuple[str, str]], None]
+
+
+class Acceptor:
+    """Accepts connections while there is room for them.
+
+    Args:
+        accepted: takes a new, non-blocking socket, with the host and port of its listener and of
+            the client; both strings of the client's are empty on a Unix socket.
+        limit: how many connections there may be; it must be told by :meth:`left` of each that ends.
+    """
+
+    def __init__(self, accepted: Accepted, limit: int) -> None:
+        self._accepted = accepted
+        self._limit = limit
+        self._loop: asyncio.AbstractEventLoop
+        self._listeners: dict[socket.socket, tuple[str, str]] = {}
+        self._inodes: dict[socket.socket, int | None] = {}  # of the Unix ones' paths
+        self._connections = 0
+        self._watching = False
+        self._resumption: asyncio.TimerHandle | None = None
+        self._full = False  # as many connections as there may be
+        self._quiet: dict[str, float] = {}  # trouble → until when it is not logged again
+
+    @property
+    def crowded(self) -> bool:
+        """Whether new connections wait until others end."""
+        return not self._watching
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, each as it may be written for ``--bind``."""
+        return [described(each) for each in self._listeners]
+
+    def open(self, addresses: list[Address], backlog: int) -> None:
+        """Listen; nothing is accepted before :meth:`start`.
+
+        Raises:
+            BindError: an address cannot be listened on; then none is.
+        """
+        try:
+            for address in addresses:
+                for listener in listen(address, backlog):
+                    self._listeners[listener] = _names(listener)
+                    if listener.family == socket.AF_UNIX:
+                        self._inodes[listener] = _inode(listener.getsockname())
+        except BindError:
+            self.close()
+            raise
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to accept, on the running loop."""
+        self._loop = loop
+        self._watch()
+
+    def close(self) -> None:
+        """Listen no more, and remove the paths of Unix sockets."""
+        self._unwatch()
+        if self._resumption is not None:
+            self._resumption.cancel()
+        for listener in self._listeners:
+            path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+            # Looked at while it is open, and its number is nobody else's: another server may have
+            # taken the path.
+            if path and _inode(path) == self._inodes[listener]:
+                os.unlink(path)
+            listener.close()
+        self._listeners = {}
+        self._inodes = {}
+
+    def left(self) -> None:
+        """Know that a connection has ended."""
+        self._connections -= 1
+        if self._full:
+            self._full = False
+            self._watch()
+
+    def _watch(self) -> None:
+        self._watching = True
+        for listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._watching = False
+            for listener in self._listeners:
+                self._loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            if not self._watching:
+                return
+            if self._connections >= self._limit:
+                self._full = True
+                self._unwatch()
+                self._report(
+                    f"all {self._limit} connections are in use: new ones wait until others end "
+                    "(--limit-connections)"
+                )
+                return
+            try:
+                sock, client = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._fail(error)
+                return
+            sock.setblocking(False)
+            if sock.family == socket.AF_UNIX:
+                peer = ("", "")
+            else:
+                peer = (str(client[0]), str(client[1]))
+                try:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                except OSError:  # some systems' word for a client that has left already
+                    sock.close()
+                    continue
+            self._connections += 1
+            self._accepted(sock, self._listeners[listener], peer)
+
+    def _fail(self, error: OSError) -> None:
+        if error.errno not in _EXHAUSTED:
+            log.error("accept failed: %s", error)
+            return
+        # The listeners stay readable, and would be tried for ever.
+        self._unwatch()
+        self._report(f"no connections can be accepted for now: {error.strerror}")
+        self._resumption = self._loop.call_later(PAUSE, self._watch)
+
+    def _report(self, trouble: str) -> None:
+        now = monotonic()
+        if now >= self._quiet.get(trouble, 0.0):
+            log.error("%s", trouble)
+        self._quiet[trouble] = now + QUIET
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _names(listener: socket.socket) -> tuple[str, str]:
+    """Give SERVER_NAME and SERVER_PORT, which PEP 3333 wants never to be empty."""
+    if listener.family == socket.AF_UNIX:
+        return ("localhost", "80")
+    name = listener.getsockname()
+    return (str(name[0]), str(name[1]))

@@ -1,0 +1,239 @@
+"""What time limits: the looks at one connection, at hand-made times, and what each phase allows."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bide import Settings
+from bide.promises import Signal
+from tests.contract.test_races_of_connections import Server, answer
+from tests.serving import Log, request
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Give a server without threads, whose one connection is looked at by the test."""
+    server = Server()
+    yield server
+    server.close()
+
+
+def look(server: Server, seconds: float = 10.0, crowded: bool = False, **settings: Any) -> bool:
+    """Let so many seconds pass at once; say whether the connection is still there."""
+    chosen = Settings(**{"head_timeout": 15.0, "idle_timeout": 60.0, "min_rate": 100} | settings)
+    server.connection.mind_time(seconds, chosen, crowded)
+    server.turn()
+    return not server.lost
+
+
+def received(server: Server) -> bytes:
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        return server.client.recv(1 << 20)
+    return b""
+
+
+def test_a_connection_without_a_request_is_closed_when_its_time_is_over(server: Server) -> None:
+    """Its time begins with the first look at it."""
+    for _ in range(6):
+        assert look(server)
+    assert not look(server)
+
+
+def test_a_request_gives_an_idle_connection_its_time_anew(server: Server) -> None:
+    """However short it was, and whenever between two looks it came."""
+    for _ in range(6):
+        assert look(server)
+    server.receive(request())
+    answer(server.begun[0].stream)
+    server.turn()
+    for _ in range(6):
+        assert look(server)
+
+
+def test_an_idle_connection_of_a_crowded_server_is_closed_at_the_second_look(
+    server: Server,
+) -> None:
+    """Others wait for its place; one that has just come has a moment to send its request."""
+    assert look(server, 1.0, crowded=True)
+    assert not look(server, 1.0, crowded=True)
+
+
+def test_a_busy_connection_of_a_crowded_server_goes_on(server: Server) -> None:
+    """Nobody's request is given up for another's."""
+    server.receive(request())
+    for _ in range(9):
+        assert look(server, crowded=True)
+    answer(server.begun[0].stream)
+    assert b"200 OK" in received(server)
+
+
+@pytest.mark.parametrize("drip", [b"", b"a"])
+def test_a_head_has_its_time_from_the_first_byte(server: Server, drip: bytes) -> None:
+    """Bytes do not prolong it."""
+    server.receive(b"GET / HTTP/1.1\r\n")
+    assert look(server, 5.0)
+    for _ in range(2):
+        if drip:
+            server.receive(drip)
+        assert look(server, 5.0)
+    if drip:
+        server.receive(drip)
+    look(server, 5.0)
+    assert received(server).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+def awaited(server: Server) -> Signal:
+    """Receive the head of an upload whose body the application waits for."""
+    server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    signal = server.begun[0].stream.receive()
+    assert isinstance(signal, Signal)
+    return signal
+
+
+def read_all(server: Server) -> None:
+    """Read what has come of the body, and wait for more."""
+    while not isinstance(server.begun[0].stream.receive(), Signal):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("each", "looks"),
+    [(0, 6), (10, 7), (500, 12), (900, 60)],
+    ids=["nothing", "a hundredth", "half the rate", "nine tenths"],
+)
+def test_a_body_that_is_slower_than_the_rate_uses_its_time_up(
+    server: Server, each: int, looks: int
+) -> None:
+    """Each second costs one of 60, each 100 bytes bring one back; so it lasts the longer."""
+    awaited(server)
+    assert look(server)
+    survived = 0
+    while survived < 100:
+        if each:
+            server.receive(b"x" * each)
+            read_all(server)
+        if not look(server) or server.connection._protocol.stopped:
+            break
+        survived += 1
+    assert survived == looks - 1
+    error = None
+    try:
+        server.begun[0].stream.receive()
+    except Exception as raised:
+        error = raised
+    assert getattr(error, "status", None) == 408
+
+
+def test_a_body_at_the_rate_goes_on_for_ever(server: Server) -> None:
+    """What the client earns is bounded: hours of quickness do not pay for hours of nothing."""
+    awaited(server)
+    look(server)
+    for _ in range(100):
+        server.receive(b"x" * 1000)
+        read_all(server)
+        assert look(server)
+    for _ in range(5):
+        look(server)
+        assert not server.connection._protocol.stopped
+    look(server)
+    assert server.connection._protocol.stopped
+
+
+def test_a_body_that_nobody_waits_for_costs_its_client_no_time(server: Server) -> None:
+    """The application takes its time: that is not the client's."""
+    server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    for _ in range(100):
+        assert look(server)
+    assert not server.connection._protocol.stopped
+
+
+def test_the_time_of_a_body_goes_on_where_it_was_when_the_application_has_worked(
+    server: Server,
+) -> None:
+    """Else a byte for each piece of work would be as good as the whole rate."""
+    awaited(server)
+    for _ in range(5):
+        look(server)
+    server.receive(b"x")  # nobody waits now
+    look(server)
+    read_all(server)
+    for _ in range(2):
+        look(server)
+        assert not server.connection._protocol.stopped
+    look(server)
+    assert server.connection._protocol.stopped
+
+
+def behind(server: Server) -> None:
+    """Have a response under way that the client does not take."""
+    server.receive(request())
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    while not server.transport.behind:
+        stream.send(b"x" * 100_000)
+
+
+def test_a_client_that_takes_nothing_is_reset_when_its_time_is_over(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the application learns of it."""
+    behind(server)
+    caplog.set_level(logging.INFO, "bide")
+    for _ in range(6):
+        assert look(server)
+    assert not look(server)
+    assert server.begun[0].stream.gone
+    assert "a client that takes too little is given up" in caplog.text
+
+
+def test_a_response_that_takes_longer_than_it_may_is_reset(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However quickly its client takes it."""
+    server.receive(request())
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    look(server, response_timeout=25)
+    look(server, response_timeout=25)  # it has not begun
+    stream.send(b"first")
+    caplog.set_level(logging.INFO, "bide")
+    look(server, response_timeout=25)
+    assert look(server, response_timeout=25)
+    assert not look(server, response_timeout=25)
+    assert "a client that takes too long is given up" in caplog.text
+
+
+def test_each_response_has_its_time(server: Server) -> None:
+    """A connection in constant use is not one long response."""
+    for number in range(20):
+        server.receive(request())
+        stream = server.begun[number].stream
+        stream.start("200 OK", [])
+        stream.send(b"first")
+        assert look(server, response_timeout=25)
+        stream.end()
+        server.turn()
+
+
+def test_pipelined_requests_earn_no_time_for_a_client_that_takes_nothing(server: Server) -> None:
+    """They wait for the response in progress, and so does the clock."""
+    behind(server)
+    for _ in range(6):
+        assert look(server)
+        server.receive(request("/next"))
+    assert not look(server)
+
+
+def test_a_log_fixture_sees_no_warning(log: Log, server: Server) -> None:
+    """Clients that are given up are their own affair: no more than a line of information."""
+    behind(server)
+    for _ in range(7):
+        look(server)
+    assert not log.lines(logging.WARNING)
