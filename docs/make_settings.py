@@ -26,7 +26,12 @@ environment. Seconds may be fractions; sizes are bytes.
 
 def page() -> str:
     """Give the page's text."""
-    return "\n".join([INTRODUCTION, *(_section(each) for each in dataclasses.fields(Settings))])
+    groups: dict[str, list[str]] = {}
+    for each in dataclasses.fields(Settings):
+        groups.setdefault(each.metadata["group"], []).append(_section(each))
+    return "\n".join(
+        [INTRODUCTION, *(f"## {name}\n\n" + "\n".join(each) for name, each in groups.items())]
+    )
 
 
 def _section(setting: dataclasses.Field[Any]) -> str:
@@ -42,7 +47,7 @@ def _section(setting: dataclasses.Field[Any]) -> str:
     if metadata["minimum"] is not None:
         rows.append(("At least", f"`{metadata['minimum']:g}`"))
     table = "".join(f"| {name} | {value} |\n" for name, value in rows)
-    return f"## `{flag(setting.name)}`\n\n{metadata['help']}\n\n| | |\n|---|---|\n{table}"
+    return f"### `{flag(setting.name)}`\n\n{metadata['help']}\n\n| | |\n|---|---|\n{table}"
 
 
 def _value(setting: dataclasses.Field[Any]) -> str:

@@ -15,7 +15,7 @@ import pytest
 import bide
 from bide import Settings, cli
 from bide.errors import BindError
-from bide.settings import flag, variable
+from bide.settings import flag
 
 Write = Callable[[str], None]
 
@@ -87,13 +87,18 @@ def test_the_version_is_printed(command: Cli) -> None:
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_lists_every_setting(command: Cli, option: str) -> None:
-    """With its variable, its default and what it is for."""
+    """Under its heading, with what it is for and what it is without being given."""
     assert command.run(option) == 0
     said = " ".join(command.out.split())
     for setting in dataclasses.fields(Settings):
         assert flag(setting.name) in said
-        assert f"[env var: {variable(setting.name)}" in said
-        assert " ".join(setting.metadata["help"].split()) in said
+        assert f"\n{setting.metadata['group']}:\n" in command.out
+        default = setting.default
+        if isinstance(default, tuple):
+            default = " ".join(default)
+        shown = f"{default:g}" if isinstance(default, float) else default
+        expected = setting.metadata["help"] + (f" [default: {shown}]" if shown != "" else "")
+        assert " ".join(expected.split()) in said
     assert "MODULE:NAME" in said
 
 

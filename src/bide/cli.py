@@ -41,11 +41,34 @@ def _option(setting: dataclasses.Field[Any]) -> click.Option:
         metavar=metadata["metavar"] or None,
         multiple=several,
         default=default,
-        show_default=" ".join(default) if several else default != "",
-        help=metadata["help"],
+        help=metadata["help"] + _default(default),
         envvar=variable(setting.name),
-        show_envvar=True,
     )
+
+
+def _default(default: Any) -> str:
+    """Say what a setting is that is not given."""
+    if default == "":
+        return ""
+    if isinstance(default, tuple):
+        default = " ".join(default)
+    return f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
+
+
+class _Command(click.Command):
+    """Lists its options under headings, those of the settings' groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        groups = {flag(each.name): each.metadata["group"] for each in dataclasses.fields(Settings)}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for each in self.get_params(ctx):
+            record = each.get_help_record(ctx)
+            if isinstance(each, click.Option) and record is not None:
+                sections.setdefault(groups.get(each.opts[0], "Other"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def _serve(app: str, explain: bool, **options: Any) -> None:
@@ -69,13 +92,17 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         context.exit()
 
 
-command = click.Command(
+command = _Command(
     "bide",
     callback=_serve,
     help=(
         "Serve the WSGI application APP, which is MODULE:NAME, for example myapp:app. NAME may "
         "be dotted, or a call of a factory, as in 'myapp:create_app()'; without it, app or "
         "application is taken. The current directory is importable."
+    ),
+    epilog=(
+        f"Each of the settings can be a variable in the environment: {flag('queue_timeout')} is "
+        f"{variable('queue_timeout')}."
     ),
     params=[
         click.Argument(["app"], metavar="APP"),

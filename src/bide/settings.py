@@ -18,6 +18,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _setting(
+    group: str,
     default: Any,
     text: str,
     *,
@@ -25,7 +26,13 @@ def _setting(
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
 ) -> Any:
-    metadata = {"help": text, "metavar": metavar, "choices": choices, "minimum": minimum}
+    metadata = {
+        "group": group,
+        "help": text,
+        "metavar": metavar,
+        "choices": choices,
+        "minimum": minimum,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -34,58 +41,62 @@ class Settings:
     """How to serve. Raises SettingError, in one line, for a value that a setting cannot have."""
 
     bind: tuple[str, ...] = _setting(
+        "Serving",
         ("127.0.0.1:8000",),
         "Where to listen: HOST:PORT, [IPv6]:PORT or unix:PATH. May be repeated. "
         "Port 0 takes a free one.",
         metavar="ADDRESS",
     )
+    backlog: int = _setting(
+        "Serving",
+        2048,
+        "Connections that may wait to be accepted, as far as the system allows.",
+        metavar="N",
+        minimum=1,
+    )
     executor: str = _setting(
+        "Serving",
         "auto",
         "Where the application runs: on the event loop, in threads, or as it declares (auto).",
         choices=("auto", "loop", "threads"),
     )
     threads: int = _setting(
-        4, "Threads that run the application, at most; waiting takes none.", metavar="N", minimum=1
+        "Serving",
+        4,
+        "Threads that run the application, at most; waiting takes none.",
+        metavar="N",
+        minimum=1,
     )
     queue: int = _setting(
+        "Serving",
         1000,
         "Requests that may wait for a thread; more are answered 503.",
         metavar="N",
         minimum=0,
     )
     queue_timeout: float = _setting(
+        "Serving",
         30.0,
         "Seconds that a request may wait for a thread before it is answered 503.",
         metavar="SECONDS",
         minimum=0,
     )
-    request_timeout: float = _setting(
-        0.0,
-        "Seconds that a request may take; then its wait is ended, and it is answered 504. Running "
-        "code is not interrupted but named in the log. 0: any time.",
-        metavar="SECONDS",
-        minimum=0,
-    )
-    response_timeout: float = _setting(
-        0.0,
-        "Seconds that a client may take for a response, from its first byte to its last; then the "
-        "connection is reset. 0: any time.",
-        metavar="SECONDS",
-        minimum=0,
-    )
-    half_close: str = _setting(
-        "cancel",
-        "What becomes of a wait when the client has closed its sending side: cancel it, "
-        "or go on and answer.",
-        choices=("cancel", "answer"),
+    health: str = _setting(
+        "Serving",
+        "",
+        "Answer requests for this path without the application: 200, or 503 when stopping. "
+        "Never queued.",
+        metavar="PATH",
     )
     head_timeout: float = _setting(
+        "Time",
         15.0,
         "Seconds that the head of a request may take to arrive, else 408.",
         metavar="SECONDS",
         minimum=0,
     )
     idle_timeout: float = _setting(
+        "Time",
         60.0,
         "Seconds that a connection may be idle before it is closed: between requests, or with a "
         "client that takes nothing of its response, or sends nothing of a body that is waited for.",
@@ -93,53 +104,82 @@ class Settings:
         minimum=0,
     )
     min_rate: int = _setting(
+        "Time",
         240,
         "Bytes a second at which a client must send a body that is waited for, or take its "
         "response; a slower one has idle-timeout seconds in all. 0: any rate.",
         metavar="BYTES",
         minimum=0,
     )
+    request_timeout: float = _setting(
+        "Time",
+        0.0,
+        "Seconds that a request may take; then its wait is ended, and it is answered 504. Running "
+        "code is not interrupted but named in the log. 0: any time.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    response_timeout: float = _setting(
+        "Time",
+        0.0,
+        "Seconds that a client may take for a response, from its first byte to its last; then the "
+        "connection is reset. 0: any time.",
+        metavar="SECONDS",
+        minimum=0,
+    )
     linger_timeout: float = _setting(
+        "Time",
         2.0,
         "Seconds that a closing connection is still read, so that the client gets its last answer.",
         metavar="SECONDS",
         minimum=0,
     )
+    half_close: str = _setting(
+        "Time",
+        "cancel",
+        "What becomes of a wait when the client has closed its sending side: cancel it, "
+        "or go on and answer.",
+        choices=("cancel", "answer"),
+    )
     graceful_timeout: float = _setting(
+        "Time",
         30.0,
         "Seconds that requests have to finish when the server stops.",
         metavar="SECONDS",
         minimum=0,
     )
-    blocked_loop: float = _setting(
-        0.1,
-        "Seconds after which a blocked event loop is named in the log.",
-        metavar="SECONDS",
-        minimum=0.01,
-    )
-    blocked_lane: float = _setting(
-        1.0,
-        "Seconds after which a blocked thread is named in the log.",
-        metavar="SECONDS",
-        minimum=0.01,
+    limit_connections: int = _setting(
+        "Space",
+        10_000,
+        "Connections at one time; new ones wait to be accepted.",
+        metavar="N",
+        minimum=1,
     )
     limit_request_line: int = _setting(
-        8 * 1024, "Bytes of a request line, else 414.", metavar="BYTES", minimum=64
+        "Space", 8 * 1024, "Bytes of a request line, else 414.", metavar="BYTES", minimum=64
     )
     limit_head: int = _setting(
-        64 * 1024, "Bytes of a request's head, else 431.", metavar="BYTES", minimum=128
+        "Space", 64 * 1024, "Bytes of a request's head, else 431.", metavar="BYTES", minimum=128
     )
-    limit_fields: int = _setting(100, "Headers of a request, else 431.", metavar="N", minimum=1)
+    limit_fields: int = _setting(
+        "Space", 100, "Headers of a request, else 431.", metavar="N", minimum=1
+    )
     limit_body: int = _setting(
-        1024**3, "Bytes of a request's body, else 413. 0: any size.", metavar="BYTES", minimum=0
+        "Space",
+        1024**3,
+        "Bytes of a request's body, else 413. 0: any size.",
+        metavar="BYTES",
+        minimum=0,
     )
     limit_chunks: int = _setting(
+        "Space",
         10_000,
         "Chunks of a request's body, and one more for each 64 bytes of it, else 400.",
         metavar="N",
         minimum=1,
     )
     limit_framing: int = _setting(
+        "Space",
         4 * 1024,
         "Bytes that the sizes, extensions and trailers of a chunked body may take beyond what its "
         "data needs, else 400.",
@@ -147,50 +187,53 @@ class Settings:
         minimum=64,
     )
     limit_unread: int = _setting(
+        "Space",
         64 * 1024,
         "Bytes of a request's body that wait for the application; the client waits with more.",
         metavar="BYTES",
         minimum=1024,
     )
-    limit_unsent: int = _setting(
-        64 * 1024,
-        "Bytes of a response that wait for the client; the application waits with more.",
-        metavar="BYTES",
-        minimum=1024,
-    )
     limit_discard: int = _setting(
+        "Space",
         256 * 1024,
         "Bytes of a body that the application left unread that are taken to keep the connection.",
         metavar="BYTES",
         minimum=0,
     )
+    limit_unsent: int = _setting(
+        "Space",
+        64 * 1024,
+        "Bytes of a response that wait for the client; the application waits with more.",
+        metavar="BYTES",
+        minimum=1024,
+    )
     limit_pipeline: int = _setting(
+        "Space",
         16,
         "Requests that wait on one connection; the client waits with more.",
         metavar="N",
         minimum=1,
     )
-    limit_connections: int = _setting(
-        10_000,
-        "Connections at one time; new ones wait to be accepted.",
-        metavar="N",
-        minimum=1,
-    )
-    backlog: int = _setting(
-        2048,
-        "Connections that may wait to be accepted, as far as the system allows.",
-        metavar="N",
-        minimum=1,
-    )
-    health: str = _setting(
-        "",
-        "Answer requests for this path without the application: 200, or 503 when stopping. "
-        "Never queued.",
-        metavar="PATH",
-    )
-    log_level: str = _setting("info", "What is written to the log.", choices=LOG_LEVELS)
+    log_level: str = _setting("Log", "info", "What is written to the log.", choices=LOG_LEVELS)
     access_log: str = _setting(
-        "", "Write a line for each request to this file; - is standard output.", metavar="FILE"
+        "Log",
+        "",
+        "Write a line for each request to this file; - is standard output.",
+        metavar="FILE",
+    )
+    blocked_loop: float = _setting(
+        "Log",
+        0.1,
+        "Seconds after which a blocked event loop is named in the log.",
+        metavar="SECONDS",
+        minimum=0.01,
+    )
+    blocked_lane: float = _setting(
+        "Log",
+        1.0,
+        "Seconds after which a blocked thread is named in the log.",
+        metavar="SECONDS",
+        minimum=0.01,
     )
 
     def __post_init__(self) -> None:
