@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test check format bench clean
+.PHONY: setup demo test check format bench fuzz soak clean
 
 # The marker files stand for "this environment holds these extras, as pyproject.toml asks now".
 $(BIN)/python:
@@ -34,6 +34,13 @@ format: setup  ## rewrite the code as `make check` wants it
 
 bench: $(VENV)/.installed-bench  ## measure Bide beside its peers; needs wrk, a C compiler, libev-dev
 	$(BIN)/python -m benchmarks
+
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.installed-fuzz  ## look for inputs that break a target of tests/fuzz, each so long
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+soak: $(VENV)/.installed-soak  ## a million requests, and nothing may grow; SOAK_REQUESTS, SOAK_DEPARTURES
+	$(BIN)/python -m soak
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
