@@ -1,0 +1,101 @@
+"""A look at the server from inside: what it holds, counted on its event loop.
+
+It is a view of the soaked application, `/look/TOKEN/0` or `/look/TOKEN/1`. It counts everything but
+itself: its own task, connection and conversation are taken off. What needs names that are private
+to CPython or Bide is counted by the type of objects, which `gc` knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.applications.attendance import Attendance
+from bide import Status, wait
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_GREENLETS = ("greenlet", "Worker")
+
+present = Attendance()
+_SETTLING = 0.02  # seconds in which the look itself is parked, and its client's head forgotten
+
+
+class Records(logging.Handler):
+    """Counts what Bide and asyncio log, by the text that all records of a kind have in common."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.counts: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one; from any thread, under the handler's lock."""
+        self.counts[f"{record.levelname} {record.msg}"] += 1
+
+
+_records = Records()
+
+
+def look(
+    environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
+) -> Iterable[bytes]:
+    """Answer what the server holds, as JSON; with 1 after a full collection, and by type."""
+    seen = wait(_count(environ["bide.status"], thorough=number == 1))
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({"token": token, **seen}).encode()]
+
+
+def listen() -> None:
+    """Count from now on what is logged.
+
+    The server configures its logger after the application was imported, and drops what was there.
+    """
+    for name in ("bide", "asyncio"):
+        logger = logging.getLogger(name)
+        if _records not in logger.handlers:
+            logger.addHandler(_records)
+
+
+async def _count(status: Callable[[], Status], *, thorough: bool) -> dict[str, Any]:
+    await asyncio.sleep(_SETTLING)
+    if thorough:
+        gc.collect()
+    objects = gc.get_objects()
+    types = Counter(map(type, objects))
+    seen: dict[str, Any] = {
+        "objects": len(objects),
+        "greenlets": sum(n for kind, n in types.items() if kind.__name__ in _GREENLETS),
+        "collections": [each["collections"] for each in gc.get_stats()],
+        "uncollectable": len(gc.garbage),
+    }
+    if thorough:
+        seen["types"] = dict(_named(types))
+    del objects, types
+    now = status()
+    loop = asyncio.get_running_loop()
+    timers = getattr(loop, "_scheduled", ())  # of asyncio's own loop
+    seen |= {
+        "conversations": now.running + now.waiting + now.queued - 1,
+        "parked": now.waiting - 1,
+        "queued": now.queued,
+        "connections": now.connections - 1,
+        "lanes": now.threads,
+        "tasks": len(asyncio.all_tasks()) - 1,
+        "timers": sum(not timer.cancelled() for timer in timers),
+        "present": present.present,
+        "logged": dict(_records.counts),
+    }
+    return seen
+
+
+def _named(types: Counter[type]) -> Counter[str]:
+    named: Counter[str] = Counter()  # several types may have the same name
+    for kind, number in types.items():
+        named[f"{kind.__module__}.{kind.__qualname__}"] += number
+    return named

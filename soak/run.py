@@ -1,0 +1,136 @@
+"""One run: a server is started, warmed up, and loaded in two halves.
+
+Before, between and after them it is let come to rest, and looked at idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.processes import ServerProcess, find_free_port, start
+from benchmarks.servers import Server
+
+from .client import Connection
+from .departures import HEAD_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT
+from .exchanges import HEALTH, LIMIT_BODY, Asked, check, get
+from .load import Load, Tally
+from .watch import Sample, Watch
+
+EXECUTORS = ("threads", "loop")
+THREADS = 4
+IN_THREAD_POOL = 32
+"""Threads that Bide keeps for `in_thread`, at most."""
+_WARM_UP = 20  # of so many requests of the run, one before it
+_LEAST_WARM_UP = 200
+
+_COMMAND = (
+    "{scripts}/bide {application} --bind 127.0.0.1:{port} --log-level warning"
+    f" --threads {THREADS} --head-timeout {HEAD_TIMEOUT} --idle-timeout {IDLE_TIMEOUT}"
+    f" --request-timeout {REQUEST_TIMEOUT} --response-timeout {RESPONSE_TIMEOUT}"
+    f" --limit-body {LIMIT_BODY} --health {HEALTH} --executor "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is asked.
+
+    Attributes:
+        requests: How many are to be answered, after the warm-up.
+        departures: How many are to leave, likewise.
+        interval: Seconds between two samples.
+        stalls: Whether some of those that leave stall first, until the server ends them.
+    """
+
+    requests: int
+    departures: int
+    interval: float
+    stalls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run found.
+
+    Attributes:
+        executor: Where the application ran.
+        command: How the server was started.
+        size: What was to be asked.
+        samples: The course under load, from the end of the warm-up.
+        before: What the idle server held after the warm-up, by type too.
+        half: What it held, idle again, after half the run.
+        after: What it held after all of it.
+        tally: What was made, the warm-up included.
+        warmed: What of it was the warm-up.
+    """
+
+    executor: str
+    command: str
+    size: Size
+    samples: list[Sample]
+    before: dict[str, Any]
+    half: dict[str, Any]
+    after: dict[str, Any]
+    tally: Tally
+    warmed: tuple[int, int]
+
+
+def run(executor: str, size: Size, core: int) -> Result:
+    """Soak a server of its own, bound to one core.
+
+    Raises `benchmarks.errors.RoundFailedError` where the server does not start, or ends.
+    """
+    server = Server("bide", executor, ("bide",), _COMMAND + executor)
+    port = find_free_port()
+    argv = server.argv("soak.application:app", port)
+    with start(argv, port, core) as process:
+        process.await_answer(HEALTH)
+        try:
+            return asyncio.run(_soak(process, executor, size))
+        finally:
+            process.check_alive()
+
+
+async def _soak(process: ServerProcess, executor: str, size: Size) -> Result:
+    load = Load(process.port, size.stalls)
+    watch = Watch(process, load.tally)
+    await _start_threads(process.port)
+    await load.run(max(_LEAST_WARM_UP, size.requests // _WARM_UP), size.departures // _WARM_UP)
+    before = await watch.rest()
+    warmed = (load.tally.requests.total(), load.tally.departures.total())
+    halves = (size.requests // 2, size.departures // 2)
+    async with watch.following(size.interval):
+        await load.run(*halves)
+    half = await watch.rest(before)
+    async with watch.following(size.interval):
+        await load.run(size.requests - halves[0], size.departures - halves[1])
+    return Result(
+        executor=executor,
+        command=_COMMAND + executor,
+        size=size,
+        samples=watch.samples,
+        before=before,
+        half=half,
+        after=await watch.rest(before),
+        tally=load.tally,
+        warmed=warmed,
+    )
+
+
+async def _start_threads(port: int) -> None:
+    # All that there may be: none is to come later, and look like growth.
+    await asyncio.gather(
+        _ask(port, f"/warm/start/{IN_THREAD_POOL}", b"warm start"),
+        *[_ask(port, f"/busy/start{lane}/300", b"busy start%d" % lane) for lane in range(THREADS)],
+    )
+
+
+async def _ask(port: int, path: str, answer: bytes) -> None:
+    connection = await Connection.open(port)
+    try:
+        await connection.send(get(path))
+        await check(connection, Asked((), 200, answer))
+    finally:
+        connection.leave()
