@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -278,6 +279,43 @@ def test_head_that_would_harm_the_connection_is_refused(name: str) -> None:
     client.send(GET)
     status_line = b"500 Internal Server Error"
     assert client.received == response(*STAMP, length(5), status=status_line, body=b"sorry")
+
+
+CONTROLS = [*range(9), *range(10, 32), 127]
+PLACES: dict[str, Callable[[str], tuple[str, list[tuple[str, str]]]]] = {
+    "value": lambda control: ("200 OK", [("X", f"a{control}b")]),
+    "start of a value": lambda control: ("200 OK", [("X", f"{control}b")]),
+    "end of a value": lambda control: ("200 OK", [("X", f"a{control}")]),
+    "last of several values": lambda control: ("200 OK", [("X", "a"), ("X", "b"), ("X", control)]),
+    "length": lambda control: ("200 OK", [("Content-Length", f"5{control}")]),
+    "name": lambda control: ("200 OK", [(f"X{control}Y", "a")]),
+    "reason": lambda control: (f"200 O{control}K", []),
+    "end of a reason": lambda control: (f"200 OK{control}", []),
+    "reason alone": lambda control: (f"200 {control}", []),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("control", CONTROLS, ids=hex)
+def test_head_with_a_control_character_is_refused(control: int, place: str) -> None:
+    """Each but HTAB, wherever it stands, and nothing is sent (PEP 3333; RFC 9110 section 5.5)."""
+    status, headers = PLACES[place](chr(control))
+    client = connect()
+    client.send(GET)
+    with pytest.raises(LocalProtocolError):
+        client.stream.start(status, [("A", "b"), *headers, ("C", "d")])
+    assert client.transport.sent == b""
+    client.stream.start("200 OK", [])
+    client.stream.end(b"a")
+    assert client.received == response(*STAMP, length(1), body=b"a")
+
+
+def test_head_with_every_other_character_is_sent() -> None:
+    """HTAB, and all of Latin-1 that is no control of ASCII, in a value and in the reason."""
+    text = "".join(chr(code) for code in range(1, 256) if code not in CONTROLS)
+    client = exchange(GET, Response(headers=[("X", f"a{text}b")], status=f"200 a{text}b"))
+    data = b"a" + text.encode("latin-1") + b"b"
+    assert client.received == response(b"X: " + data, *STAMP, length(0), status=b"200 " + data)
 
 
 # Files -------------------------------------------------------------------------------------------
