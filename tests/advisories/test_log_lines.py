@@ -1,0 +1,206 @@
+"""No byte of a client's steers a terminal or makes a log line of its own (CVE-2020-7694).
+
+Every call that logs a request is made, for targets that are hostile. They are shown as they were
+sent, never decoded; and what would have to be escaped beyond that is refused before.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import Any
+
+import pytest
+
+from bide import server as server_module
+from bide import wait
+from bide.logs import access, escaped
+from tests.conftest import Serve
+from tests.serving import Environ, Gate, Log, answering, happened, until
+
+TARGETS = [
+    "/%1b%5b31mred",
+    "/%0d%0a2026-11-25%20INFO%20forged",
+    "/%00%7f%80%9f%c2%9b",
+    "/\\x1b[31m\\n",
+    "/\"'`<>{}|^",
+    "/%s%(name)s{}",
+]
+hostile = pytest.mark.parametrize("target", TARGETS)
+only_threads = pytest.mark.parametrize("executor", ["threads"])
+only_loop = pytest.mark.parametrize("executor", ["loop"])
+
+
+def check(record: logging.LogRecord, target: str) -> None:
+    """Check that a record names the target as it was sent, in a first line without controls."""
+    line = record.getMessage().partition("\n")[0]
+    assert f"GET {target} of " in line
+    assert re.fullmatch(r"[\x20-\x7e]+", line)
+
+
+@hostile
+@pytest.mark.parametrize("where", ["call", "close()"])
+def test_a_failure_names_its_request_as_it_was_sent(
+    serve: Serve, log: Log, target: str, where: str
+) -> None:
+    """In the call, and in ``close()``."""
+
+    class Failing:
+        def __iter__(self) -> Any:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            raise LookupError
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        if where == "call":
+            raise LookupError
+        start_response("200 OK", [])
+        return Failing()
+
+    serve(application).get(target)
+    check(log.take("the application failed"), target)
+
+
+@hostile
+def test_a_lost_finish_names_its_request_as_it_was_sent(
+    serve: Serve, log: Log, target: str
+) -> None:
+    """In the message of the error itself."""
+
+    def application(environ: Environ, start_response: Any) -> None:
+        start_response("200 OK", []).finish  # noqa: B018 - taken, and dropped
+
+    serve(application).get(target)
+    record = log.failure()
+    check(record, target)
+    assert record.exc_info
+    assert f"GET {target} of " in str(record.exc_info[1])
+
+
+@hostile
+@only_threads
+def test_a_blocked_lane_names_its_request_as_it_was_sent(
+    serve: Serve, log: Log, target: str
+) -> None:
+    """When it is noticed, and when it goes on."""
+    free = threading.Event()
+    client = serve(answering(lambda environ: happened(free)), blocked_lane=0.02).request(target)
+    check(log.take("has been blocked for"), target)
+    free.set()
+    assert client.response().status == 200
+    record = log.take("goes on, after")
+    assert record.getMessage().endswith(f"in GET {target} of {log_name(record)}")
+
+
+def log_name(record: logging.LogRecord) -> str:
+    """Give the application's name, which ends the line."""
+    return record.getMessage().rpartition(" of ")[2]
+
+
+@hostile
+@only_loop
+def test_a_blocked_loop_names_its_request_as_it_was_sent(
+    serve: Serve, log: Log, target: str
+) -> None:
+    """Though the loop itself can do nothing about it."""
+    free = threading.Event()
+    client = serve(answering(lambda environ: happened(free)), blocked_loop=0.02).request(target)
+    check(log.take("the event loop has been blocked"), target)
+    free.set()
+    assert client.response().status == 200
+    log.take("the event loop goes on")
+
+
+@pytest.mark.parametrize("target", ["/" + "".join(TARGETS)])  # each takes a second
+@only_threads
+def test_a_request_that_is_left_running_is_named_as_it_was_sent(
+    serve: Serve, log: Log, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a server that stops without it."""
+    monkeypatch.setattr(server_module, "CLEANUP_SECONDS", 0.01)
+    free, running = threading.Event(), threading.Event()
+
+    def answer(environ: Environ) -> None:
+        running.set()
+        happened(free)
+
+    served = serve(answering(answer), graceful_timeout=0.01)
+    served.request(target)
+    happened(running)
+    served.begin_stop()
+    check(log.take("left running"), target)
+    free.set()
+    log.take("requests have not ended in time")
+    served.join()
+    served.until_idle()
+
+
+@hostile
+def test_a_request_that_takes_too_long_is_named_as_it_was_sent(
+    serve: Serve, log: Log, target: str
+) -> None:
+    """One whose wait is ended."""
+    gate = Gate()
+    served = serve(answering(lambda environ: wait(gate.promise())), request_timeout=0.05)
+    assert served.get(target).status == 504
+    check(log.take(": its wait is ended"), target)
+
+
+@hostile
+@only_threads
+def test_code_that_takes_too_long_is_named_as_it_was_sent(
+    serve: Serve, log: Log, target: str
+) -> None:
+    """One that cannot be ended, with its stack."""
+    free = threading.Event()
+    client = serve(answering(lambda environ: happened(free)), request_timeout=0.05).request(target)
+    check(log.take("and its code goes on"), target)
+    free.set()
+    assert client.response().status == 200
+
+
+@pytest.fixture
+def accesses() -> Any:
+    """Give the lines of the access log."""
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Handler()
+    access.addHandler(handler)
+    level = access.level
+    access.setLevel(logging.INFO)
+    yield lines
+    access.removeHandler(handler)
+    access.setLevel(level)
+
+
+@hostile
+def test_the_access_log_escapes_what_would_end_its_quotes(
+    serve: Serve, accesses: list[str], target: str
+) -> None:
+    """Quotes and backslashes; the line has two quotes, whatever was asked."""
+    serve(answering(lambda environ: b"")).get(target)
+    until(lambda: accesses, "nothing was logged")
+    (line,) = accesses
+    assert f'"GET {escaped(target)} HTTP/1.1" 200 0 ' in line
+    assert line.count('"') == 2
+    assert re.fullmatch(r"[\x20-\x7e]+", line)
+
+
+def test_raw_bytes_that_would_have_to_be_escaped_are_refused(
+    serve: Serve, accesses: list[str]
+) -> None:
+    """Controls, blanks and everything that is not ASCII in a target (RFC 3986 section 2)."""
+    served = serve(answering(lambda environ: b""))
+    for raw in [*range(0x21), *range(0x7F, 0x100)]:
+        client = served.connect()
+        client.send(b"GET /a" + bytes([raw]) + b"b HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.response().status == 400, raw
+        assert client.rest() == b""
+        client.close()
+    assert accesses == []
