@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,3 +151,26 @@ def test_acceptor_reports_another_error_and_goes_on(accepting: Accepting, log: L
     log.take("accept failed")
     accepting.connect(1)
     assert len(accepting.accepted) == 1
+
+
+def test_acceptor_serves_on_sockets_that_it_is_given(tmp_path: Path, log: Log) -> None:
+    """And leaves the path of a Unix socket that it has not made."""
+    path = tmp_path / "given.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    loop = asyncio.new_event_loop()
+    accepted = []
+    acceptor = Acceptor(lambda sock, server, client: accepted.append(sock), 10)
+    acceptor.adopt([listener])
+    acceptor.start(loop)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        for _ in range(3):
+            loop.run_until_complete(asyncio.sleep(0))
+    acceptor.close()
+    loop.close()
+    assert len(accepted) == 1
+    accepted[0].close()
+    assert path.exists()
+    assert listener.fileno() == -1

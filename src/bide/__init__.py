@@ -15,6 +15,7 @@ from bide.errors import (
     WaitError,
     WriteWouldBlock,
 )
+from bide.hosts.wsgi import blocking
 from bide.server import Server
 from bide.settings import Settings
 from bide.status import Status
@@ -36,6 +37,7 @@ __all__ = [
     "WaitError",
     "WriteWouldBlock",
     "__version__",
+    "blocking",
     "capable",
     "in_thread",
     "iterate",

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -78,6 +78,12 @@ class Acceptor:
             self.close()
             raise
 
+    def adopt(self, listeners: Iterable[socket.socket]) -> None:
+        """Accept from sockets that somebody else has opened; this closes them, and no more."""
+        for listener in listeners:
+            listener.setblocking(False)
+            self._listeners[listener] = _names(listener)
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to accept, on the running loop."""
         self._loop = loop
@@ -92,7 +98,8 @@ class Acceptor:
             path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
             # Looked at while it is open, and its number is nobody else's: another server may have
             # taken the path.
-            if path and _inode(path) == self._inodes[listener]:
+            own = self._inodes.get(listener)
+            if path and own is not None and _inode(path) == own:
                 os.unlink(path)
             listener.close()
         self._listeners = {}

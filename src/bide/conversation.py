@@ -132,23 +132,35 @@ class Conversation:
             if isinstance(cancelled, ClientDisconnected):
                 self.stream.gone = True
             self.stream.cut()
-        except BaseException:  # noqa: BLE001 - it is logged
+        except BaseException as error:  # noqa: BLE001 - it is logged
             # Whatever it is, SystemExit and KeyboardInterrupt too, ends this request only.
-            try:
-                log.exception("the application failed: %s", self.describe())
-            finally:
-                self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
+            self.failed(error)
         finally:
             if self.stream.state != ENDED:
                 self.stream.cut()  # whatever happened, the client is not left to wait
             self._site.done(self)
 
-    def _converse(self) -> None:
-        stream = self.stream
-        environ = request_environ(self._base, stream.request)
-        environ["wsgi.input"] = Input(stream)
+    def environ(self) -> dict[str, Any]:
+        """Make what the application is called with."""
+        environ = request_environ(self._base, self.stream.request)
+        environ["wsgi.input"] = Input(self.stream)
+        return self.extended(environ)
+
+    def extended(self, environ: dict[str, Any]) -> dict[str, Any]:
+        """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
         environ["bide.status"] = self._site.status
+        return environ
+
+    def failed(self, error: BaseException) -> None:
+        """Log what the application raised, and answer 500, or cut what it has begun."""
+        try:
+            log.error("the application failed: %s", self.describe(), exc_info=error)
+        finally:
+            self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
+
+    def _converse(self) -> None:
+        environ = self.environ()
         result = self._site.application(environ, self.start_response)
         del environ  # it may be what keeps finish; see bide.push
         if type(result) is CoroutineType:
@@ -169,7 +181,7 @@ class Conversation:
         finally:
             close = getattr(result, "close", None)
             if close is not None:
-                self._close(close)
+                self.close(close)
 
     def _send_all(self, result: Any) -> None:
         stream = self.stream
@@ -282,7 +294,8 @@ class Conversation:
     def _disconnected(self) -> bool:
         return self.stream.gone or self.waiter.cancelled
 
-    def _close(self, close: Callable[[], object]) -> None:
+    def close(self, close: Callable[[], object]) -> None:
+        """Call the iterable's ``close``."""
         try:
             close()
         except Cancelled:

@@ -71,7 +71,9 @@ def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
     environ["PATH_INFO"] = "" if path == b"*" else path.decode("latin-1")
     environ["QUERY_STRING"] = request.query.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
-    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version == "1.1" else "HTTP/1.0"
+    environ["SERVER_PROTOCOL"] = (
+        "HTTP/1.1" if request.version == "1.1" else f"HTTP/{request.version}"
+    )
     repeated: dict[str, list[str]] | None = None  # joined once: one by one is quadratic
     for name, value in request.headers:
         key = _KEYS.get(name)

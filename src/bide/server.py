@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -49,6 +50,7 @@ class Server:
         application: the WSGI callable.
         settings: how to serve; or give single settings by name, as in :class:`Settings`.
         name: what to call the application in the log.
+        listeners: listening sockets to serve on, in place of ``bind``; the server closes them.
 
     Raises:
         SettingError: a setting with a value it cannot have.
@@ -62,8 +64,10 @@ class Server:
         settings: Settings | None = None,
         *,
         name: str = "",
+        listeners: Iterable[socket.socket] | None = None,
         **options: Any,
     ) -> None:
+        self._given = listeners
         self.settings = settings if settings is not None else Settings(**options)
         self.name = name or name_of(application)
         check(application, self.name)
@@ -140,7 +144,10 @@ class Server:
             settings.blocked_lane,
         )
         with contextlib.ExitStack() as opened:  # and closed again when something fails
-            self._acceptor.open(self._addresses, settings.backlog)
+            if self._given is None:
+                self._acceptor.open(self._addresses, settings.backlog)
+            else:
+                self._acceptor.adopt(self._given)
             opened.callback(self._acceptor.close)
             self.poller = make_poller(self.loop, self.flush)
             opened.callback(self.poller.close)

@@ -171,7 +171,7 @@ class Waiter:
         Unlike an application's wait it survives a half-closed connection: a client that has
         sent everything may still read. Only a firm cancellation ends it.
         """
-        parking = self._place()
+        parking = self._place_for_client()
         wait = _ClientWait(parking.wake)
         subscription = SignalSubscription(signal, wait)
         limit = None
@@ -222,6 +222,9 @@ class Waiter:
         if self.parking is None or asyncio._get_running_loop() not in (None, self.loop):
             return ThreadParking()
         return self.parking
+
+    def _place_for_client(self) -> Parking:
+        return self._place()
 
     def _cleanup_time(self, parking: Parking) -> float:
         """Raise the cancellation the first time; then say how long cleaning up may wait."""

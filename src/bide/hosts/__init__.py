@@ -1,0 +1,1 @@
+"""Bide's conversations under somebody else's server."""

@@ -1,0 +1,150 @@
+"""One application's conversations on a loop that is somebody else's.
+
+What :class:`bide.Server` does between its connections and its executor, for hosts that have
+connections of their own. Everything is called on the loop but where noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from bide.applications.loading import check
+from bide.capabilities import decide, name_of
+from bide.conversation import Application, Conversation
+from bide.environ import connection_environ, server_environ
+from bide.errors import ServerStopping
+from bide.executors.loop import LoopExecutor
+from bide.executors.threads import ThreadsExecutor
+from bide.files import FileWrapper
+from bide.status import Status
+from bide.stream import Stream
+from bide.waiter import CLEANUP_SECONDS
+
+log = logging.getLogger("bide")
+
+TICK = 1.0
+"""Seconds between two looks at the queue."""
+
+
+class PlainFileWrapper(FileWrapper):
+    """``wsgi.file_wrapper`` of hosts that cannot have the kernel send: an iterable like any."""
+
+
+class Runner:
+    """Runs an application's conversations on a running loop, by the executor that it bears.
+
+    Args:
+        application: the WSGI callable.
+        loop: the loop that this is called on.
+        executor: as :attr:`bide.Settings.executor`.
+        threads: lanes at most.
+        queue: requests that may wait for a lane; more are answered 503.
+        queue_timeout: seconds that they may wait.
+
+    Raises:
+        LoadError: what was given is no WSGI application.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        executor: str = "auto",
+        threads: int = 4,
+        queue: int = 1000,
+        queue_timeout: float = 30.0,
+    ) -> None:
+        self.application = application
+        self.name = name_of(application)
+        check(application, self.name)
+        self.decision = decide(application, executor)
+        self.stopping = False
+        self._loop = loop
+        self._queue_timeout = queue_timeout
+        self._executor: LoopExecutor | ThreadsExecutor
+        if self.decision.executor == "loop":
+            self._executor = LoopExecutor(loop)
+        else:
+            serial = self.decision.executor == "serial"
+            self._executor = ThreadsExecutor(loop, 1 if serial else threads, queue, serial)
+        base = server_environ(self._executor.multithread)
+        base["wsgi.file_wrapper"] = PlainFileWrapper
+        self._base = base
+        # Added to on the loop, taken from on any thread; single operations only.
+        self._conversations: set[Conversation] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+
+    def environ(
+        self, scheme: str, server: tuple[str, str], client: tuple[str, str]
+    ) -> dict[str, Any]:
+        """Make what is the same for the requests of one connection; see ``connection_environ``."""
+        return connection_environ(self._base, scheme, server, client)
+
+    def begin(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+        """Have a stream's conversation run, or be answered 503.
+
+        Args:
+            stream: its exchange.
+            environ: from :meth:`environ`, with what the host adds.
+        """
+        conversation = Conversation(self, stream, environ, self._executor.waiter())
+        self._conversations.add(conversation)
+        if self.stopping or not self._executor.submit(conversation):
+            conversation.reject(1)
+        else:
+            self._executor.flush()
+            if self._ticker is None and self._executor.queued:
+                self._ticker = self._loop.call_later(TICK, self._tick)
+        return conversation
+
+    def _tick(self) -> None:
+        self._ticker = None
+        for job in self._executor.expire(self._queue_timeout):
+            assert isinstance(job, Conversation)
+            job.reject(1)
+        self._executor.flush()  # for what no thread could be started for
+        if self._executor.queued:
+            self._ticker = self._loop.call_later(TICK, self._tick)
+
+    async def stop(self) -> None:
+        """Cancel what waits, give it time to clean up, and end the threads.
+
+        To be called when the host has no more requests in progress, or ends them.
+        """
+        self.stopping = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for job in self._executor.expire(0.0):
+            assert isinstance(job, Conversation)
+            job.reject(1)
+        for conversation in list(self._conversations):
+            conversation.cancel(ServerStopping("the server stops"), firm=True)
+        deadline = self._loop.time() + CLEANUP_SECONDS
+        while self._conversations and self._loop.time() < deadline:
+            await asyncio.sleep(0.002)
+        for conversation in list(self._conversations):
+            log.error("left running: %s", conversation.describe())
+        self._executor.stop()
+
+    def done(self, conversation: Conversation) -> None:
+        """Know that a conversation has ended; from its thread."""
+        self._conversations.discard(conversation)
+
+    def status(self) -> Status:
+        """Take a snapshot; from any thread. A host's own connections are not known: 0."""
+        executor = self._executor
+        waiting = executor.waiting
+        queued = executor.queued
+        return Status(
+            running=max(0, len(self._conversations) - waiting - queued),
+            waiting=waiting,
+            queued=queued,
+            threads=executor.threads,
+            threads_busy=executor.threads_busy,
+            threads_max=executor.threads_max,
+            connections=0,
+            stopping=self.stopping,
+        )

@@ -1,0 +1,288 @@
+"""Under any WSGI server: everything that waits blocks the server's thread, as in 2004.
+
+The conversation runs in a greenlet of the server's own thread, and hands it each block before it
+goes on: that makes ``write``, push, and promises into the plain iterable that PEP 3333 asks for, so
+that nothing more is needed of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import sys
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from bide.capabilities import name_of
+from bide.conversation import Application, Conversation
+from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
+from bide.hosts.outlet import Outlet, status_line
+from bide.messages import Head, Request
+from bide.promises import Wait
+from bide.status import Status
+from bide.stream import ENDED, Stream
+from bide.subscriptions import discard
+from bide.waiter import Parking, Waiter, current_waiter, home_loop
+
+
+class Blocking:
+    """A WSGI application made of one that waits; see :func:`blocking`."""
+
+    def __init__(self, application: Application) -> None:
+        self.app = application
+        self.application = application  # a conversation's word for it
+        self.name = name_of(application)
+        self._running: set[Conversation] = set()  # single operations only: any thread
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Call the application; PEP 3333's signature."""
+        if current_waiter() is not None:  # under Bide, or in another of these: it waits there
+            return self.app(environ, start_response)
+        _check_host()
+        return _Call(self, environ).begin(start_response)
+
+    def status(self) -> Status:
+        """Count the requests in progress; each has a thread of the host's."""
+        running = len(self._running)
+        return Status(
+            running=running,
+            waiting=0,
+            queued=0,
+            threads=running,
+            threads_busy=running,
+            threads_max=0,
+            connections=running,
+            stopping=False,
+        )
+
+    def started(self, conversation: Conversation) -> None:
+        """Know that a conversation begins."""
+        self._running.add(conversation)
+
+    def done(self, conversation: Conversation) -> None:
+        """Know that a conversation has ended."""
+        self._running.discard(conversation)
+
+
+def blocking(application: Application) -> Blocking:
+    """Make an application that waits into one for any WSGI server.
+
+    Promises in the iterable, push, coroutine functions, async iterables, ``wait`` and its company:
+    all of it works as under Bide, but each wait blocks the thread of the server that it happens in,
+    and awaitables run on one background loop of the process. Under Bide this does nothing.
+
+    The server's ``write`` is not needed; what the application raises is raised to the server. That
+    the client has left is learnt when the server says so, by calling ``close``.
+
+    Args:
+        application: called as PEP 3333 says, on the server's thread.
+    """
+    return Blocking(application)
+
+
+def _check_host() -> None:
+    """Raise WaitError where a wait could never end."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return
+    options = getattr(uwsgi, "opt", {})
+    if not any(options.get(name) for name in ("enable-threads", b"enable-threads", "threads")):
+        raise WaitError(
+            "uWSGI runs no Python threads here, so nothing that is waited for could go on: "
+            "start it with --enable-threads"
+        )
+
+
+class _HostWaiter(Waiter):
+    """Waits on the host's thread."""
+
+    __slots__ = ("_outside",)
+
+    def __init__(self, parking: Parking) -> None:
+        super().__init__(home_loop.get(), parking)
+        self._outside = asyncio._get_running_loop()  # below which the host calls
+
+    def wait(self, promise: Any, timeout: float | None = None) -> Any:
+        """Block the thread; raises WaitError where that would stop the host's event loop."""
+        if self._outside is not None and asyncio._get_running_loop() is self._outside:
+            discard(promise)
+            raise WaitError(
+                "the host calls this application on a thread that runs an event loop, which "
+                "waiting would stop: have it call applications in threads, or use bide.hosts.asgi"
+            )
+        return super().wait(promise, timeout)
+
+    def _place_for_client(self) -> Parking:
+        assert self.parking is not None
+        return self.parking  # it is the host that has to go on
+
+
+class _Hosted(Conversation):
+    """A conversation whose environ, and whose errors, are the host's."""
+
+    __slots__ = ("_environ", "_outlet", "error")
+
+    def __init__(
+        self,
+        site: Blocking,
+        stream: Stream,
+        waiter: Waiter,
+        environ: dict[str, Any],
+        outlet: Outlet,
+    ) -> None:
+        super().__init__(site, stream, environ, waiter)
+        self._environ = environ
+        self._outlet = outlet
+        self.error: BaseException | None = None
+
+    def environ(self) -> dict[str, Any]:
+        """Give the host's."""
+        return self.extended(self._environ)
+
+    def failed(self, error: BaseException) -> None:
+        """Keep the error for the host, which logs and answers as it always does."""
+        self.error = error
+
+    def close(self, close: Callable[[], object]) -> None:
+        """Let the host send the last block first: closing may take its time."""
+        self.waiter.keep_pace(self._outlet.room())
+        super().close(close)
+
+
+class _Thread(greenlet):
+    """What a conversation runs in; ``current_waiter`` finds its waiter here."""
+
+    waiter: Waiter
+
+
+class _Call:
+    """One call by the host: the iterable that it gets. All of it on the host's thread."""
+
+    # Parking's: nobody else waits for this thread.
+    since = math.inf
+
+    def __init__(self, site: Blocking, environ: dict[str, Any]) -> None:
+        self._events: SimpleQueue[Wait | None] = SimpleQueue()  # settled waits, and words to look
+        # One byte is enough for the application to wait for the host.
+        self._outlet = Outlet(lambda: self._events.put(None), limit=1)
+        stream = Stream(_request(environ), self._outlet, window=0)
+        waiter = _HostWaiter(self)
+        self._conversation = _Hosted(site, stream, waiter, environ, self._outlet)
+        self._host: greenlet | None = None
+        self._thread = _Thread(self._conversation.run)
+        self._thread.waiter = waiter
+        self._thread.gr_context = contextvars.copy_context()  # with what middleware has set
+        self._head: Head | None = None
+        self._blocks: list[bytes] = []  # for the host, the last first
+        self._sent: list[bytes] = []  # what the host has had, and has sent when it asks again
+        self._over = False  # nothing will come after the blocks
+        self._closed = False
+        site.started(self._conversation)
+
+    # The conversation's parking -----------------------------------------------------------------
+
+    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
+        """Go back to the host, until the wait is settled."""
+        assert self._host is not None
+        self._host.switch()
+
+    def wake(self, wait: Wait) -> None:
+        """Have the host's thread go on with the conversation; from any thread."""
+        self._events.put(wait)
+
+    # The host's ---------------------------------------------------------------------------------
+
+    def begin(self, start_response: Callable[..., Any]) -> Any:
+        """Run to the first block, or to the end."""
+        self._switch()
+        self._receive()
+        head = self._head
+        if head is None:
+            self._finish()
+            return []  # nothing was sent, and nothing went wrong: the host has left meanwhile
+        headers = head.headers
+        if self._over and head.length is None and not self._conversation.stream.bodiless:
+            headers = [*headers, ("Content-Length", str(sum(map(len, self._blocks))))]
+        try:
+            start_response(status_line(head), headers)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._blocks:
+            self._pass_on()
+            if self._over:
+                self._finish()
+                raise StopIteration
+            self._receive()
+        block = self._blocks.pop()
+        self._sent.append(block)
+        return block
+
+    def close(self) -> None:
+        """End: the host wants no more. PEP 3333 has it called in any case."""
+        self._pass_on()
+        self._closed = True
+        if not self._over:
+            self._conversation.stream.gone = True
+            self._conversation.cancel(ClientDisconnected("the client has left"))
+        self._outlet.close()
+        self._finish()
+
+    def _pass_on(self) -> None:
+        """Let the conversation know what the host has sent."""
+        sent, self._sent = self._sent, []
+        if sent:
+            self._outlet.sent(sent)
+
+    def _receive(self) -> None:
+        """Let the conversation go on until there is something to send, or no more will come."""
+        while not self._blocks and not self._over:
+            part = self._outlet.take()
+            if part is not None:
+                self._head = self._head or part.head
+                self._blocks = part.blocks[::-1]
+                self._over = part.ended or part.cut
+            elif self._events.get() is not None:
+                self._switch()
+
+    def _finish(self) -> None:
+        """Let the conversation come to its end, and raise what it has raised."""
+        while not self._thread.dead:
+            if self._events.get() is not None:
+                self._switch()
+        conversation = self._conversation
+        error, conversation.error = conversation.error, None
+        if error is None and conversation.stream.state != ENDED and not self._closed:
+            error = LocalProtocolError("the application has given its response up")
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: no cycle
+
+    def _switch(self) -> None:
+        self._host = getcurrent()
+        self._thread.switch()
+
+
+def _request(environ: dict[str, Any]) -> Request:
+    """Give what a stream has to know of a request whose environ is the host's."""
+    target = environ.get("PATH_INFO", "").encode("latin-1", "replace")
+    return Request(
+        environ["REQUEST_METHOD"],
+        target,
+        target,
+        environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        environ.get("SERVER_PROTOCOL", "HTTP/1.0").removeprefix("HTTP/"),
+        [],
+    )
