@@ -235,7 +235,10 @@ def test_a_connection_that_a_lane_closes_while_its_client_sends_does_no_harm(
 
 
 def test_a_body_of_very_many_chunks_is_refused(serve: Serve) -> None:
-    """However small they are; as many as anybody needs are taken (CVE-2025-69229)."""
+    """However small they are; as many as anybody needs are taken.
+
+    CVE-2025-69229, CVE-2026-115927.
+    """
 
     def answer(environ: Environ) -> str:
         return str(len(environ["wsgi.input"].read()))

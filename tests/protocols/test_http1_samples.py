@@ -3,8 +3,8 @@
 ``tests/samples/http1/accept`` holds what must be understood, ``reject`` what must be refused;
 beside each ``NAME.http`` stands what is expected of it, ``NAME.json``. What is a known attack, or
 might be one, says so there: its ``attack`` in words, its ``source``, and one of each is ``shown``
-on the page about security, which is made from these. However the network splits
-the bytes, the result is the same.
+on the page about security, which is made from these, with the ``answer`` where it is no status.
+However the network splits the bytes, the result is the same.
 """
 
 from __future__ import annotations
@@ -201,6 +201,7 @@ def test_one_sample_of_each_attack_is_shown() -> None:
                 shown.setdefault(expectation["attack"], [])
                 if expectation.get("shown"):
                     shown[expectation["attack"]].append(name)
+                    assert ("answer" in expectation) == (kind == "accept"), name
             else:
                 assert "shown" not in expectation, name
     assert len(shown) >= 35
