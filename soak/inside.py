@@ -8,9 +8,11 @@ to CPython or Bide is counted by the type of objects, which `gc` knows.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,28 @@ class Records(logging.Handler):
 
 
 _records = Records()
+
+
+class _Mallinfo2(ctypes.Structure):
+    """What mallinfo2(3) returns, of all arenas together."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def _heap_kb() -> int:
+    """Return what malloc has given and not got back, in KB; 0 where the C library does not tell."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return 0
+    mallinfo2.restype = _Mallinfo2
+    info = mallinfo2()
+    return int(info.uordblks + info.hblkhd) // 1024
 
 
 def look(
@@ -73,6 +97,8 @@ async def _count(status: Callable[[], Status], *, thorough: bool) -> dict[str, A
         "greenlets": sum(n for kind, n in types.items() if kind.__name__ in _GREENLETS),
         "collections": [each["collections"] for each in gc.get_stats()],
         "uncollectable": len(gc.garbage),
+        "blocks": sys.getallocatedblocks(),
+        "heap_kb": _heap_kb(),
     }
     if thorough:
         seen["types"] = dict(_named(types))

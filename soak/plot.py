@@ -14,7 +14,7 @@ from .verdict import BOUNDS, judge, overall, second_half, slope
 from .watch import Sample
 
 _LINE, _FIT, _FAINT = "#b3452c", "#22313f", "#8a94a0"
-_TITLES = {"threads": "in threads", "loop": "on the event loop"}
+_TITLES = {"threads": "In threads", "loop": "On the event loop"}
 _HELD = {
     "connections": "#b3452c",
     "parked": "#d99a2b",
@@ -53,7 +53,15 @@ def write_plot(report: Report, svg: Path, png: Path) -> None:
         requests = [each["requests"] / 1000 for each in samples]
         memory, objects, held, speed = column
         verdict = overall(judge(result))
-        memory.set_title(f"{_TITLES[result.executor]}: {verdict}\n", fontweight="bold", loc="left")
+        memory.annotate(
+            f"{_TITLES[result.executor]}: {verdict}",
+            xy=(0, 1),
+            xytext=(0, 24),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontweight="bold",
+            fontsize=11,
+        )
         _draw_fitted(memory, result, "rss_kb", 1024, "RSS, MB", "KB")
         _draw_fitted(objects, result, "objects", 1000, "gc objects, thousands", "objects")
         for name, colour in _HELD.items():
@@ -77,8 +85,8 @@ def write_plot(report: Report, svg: Path, png: Path) -> None:
             axis.axvline(result.half["requests"] / 1000, color=_FAINT, lw=0.8, ls=":")
     first = report.results[0].size
     figure.suptitle(
-        f"Bide under {first.requests:,} mixed requests and {first.departures:,} departures;"
-        f" {report.machine['python']}; {report.how['date']}",
+        f"Bide under {first.requests:,} requests and {first.departures:,} departures"
+        f"\n{report.machine['python']}; {report.how['date']}",
         fontsize=9,
     )
     figure.savefig(svg, metadata={"Date": None})

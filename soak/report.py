@@ -14,6 +14,8 @@ _COURSE = {
     "requests": "requests",
     "departures": "departures",
     "rss_kb": "RSS, KB",
+    "heap_kb": "malloc, KB",
+    "blocks": "Python's blocks",
     "objects": "gc objects",
     "greenlets": "greenlets",
     "conversations": "conversations",
