@@ -10,7 +10,7 @@ import pytest
 
 from bide import Settings
 from bide.errors import SettingError
-from bide.settings import flag, variable
+from bide.settings import flag, from_environment, variable
 
 DOCS = Path(__file__).parent.parent / "docs"
 FIELDS = dataclasses.fields(Settings)
@@ -142,3 +142,23 @@ def test_a_settings_flag_and_variable_follow_from_its_name() -> None:
     """So that nobody has to remember them."""
     assert flag("queue_timeout") == "--queue-timeout"
     assert variable("queue_timeout") == "BIDE_QUEUE_TIMEOUT"
+
+
+def test_settings_are_read_from_the_environment_where_there_is_no_command_line() -> None:
+    """As the command line reads them: numbers, several addresses, words; others are left alone."""
+    environ = {
+        "BIDE_THREADS": "7",
+        "BIDE_QUEUE_TIMEOUT": "2.5",
+        "BIDE_BIND": "127.0.0.1:1 unix:/x",
+        "BIDE_EXECUTOR": "loop",
+        "BIDE_HEALTH": "",
+        "OTHER": "1",
+    }
+    assert from_environment(environ) == {
+        "threads": 7,
+        "queue_timeout": 2.5,
+        "bind": ("127.0.0.1:1", "unix:/x"),
+        "executor": "loop",
+    }
+    with pytest.raises(SettingError, match="BIDE_THREADS is 'many': it must be a number"):
+        from_environment({"BIDE_THREADS": "many"})

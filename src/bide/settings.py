@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -269,6 +269,31 @@ class Settings:
     def level(self) -> int:
         """``log_level`` as the logging module counts it."""
         return int(getattr(logging, self.log_level.upper()))
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Read the settings that ``BIDE_…`` variables give; for where no command line does it.
+
+    Raises:
+        SettingError: a variable that should be a number is none.
+    """
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(Settings):
+        text = environ.get(variable(each.name))
+        if not text:
+            continue
+        if isinstance(each.default, tuple):
+            found[each.name] = tuple(text.split())
+        elif isinstance(each.default, (int, float)):
+            try:
+                found[each.name] = type(each.default)(text)
+            except ValueError:
+                raise SettingError(
+                    f"{variable(each.name)} is {text!r}: it must be a number"
+                ) from None
+        else:
+            found[each.name] = text
+    return found
 
 
 def flag(name: str) -> str:
