@@ -157,10 +157,12 @@ def test_a_server_with_all_threads_busy_is_understood(serve: Serve, visit: Visit
     busy = served.request("/busy")
     happened(begun)
     visitor = visit(served)
-    for refused in visitor.ask(Ask("/"), Ask("/", "POST", body=b"x")):
-        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-        assert "connection" not in refused.headers
-    release.set()
+    try:
+        for refused in visitor.ask(Ask("/"), Ask("/", "POST", body=b"x")):
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+            assert "connection" not in refused.headers
+    finally:
+        release.set()
     assert busy.response().body == b"served"
     served.until_idle()
     until(lambda: visitor.ask(Ask("/"))[0].body == b"served")

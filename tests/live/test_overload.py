@@ -168,7 +168,8 @@ def test_one_connection_too_many_waits_and_is_served_when_another_ends(
 def test_idle_connections_make_room_for_new_ones(serve: Serve, log: Log, executor: str) -> None:
     """Those that wait for nothing and were kept alive; not those with a request."""
     gate = Gate()
-    served = serve(waiting_at(gate), executor=executor, limit_connections=4, head_timeout=DEADLINE)
+    often = {"queue_timeout": 0.2}  # has the server look around five times a second
+    served = serve(waiting_at(gate), executor=executor, limit_connections=4, **often)
     working = served.request("/wait")
     half = served.connect()
     half.send(b"GET /quick HTTP/1.1\r\nHost:")
@@ -233,13 +234,10 @@ def app(environ, start_response):
 """
 
 
-@both
-def test_accepting_pauses_when_the_descriptors_run_out(
-    start: Start, tmp_path: Path, executor: str
-) -> None:
+def test_accepting_pauses_when_the_descriptors_run_out(start: Start, tmp_path: Path) -> None:
     """It tries again once a second and no more often, says so once, and then serves them all."""
     (tmp_path / "mysite.py").write_text(LIMITED)
-    program = start("mysite:app", "--bind", "127.0.0.1:0", "--executor", executor)
+    program = start("mysite:app", "--bind", "127.0.0.1:0")
     address = program.serving()
     with contextlib.closing(Client(address)) as client:
         client.send(request(headers=["Connection: close"]))
@@ -252,7 +250,7 @@ def test_accepting_pauses_when_the_descriptors_run_out(
         for client in clients:
             client.send(request("/wait", headers=["Connection: close"]))
         program.until("no connections can be accepted for now: Too many open files")
-        until(lambda: tries(tmp_path) >= 3)
+        until(lambda: tries(tmp_path) >= 2)
         # A bound from above, which no slow machine can break: what spins tries thousands of times.
         assert tries(tmp_path) <= time.monotonic() - began + 1
         (tmp_path / "open").touch()
@@ -287,7 +285,7 @@ def fetch(environ: Environ, path: str, timeout: float = DEADLINE) -> str:
 async def fetch_later(environ: Environ, path: str) -> str:
     """Get a path of that server, and hold no thread meanwhile; say what came."""
     url = f"http://{environ['SERVER_NAME']}:{environ['SERVER_PORT']}{path}"
-    async with httpx.AsyncClient(timeout=DEADLINE, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=DEADLINE, trust_env=False, verify=False) as client:
         response = await client.get(url)
         return f"{response.status_code} {response.text}"
 
