@@ -1,10 +1,12 @@
-"""Each client beside each executor; a test for some clients only names them, see ``only``."""
+"""Each client beside each executor; a test for some clients names them."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.clients.visitors import CURL, VISITORS, Visitor
+from tests.clients.asking import Visitor
+from tests.clients.curl import CURL
+from tests.clients.visitors import VISITORS
 from tests.conftest import Serve
 from tests.serving import Application, Served
 

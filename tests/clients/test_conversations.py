@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.asking import Ask
 from tests.clients.conftest import Visit
 from tests.clients.site import BLOCK, LARGE, MANY, Site
-from tests.clients.visitors import Ask
 from tests.conftest import Serve
 from tests.serving import until
 

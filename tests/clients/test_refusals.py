@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.asking import Ask, BrokenError
 from tests.clients.conftest import Visit
 from tests.clients.site import Site
-from tests.clients.visitors import Ask, BrokenError
 from tests.conftest import Serve
 from tests.serving import Environ, Log, answering, happened, until
 
