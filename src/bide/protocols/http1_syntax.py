@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from email.utils import formatdate
+from ipaddress import IPv6Address
 from typing import Final
 
 from bide.errors import LocalProtocolError, RemoteProtocolError
@@ -21,8 +22,8 @@ _METHODS: Final = {
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HOST: Final = re.compile(
-    rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]{0,5})?"
-    rb"|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?"
+    rb"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?)?"
+    rb"|\[([0-9A-Fa-f:.]+)\](?::[0-9]{0,5})?"
     rb"|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\](?::[0-9]{0,5})?"
 )
 _OTHER_CODINGS: Final = re.compile(
@@ -98,10 +99,19 @@ def check_host(host: bytes) -> None:
     """Check the value of Host (RFC 9110 section 7.2); raises RemoteProtocolError, 400."""
     if host in _hosts:
         return
-    if not _HOST.fullmatch(host):
+    match = _HOST.fullmatch(host)
+    if match is None or not (match[1] is None or _is_ipv6(match[1])):
         raise RemoteProtocolError("the Host header is not a host and a port")
     if len(_hosts) < 1024 and len(host) < 256:
         _hosts.add(host)
+
+
+def _is_ipv6(literal: bytes) -> bool:
+    try:
+        IPv6Address(literal.decode("ascii"))
+    except ValueError:
+        return False
+    return True
 
 
 def check_coding(coding: bytes) -> None:
