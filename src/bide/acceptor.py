@@ -124,10 +124,12 @@ class Acceptor:
                 self._loop.remove_reader(listener.fileno())
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS):
+        for number in range(ACCEPTS):
             if not self._watching:
                 return
             if self._connections >= self._limit:
+                if number:
+                    return  # whether anybody waits is seen when this is called again
                 self._full = True
                 self._unwatch()
                 self._report(

@@ -304,3 +304,18 @@ def test_the_health_path_tells_that_the_server_stops(serve: Serve) -> None:
     assert client.response().text == "first"
     response = client.response()
     assert (response.status, response.text) == (503, "stopping\n")
+
+
+# Connections -------------------------------------------------------------------------------------
+
+
+def test_the_last_connection_may_stay_idle_while_nobody_waits(serve: Serve) -> None:
+    """At the limit and not above it: nothing is logged, and kept-alive connections are kept."""
+    served = serve(answering(lambda environ: "x"), limit_connections=3)
+    clients = [served.request() for _ in range(3)]
+    for client in clients:
+        assert client.response().complete
+    assert not served.server._acceptor.crowded
+    for client in clients:
+        client.send(request())
+        assert client.response().complete

@@ -255,6 +255,21 @@ class TestPlayed:
         assert executor.take(0) is None
         assert executor.bring("four") == [True]
 
+    def test_a_lane_that_is_on_its_way_is_room_for_a_job(self, loop: ManualLoop) -> None:
+        """It has been woken or started, and has not looked: three lanes take three jobs."""
+        executor = Played(loop, lanes=3, queue=0)
+        executor.idle(0)
+        assert [executor.bring("job")[0] for _ in range(4)] == [True, True, True, False]
+        executor.woken()
+        assert executor.take(0) == "job"
+        assert executor.bring("more") == [False], "that lane is busy now"
+        loop.advance(LONG)
+        assert executor.threads > 1
+        assert executor.take(1) == "job"
+        assert executor.take(1) == "job", "done with the first"
+        assert executor.take(1) is None
+        assert executor.bring("one", "two", "three") == [True, True, False]
+
     def test_jobs_that_waited_too_long_are_taken_out(self, loop: ManualLoop) -> None:
         """In order; the younger ones stay."""
         executor = Played(loop, lanes=1)

@@ -75,6 +75,7 @@ class ThreadsExecutor:
         self._jobs: deque[Job] = deque()
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []  # the last one went idle last
+        self._coming = 0  # lanes that have been woken or started, and have not looked yet
         # On the loop:
         self._woken: Lane | None = None  # the last one
         self._woken_at = 0.0
@@ -178,6 +179,7 @@ class ThreadsExecutor:
                     lane = Lane(self, len(self._lanes) + 1)
                     self._lanes.append(lane)
                     new.append(lane)
+                    self._coming += 1
         for lane in woken:
             lane.queue.put(_LOOK)
         new = [lane for lane in new if self._start(lane)]
@@ -188,7 +190,8 @@ class ThreadsExecutor:
 
     def _has_room(self) -> bool:
         # Under the lock.
-        return len(self._jobs) < len(self._idle) + self.threads_max - len(self._lanes)
+        free = len(self._idle) + self._coming + self.threads_max - len(self._lanes)
+        return len(self._jobs) < free
 
     def waiter(self) -> Waiter:
         """Make a new job's waiter; its lane gives it the parking."""
@@ -225,6 +228,7 @@ class ThreadsExecutor:
             log.error("cannot start a thread: %s", error)
             with self._lock:
                 self._lanes.remove(lane)
+                self._coming -= 1
             return False
         return True
 
@@ -243,6 +247,8 @@ class ThreadsExecutor:
                 best, fewest = index, idle[index].parked
         lane = idle.pop(best)
         lane.idle = False
+        lane.coming = True
+        self._coming += 1
         return lane
 
     # The lanes' ---------------------------------------------------------------------------------
@@ -250,6 +256,7 @@ class ThreadsExecutor:
     def next_job(self, lane: Lane) -> Job | None:
         """Give a lane its next job, or note that it is idle."""
         with self._lock:
+            self._has_come(lane)
             if self._serial and lane.parked:
                 return None
             if self._jobs:
@@ -270,6 +277,7 @@ class ThreadsExecutor:
         if not self._jobs or (self._serial and lane.parked):  # a look: missing one is no harm
             return None
         with self._lock:
+            self._has_come(lane)
             if not self._jobs:
                 return None
             job = self._jobs.popleft()
@@ -280,6 +288,12 @@ class ThreadsExecutor:
             self._loop.call_soon_threadsafe(self._rested)
         return job
 
+    def _has_come(self, lane: Lane) -> None:
+        # Under the lock.
+        if lane.coming:
+            lane.coming = False
+            self._coming -= 1
+
     def busy(self, lane: Lane) -> None:
         """Know that a lane that was idle has something of its own to do."""
         with self._lock:
@@ -288,6 +302,7 @@ class ThreadsExecutor:
                 self._idle.remove(lane)
                 return
             # It has been woken for a job, and will not look soon: let another one.
+            self._has_come(lane)
             other = self._take_idle() if self._jobs else None
             more = bool(self._jobs) and len(self._lanes) < self.threads_max
         if other is not None:
@@ -307,6 +322,7 @@ class Lane(threading.Thread):
         self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
         self.hub: Hub | None = None
         self.idle = False  # under the executor's lock; the loop looks without it
+        self.coming = True  # under the executor's lock
         self._executor = executor
 
     @property
