@@ -110,10 +110,23 @@ class Runner:
             self._ticker = self._loop.call_later(TICK, self._tick)
 
     async def stop(self) -> None:
-        """Cancel what waits, give it time to clean up, and end the threads.
+        """Cancel what waits, give it time to clean up, and end the threads; on asyncio's loop.
 
         To be called when the host has no more requests in progress, or ends them.
         """
+        self.cancel()
+        deadline = self._loop.time() + CLEANUP_SECONDS
+        while self.busy and self._loop.time() < deadline:
+            await asyncio.sleep(0.002)
+        self.end()
+
+    @property
+    def busy(self) -> bool:
+        """Whether conversations are in progress; from any thread."""
+        return bool(self._conversations)
+
+    def cancel(self) -> None:
+        """Begin to stop: cancel what waits; new requests are answered 503."""
         self.stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
@@ -122,9 +135,9 @@ class Runner:
             job.reject(1)
         for conversation in list(self._conversations):
             conversation.cancel(ServerStopping("the server stops"), firm=True)
-        deadline = self._loop.time() + CLEANUP_SECONDS
-        while self._conversations and self._loop.time() < deadline:
-            await asyncio.sleep(0.002)
+
+    def end(self) -> None:
+        """End the threads; what still runs is left behind, and said so."""
         for conversation in list(self._conversations):
             log.error("left running: %s", conversation.describe())
         self._executor.stop()

@@ -1,0 +1,214 @@
+"""Twisted's reactor and Bide's loop as one, both ways.
+
+- :func:`loop_of` gives a reactor's loop: asyncio's own, where the reactor runs on it, else a loop
+  that asks the reactor for everything.
+- :func:`install` makes the loop of a Bide server Twisted's reactor (``bide --reactor twisted``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
+from twisted.internet.main import installReactor
+from twisted.python.failure import Failure
+
+from bide.errors import StartError
+
+
+def loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
+    """Give the loop on which a reactor's conversations wait."""
+    found: Any = getattr(reactor, "_asyncioEventloop", None)
+    if found is None:
+        found = ReactorLoop(reactor)
+    loop: asyncio.AbstractEventLoop = found
+    return loop
+
+
+class ReactorLoop:
+    """What Bide asks of an event loop, answered by a reactor that is not asyncio's.
+
+    A coroutine that is waited for runs as Twisted runs it, and may await ``Deferred`` objects; what
+    belongs to asyncio needs asyncio's reactor. Any thread may call ``call_soon_threadsafe``; the
+    rest is for the reactor's.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """Call on the reactor's thread."""
+        if context is None:
+            self._reactor.callFromThread(callback, *args)
+        else:
+            self._reactor.callFromThread(context.run, callback, *args)
+
+    call_soon = call_soon_threadsafe
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> _Timer:
+        """Call after so many seconds."""
+        if context is None:
+            return _Timer(self._reactor.callLater(delay, callback, *args))
+        return _Timer(self._reactor.callLater(delay, context.run, callback, *args))
+
+    def time(self) -> float:
+        """Give the reactor's time, in seconds."""
+        seconds: float = self._reactor.seconds()
+        return seconds
+
+    def is_closed(self) -> bool:
+        """Never: a reactor is not closed."""
+        return False
+
+    def is_running(self) -> bool:
+        """Say whether the reactor runs."""
+        running: bool = self._reactor.running
+        return running
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        context: contextvars.Context | None = None,
+        **_: Any,
+    ) -> _Task:
+        """Run a coroutine as Twisted does."""
+        if context is None:
+            context = contextvars.copy_context()
+        return _Task(context.run(Deferred.fromCoroutine, coro))
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Raise what a callback has raised, for the reactor to log."""
+        raise context["exception"]
+
+
+class _Timer:
+    """A delayed call, as asyncio has it."""
+
+    def __init__(self, delayed: Any) -> None:
+        self._delayed = delayed
+
+    def cancel(self) -> None:
+        """Cancel, unless it was called."""
+        if self._delayed.active():
+            self._delayed.cancel()
+
+
+class _Task:
+    """A coroutine that Twisted runs, as much of a task as a subscription uses."""
+
+    def __init__(self, deferred: Deferred[Any]) -> None:
+        self._deferred = deferred
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        deferred.addCallbacks(self._succeeded, self._failed)
+
+    def _succeeded(self, value: Any) -> None:
+        self._value = value
+        self._finish()
+
+    def _failed(self, failure: Failure) -> None:
+        self._error = failure.value
+        self._finish()
+
+    def _finish(self) -> None:
+        self._done = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    def add_done_callback(
+        self, callback: Callable[[Any], object], context: contextvars.Context | None = None
+    ) -> None:
+        """Call back with this when it is done: now, if it is."""
+        called = callback if context is None else lambda task: context.run(callback, task)
+        if self._done:
+            called(self)
+        else:
+            self._callbacks.append(called)
+
+    def result(self) -> Any:
+        """Give what it returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def done(self) -> bool:
+        """Say whether it has ended."""
+        return self._done
+
+    def cancel(self) -> None:
+        """Cancel what it awaits."""
+        if not self._done:
+            self._deferred.cancel()
+
+
+class _BideReactor(AsyncioSelectorReactor):
+    """A reactor whose loop is run by Bide."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.stopped: Callable[[], object] = lambda: None
+        self.ended: asyncio.Future[None] | None = None
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        """Raise RuntimeError: it runs already."""
+        raise RuntimeError("Bide runs the reactor: leave reactor.run() out")
+
+    def stop(self) -> None:
+        """Have the server stop, which stops this."""
+        self.stopped()
+
+    def crash(self) -> None:
+        """Note the end; the loop is Bide's."""
+        ReactorBase.crash(self)
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+
+
+def install(loop: asyncio.AbstractEventLoop) -> _BideReactor:
+    """Make a loop Twisted's reactor; before anything imports ``twisted.internet.reactor``.
+
+    Raises:
+        StartError: another reactor has been installed.
+    """
+    if "twisted.internet.reactor" in sys.modules:
+        raise StartError(
+            "a reactor has been installed already, so --reactor twisted comes too late: nothing "
+            "may import twisted.internet.reactor before Bide does"
+        )
+    reactor = _BideReactor(loop)
+    installReactor(reactor)  # type: ignore[no-untyped-call]
+    return reactor
+
+
+def begin(reactor: _BideReactor, stopped: Callable[[], object]) -> None:
+    """Let the reactor run, on its loop, which is running; ``stopped``: what its stop() calls."""
+    reactor.stopped = stopped
+    reactor.startRunning(installSignalHandlers=False)
+
+
+async def end(reactor: _BideReactor, seconds: float) -> None:
+    """Fire the reactor's shutdown event, and wait for what that starts, for so long at most."""
+    reactor.ended = asyncio.get_running_loop().create_future()
+    reactor.fireSystemEvent("shutdown")
+    await asyncio.wait([reactor.ended], timeout=seconds)

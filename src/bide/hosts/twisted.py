@@ -1,0 +1,249 @@
+"""In place of Twisted's ``WSGIResource``: a waiting WSGI application as a resource of twisted.web.
+
+Everything but the application's blocking code runs on the reactor's thread. A request that waits
+holds no thread; a ``Deferred`` that it waits for needs no second loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from bide.conversation import Application, Conversation
+from bide.errors import ClientDisconnected
+from bide.hosts.outlet import Outlet
+from bide.hosts.reactor import loop_of
+from bide.hosts.runner import Runner
+from bide.messages import Request
+from bide.stream import Stream
+from bide.waiter import CLEANUP_SECONDS
+
+WINDOW: Final = 64 * 1024
+"""Bytes of a request's body that are in memory for the application."""
+_LOOK: Final = 0.01
+"""Seconds between two looks at whether all requests have ended, when the reactor stops."""
+
+
+@implementer(IResource)
+class Resource:
+    """A leaf resource that calls a WSGI application; on the reactor's thread.
+
+    Args:
+        reactor: Twisted's; its shutdown cancels what still waits.
+        application: the WSGI callable.
+        executor: "auto", "loop" (the reactor's thread) or "threads"; as ``--executor``.
+        threads: threads that run the application at most; waiting takes none.
+        queue: requests that may wait for a thread; more are answered 503.
+        queue_timeout: seconds that they may wait.
+
+    Raises:
+        LoadError: it is no WSGI application.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        application: Application,
+        *,
+        executor: str = "auto",
+        threads: int = 4,
+        queue: int = 1000,
+        queue_timeout: float = 30.0,
+    ) -> None:
+        self.reactor = reactor
+        self.runner = Runner(
+            application,
+            loop_of(reactor),
+            executor=executor,
+            threads=threads,
+            queue=queue,
+            queue_timeout=queue_timeout,
+        )
+        reactor.addSystemEventTrigger("during", "shutdown", self._stop)
+
+    def render(self, request: Any) -> int:
+        """Serve a request; ``IResource``'s."""
+        exchange = _Exchange(self.reactor, self.runner, request)
+        # Not inside the protocol's own call: an application on this thread may take its time.
+        self.reactor.callLater(0, exchange.begin)
+        return NOT_DONE_YET
+
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
+        """Raise: a leaf has no children."""
+        raise RuntimeError("a Bide resource is a leaf: it has no children")
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        """Raise: a leaf has no children."""
+        raise RuntimeError("a Bide resource is a leaf: it takes no children")
+
+    def _stop(self) -> Deferred[None]:
+        self.runner.cancel()
+        ended: Deferred[None] = Deferred()
+        self._look(ended, self.reactor.seconds() + CLEANUP_SECONDS)
+        return ended
+
+    def _look(self, ended: Deferred[None], deadline: float) -> None:
+        if self.runner.busy and self.reactor.seconds() < deadline:
+            self.reactor.callLater(_LOOK, self._look, ended, deadline)
+            return
+        self.runner.end()
+        ended.callback(None)
+
+
+@implementer(IPushProducer)
+class _Exchange:
+    """One request; on the reactor's thread, but for what the conversation calls."""
+
+    def __init__(self, reactor: Any, runner: Runner, request: Any) -> None:
+        self._reactor = reactor
+        self._runner = runner
+        self._request = request
+        self._outlet = Outlet(self._ready, room_again=self._room_again)
+        self._stream = Stream(_request(request), self._outlet, WINDOW)
+        self._conversation: Conversation | None = None
+        self._paused = False  # by the transport: the client is behind
+        self._unsent: list[bytes] = []  # given to the transport, which is behind
+        self._over = False
+        request.notifyFinish().addErrback(self._leave)
+
+    def begin(self) -> None:
+        """Run the application."""
+        if self._over:
+            return
+        self._request.registerProducer(self, True)
+        environ = self._runner.environ(
+            "https" if self._request.isSecure() else "http",
+            _address(self._request.getHost(), ("localhost", "80")),
+            _address(self._request.getClientAddress(), ("", "")),
+        )
+        prepath: list[bytes] = self._request.prepath
+        postpath: list[bytes] = self._request.postpath
+        script = b"/".join([b"", *prepath]) if prepath and prepath != [b""] else b""
+        if script.endswith(b"/") and not postpath:
+            script = script[:-1]
+        environ["SCRIPT_NAME"] = script.decode("latin-1")
+        environ["twisted.request"] = self._request
+        self._conversation = self._runner.begin(self._stream, environ)
+        self._feed()
+
+    # The conversation's; from any thread --------------------------------------------------------
+
+    def _ready(self) -> None:
+        self._reactor.callFromThread(self._send)
+
+    def _room_again(self) -> None:
+        self._reactor.callFromThread(self._feed)
+
+    # The reactor's ------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Read from the body, which Twisted has taken in, as the application does."""
+        body = self._stream.body
+        content: Any = self._request.content
+        while not self._over and not body.complete:
+            if body.full:
+                # First the mark, then a second look: the reader looks for the mark after taking.
+                body.paused = True
+                if body.full:
+                    return
+            block = content.read(WINDOW)
+            if block:
+                body.feed(block)
+            else:
+                body.finish()
+
+    def _send(self) -> None:
+        part = self._outlet.take()
+        if part is None or self._over:
+            return
+        request = self._request
+        if part.head is not None:
+            request.setResponseCode(part.head.code, part.head.reason.encode("latin-1"))
+            for name, value in part.head.headers:
+                request.responseHeaders.addRawHeader(name, value)
+            if part.ended and part.head.length is None and not self._stream.bodiless:
+                request.responseHeaders.setRawHeaders(
+                    "Content-Length", [str(sum(map(len, part.blocks)))]
+                )
+        for block in part.blocks:
+            request.write(block)
+        if part.ended:
+            self._end()
+            request.finish()
+        elif part.cut:
+            self._end()
+            # What was sent must not look complete.
+            channel: Any = request.channel
+            (getattr(channel, "abortConnection", None) or channel.loseConnection)()
+        elif self._paused:
+            self._unsent += part.blocks
+        else:
+            self._outlet.sent(part.blocks)
+
+    def _end(self) -> None:
+        self._over = True
+        self._request.unregisterProducer()
+        self._outlet.close()
+
+    def _leave(self, _: Any) -> None:
+        if self._over:
+            return
+        self._over = True
+        gone = ClientDisconnected("the client has left")
+        self._stream.gone = True
+        self._outlet.close()
+        self._stream.body.fail(gone)
+        if self._conversation is not None:
+            self._conversation.cancel(gone)
+
+    # IPushProducer ------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Know that the client is behind."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Know that the client takes more."""
+        self._paused = False
+        unsent, self._unsent = self._unsent, []
+        if unsent:
+            self._outlet.sent(unsent)
+
+    def stopProducing(self) -> None:
+        """Know that the client has left."""
+        self._leave(None)
+
+
+def _request(request: Any) -> Request:
+    target: bytes = request.uri
+    _, _, query = target.partition(b"?")
+    postpath: list[bytes] = request.postpath
+    path = b"/".join([b"", *postpath]) if postpath else b""
+    headers = [
+        (name, value)
+        for name, values in request.requestHeaders.getAllRawHeaders()
+        for value in values
+    ]
+    version = request.clientproto.decode("latin-1").removeprefix("HTTP/")
+    made = Request(
+        request.method.decode("latin-1"),
+        target,
+        path.replace(b"%", b"%25"),  # it is decoded once more where the environ is made
+        query,
+        version,
+        headers,
+    )
+    made.has_body = True
+    return made
+
+
+def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
+    host = getattr(address, "host", None)
+    return default if host is None else (str(host), str(address.port))
