@@ -1,0 +1,316 @@
+"""Pipelined requests, good and bad, on one connection, in any order of what both of its ends do.
+
+Requests begin in order, one at a time, nothing behind an error or a last request; answers come in
+order, each whole; what waits is bounded; and whoever still takes part gets to the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bide.connections import Connection
+from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
+from bide.promises import Signal
+from bide.protocols.sides import Limits
+from bide.stream import Stream
+from bide.transports.poller import READ, WRITE
+from tests.fakes import HandPoller, ManualLoop
+from tests.fuzz.strict import Message, Reader, ShortError
+
+WINDOW = 32
+BUFFER = 4608
+"""What a socket is given at least for what its peer has not taken: Linux allows no less."""
+
+GOOD = {
+    "get": b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n",
+    "old": b"GET /%d HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "counted": b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 80\r\n\r\n" + b"b" * 80,
+    "chunked": b"POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"28\r\n" + b"b" * 40 + b"\r\n28\r\n" + b"b" * 40 + b"\r\n0\r\n\r\n",
+    "upgrade": b"GET /%d HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+}
+LAST = {
+    "close": b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    "bad head": b"GET /%d HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+    "bad body": b"POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+}
+KINDS = st.sampled_from([*GOOD, *GOOD, *LAST])
+SIZES = st.sampled_from([0, 10, 20_000])
+# Rare enough that something goes on before them.
+ENDS = st.sampled_from([*[""] * 12, "half-close", "leave", "drain"])
+
+
+class Conversation:
+    """Keeps what it is cancelled with."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.cancelled: list[Cancelled] = []
+
+    def cancel(self, cancellation: Cancelled) -> None:
+        """Keep."""
+        self.cancelled.append(cancellation)
+
+
+class Pipelines(RuleBasedStateMachine):
+    """A connection, the server it belongs to, and the client; applications are the test.
+
+    ``kinds`` are the requests that the client has made, ``unsent`` what it has not sent of them,
+    ``got`` what it has received.
+    """
+
+    cancels_half_closed = True
+    health = b""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = ManualLoop()
+        self.errors: list[Any] = []  # in what the loop was asked to do
+        self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
+        self.poller = HandPoller(self.loop)
+        self.draining = False
+        self.begun: list[Conversation] = []
+        self.lost = 0
+        self.kinds: list[str] = []
+        self.unsent = b""
+        self.got = b""
+        self.largest = 0
+        self.left = self.half_closed = False
+
+    @initialize(pipeline=st.sampled_from([1, 2, 5]))
+    def connect(self, pipeline: int) -> None:
+        """Make the connection."""
+        self.limits = Limits(window=WINDOW, unsent=4096, pipeline=pipeline)
+        self.server, self.client = socket.socketpair()
+        self.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self.server.setblocking(False)
+        self.client.setblocking(False)
+        self.descriptor = self.server.fileno()
+        serving: Any = self
+        self.connection = Connection(serving, self.server, {"REMOTE_ADDR": "client"})
+        self.connection.start()
+
+    # The server's
+
+    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Any:
+        """Make one."""
+        return Conversation(stream)
+
+    def submit(self, conversation: Any) -> None:
+        """Begin it."""
+        assert self.current is None, "two requests are in progress"
+        self.begun.append(conversation)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def connection_lost(self, connection: Any) -> None:
+        """Count."""
+        self.lost += 1
+
+    @property
+    def current(self) -> Conversation | None:
+        """The request that is in progress."""
+        if self.begun and self.begun[-1].stream.state not in ("ended", "cut"):
+            return self.begun[-1]
+        return None
+
+    # What happens
+
+    def find(self, event: int) -> None:
+        """Have the poller find something; before it looks again the loop does what it was asked."""
+        if self.poller.watched.get(self.descriptor, 0) & event:
+            self.connection._transport.ready(event)
+            self.loop.settle()
+
+    @precondition(lambda self: not self.kinds or self.kinds[-1] in GOOD)
+    @rule(kinds=st.lists(KINDS, min_size=1, max_size=6), at_once=st.booleans())
+    def ask(self, kinds: list[str], at_once: bool) -> None:
+        """Have the client make some requests; whatever it makes behind a last one is not served."""
+        for kind in kinds:
+            self.unsent += {**GOOD, **LAST}[kind] % len(self.kinds)
+            self.kinds.append(kind)
+        if at_once:
+            self.send(5000)
+
+    @precondition(lambda self: self.unsent)
+    @rule(size=st.sampled_from([1, 7, 40, 200, 5000]))
+    def send(self, size: int) -> None:
+        """Have the client send some of it, and the server read that if it reads at all."""
+        self.transmit(size)
+        self.find(READ)
+
+    def transmit(self, size: int) -> None:
+        """Send, if the client can."""
+        if not (self.left or self.half_closed):
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                sent = self.client.send(self.unsent[:size])
+                self.unsent = self.unsent[sent:]
+
+    @rule(what=st.sampled_from(["read", "write", "turn", "later"]))
+    def serve(self, what: str) -> None:
+        """Have the poller find something, or the loop go on."""
+        if what in ("read", "write"):
+            self.find(READ if what == "read" else WRITE)
+        else:
+            self.loop.advance(what == "later")
+
+    @rule(size=st.sampled_from([100, 3000, 100_000]))
+    def take(self, size: int) -> None:
+        """Have the client read."""
+        if not self.left:
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                self.got += self.client.recv(size)
+
+    @precondition(lambda self: self.current is not None)
+    @rule(most=st.sampled_from([1, 100]), size=SIZES)
+    def read_and_answer(self, most: int, size: int) -> None:
+        """Have the application read blocks, as many as there are, and answer once it has all."""
+        current = self.current
+        assert current is not None
+        stream = current.stream
+        try:
+            for _ in range(most):
+                block = stream.receive()
+                if isinstance(block, Signal):
+                    return
+                if not block:
+                    self.answer(size)
+                    return
+        except RemoteProtocolError:
+            self.respond(stream, "400 Bad Request", b"bad")
+        except ClientDisconnected:
+            stream.cut()
+
+    @precondition(lambda self: self.current is not None)
+    @rule(size=SIZES)
+    def answer(self, size: int) -> None:
+        """Have the application answer, whether it has read or not."""
+        current = self.current
+        assert current is not None
+        self.respond(current.stream, "200 OK", current.stream.request.path + b"x" * size)
+
+    def respond(self, stream: Stream, status: str, body: bytes) -> None:
+        """Answer in two pieces, of which the client may take none."""
+        try:
+            old = stream.request.version == "1.0"  # its connection would end where this does
+            stream.start(status, [("Content-Length", str(len(body) + 1))] if old else [])
+            stream.send(body)
+            stream.end(b"!")
+        except ClientDisconnected:
+            stream.cut()
+
+    @rule(how=ENDS)
+    def end_somehow(self, how: str) -> None:
+        """Have the client close its sending side, or leave, or the server begin to stop."""
+        if how == "half-close" and not self.left:
+            self.client.shutdown(socket.SHUT_WR)
+            self.half_closed = True
+        elif how == "leave":
+            self.client.close()
+            self.left = True
+        elif how == "drain":
+            self.draining = True
+            self.connection.drain()
+
+    # What must be
+
+    @property
+    def served(self) -> int:
+        """How many of the requests may begin: all up to the first that is the last or bad."""
+        for number, kind in enumerate(self.kinds):
+            if kind in LAST:
+                return number + (kind != "bad head")
+        return len(self.kinds)
+
+    @invariant()
+    def requests_begin_in_order(self) -> None:
+        """As the client made them, and nothing behind an error or a last one."""
+        targets = [each.stream.request.target for each in self.begun]
+        assert targets == [b"/%d" % number for number in range(len(self.begun))]
+        assert len(self.begun) <= self.served
+
+    @invariant()
+    def answers_come_in_order(self) -> None:
+        """Each with its own request's body, none of them begun before its request."""
+        answers = self.answers()
+        for number, message in enumerate(answers):
+            if message.first[1] == b"200":
+                assert number < len(self.begun)
+                assert message.body.startswith((b"/%d" % number)[: len(message.body)])
+                assert message.end != "complete" or message.body.endswith(b"!")
+            else:
+                assert message.first[1] == b"400"
+                assert self.kinds[number].startswith("bad")
+                assert number == len(answers) - 1
+
+    def answers(self) -> list[Message]:
+        """Read what the client has; the last one may be incomplete."""
+        found: list[Message] = []
+        reader = Reader(self.got)
+        with contextlib.suppress(ShortError):
+            while reader.at < len(self.got):
+                found.append(reader.response("GET"))
+        return found
+
+    @invariant()
+    def what_waits_is_bounded(self) -> None:
+        """Of a body, a window and one piece; of errors nothing in the log of the loop."""
+        assert self.errors == []
+        assert self.lost <= 1
+        current = self.current
+        if current is not None and not current.stream.body.complete:
+            assert current.stream.body.unread < WINDOW + 5000
+
+    def teardown(self) -> None:
+        """Let everyone go on to the end, and clean up."""
+        try:
+            if hasattr(self, "client"):
+                self.end()
+        finally:
+            if hasattr(self, "client"):
+                self.connection.abort()
+                self.loop.settle()
+                self.client.close()
+            self.loop.close()
+
+    def progress(self) -> tuple[int, ...]:
+        """Give what grows or shrinks as long as anything goes on."""
+        answered = len(self.begun) - (self.current is not None)
+        return len(self.unsent), len(self.got), len(self.begun), answered
+
+    def end(self) -> None:
+        """Serve all there is; who is still there has its answers, and nothing waits."""
+        state: object = None
+        while state != (state := self.progress()):
+            self.transmit(5000)
+            self.find(READ)
+            self.find(WRITE)
+            self.take(100_000)
+            if self.current is not None:
+                self.read_and_answer(100, 10)
+            if self.current is not None and (self.left or self.half_closed):
+                self.current.stream.cut()  # its wait was cancelled
+            self.loop.settle()
+        self.requests_begin_in_order()
+        self.answers_come_in_order()
+        self.what_waits_is_bounded()
+        if not (self.left or self.half_closed or self.draining):
+            answers = self.answers()
+            lasts = [kind for kind in self.kinds if kind in LAST]
+            refused = lasts[:1] == ["bad head"]
+            assert len(answers) == self.served + refused, "somebody is left without an answer"
+            assert all(message.end == "complete" for message in answers)
+        if self.left:
+            self.loop.advance(5)
+            assert self.lost == 1, "the server does not notice that its client has left"
+
+
+Pipelines.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=30)
+test_connection_serves_pipelines_in_any_order_of_events = Pipelines.TestCase
