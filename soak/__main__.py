@@ -101,7 +101,7 @@ def _run(size: Size, executors: tuple[str, ...]) -> Report:
     cores = sorted(os.sched_getaffinity(0))
     how = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cores": f"{cores[-1]} for the server, {cores[0]} for the client",
+        "bound to core": f"{cores[-1]} the server, {cores[0]} the client",
         "load average at the start": f"{os.getloadavg()[0]:.2f}",
     }
     machine = describe_machine()

@@ -15,6 +15,7 @@ from .watch import Sample
 
 _LINE, _FIT, _FAINT = "#b3452c", "#22313f", "#8a94a0"
 _TITLES = {"threads": "In threads", "loop": "On the event loop"}
+_WORDS = {"good": "flat", "bad": "not as it must be", "too short to say": "too short to say"}
 _HELD = {
     "connections": "#b3452c",
     "parked": "#d99a2b",
@@ -54,7 +55,7 @@ def write_plot(report: Report, svg: Path, png: Path) -> None:
         memory, objects, held, speed = column
         verdict = overall(judge(result))
         memory.annotate(
-            f"{_TITLES[result.executor]}: {verdict}",
+            f"{_TITLES[result.executor]}: {_WORDS[verdict]}",
             xy=(0, 1),
             xytext=(0, 24),
             xycoords="axes fraction",
@@ -67,7 +68,7 @@ def write_plot(report: Report, svg: Path, png: Path) -> None:
         for name, colour in _HELD.items():
             held.plot(requests, [each[name] for each in samples], color=colour, label=name, lw=1)
         held.set_title("held at once", loc="left")
-        held.legend(ncols=3, loc="upper left", fontsize=8, framealpha=0.9)
+        held.legend(ncols=3, loc="upper left", fontsize=8)
         held.set_ylim(0, 1.5 * max(each[name] for each in samples for name in _HELD))
         pairs = [(a, b) for a, b in pairwise(samples) if b["requests"] - a["requests"] >= 1000]
         speed.plot(
@@ -130,8 +131,8 @@ def _draw_fitted(
             label=f"{fitted.rise:+.2f} {counted} in 1,000 requests (bound {BOUNDS[figure]:g})",
         )
     axis.set_title(title, loc="left")
-    axis.set_ylim(0, 1.35 * max(each[figure] for each in samples) / unit)
-    axis.legend(loc="upper right", fontsize=8)
+    axis.set_ylim(0, 1.15 * max(each[figure] for each in samples) / unit)
+    axis.legend(loc="lower right", fontsize=8)
 
 
 def _cost(before: Sample, after: Sample) -> float:

@@ -88,12 +88,12 @@ def run(executor: str, size: Size, core: int) -> Result:
     with start(argv, port, core) as process:
         process.await_answer(HEALTH)
         try:
-            return asyncio.run(_soak(process, executor, size))
+            return asyncio.run(_soak(process, executor, argv, size))
         finally:
             process.check_alive()
 
 
-async def _soak(process: ServerProcess, executor: str, size: Size) -> Result:
+async def _soak(process: ServerProcess, executor: str, argv: list[str], size: Size) -> Result:
     load = Load(process.port, size.stalls)
     watch = Watch(process, load.tally)
     await _start_threads(process.port)
@@ -108,7 +108,7 @@ async def _soak(process: ServerProcess, executor: str, size: Size) -> Result:
         await load.run(size.requests - halves[0], size.departures - halves[1])
     return Result(
         executor=executor,
-        command=_COMMAND + executor,
+        command=" ".join(["bide", *argv[1:]]),
         size=size,
         samples=watch.samples,
         before=before,

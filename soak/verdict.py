@@ -137,7 +137,8 @@ def _departures(result: Result) -> Finding:
 
 
 def _under_load(result: Result, figure: str) -> Finding:
-    what = f"{TITLES[figure]}, under load: at most {BOUNDS[figure]:g} more in 1,000 requests"
+    most = f"at most {BOUNDS[figure]:g} more in 1,000 requests, beyond two errors"
+    what = f"{TITLES[figure]}, under load: {most}"
     found = slope(result.samples, figure)
     if found is None or len(second_half(result.samples)) < LEAST_SAMPLES:
         return Finding(what, "too few samples", "too short to say")
