@@ -138,7 +138,15 @@ class Conversation:
         finally:
             if self.stream.state != ENDED:
                 self.stream.cut()  # whatever happened, the client is not left to wait
+            for end in self.waiter.ends:
+                self._end(end)
             self._site.done(self)
+
+    def _end(self, end: Callable[[], None]) -> None:
+        try:
+            end()
+        except BaseException:
+            log.exception("the application failed when it had ended: %s", self.describe())
 
     def environ(self) -> dict[str, Any]:
         """Make what the application is called with."""

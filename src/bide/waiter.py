@@ -13,6 +13,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from greenlet import getcurrent, greenlet
@@ -24,7 +25,6 @@ from bide.subscriptions import SignalSubscription, Subscription, adapter_for, di
 
 CLEANUP_SECONDS = 10.0
 """How long a cancelled request may still wait, for all its waits together, in seconds."""
-
 
 TURN: Final = 0.01
 """Seconds for which a response is sent to a quick client before others of its thread go on."""
@@ -72,13 +72,17 @@ class Waiter:
     ``wait`` and ``wait_io`` belong to the conversation's thread; ``cancel`` may be called from any.
     The two meet without a lock: a wait is published and then looks for a cancellation;
     ``cancel`` records the cancellation and then looks for a published wait.
+
+    Attributes:
+        ends: called in turn, on its thread and in its context, when the conversation has ended.
     """
 
-    __slots__ = ("_cancellation", "_current", "_deadline", "_firm", "loop", "parking")
+    __slots__ = ("_cancellation", "_current", "_deadline", "_firm", "ends", "loop", "parking")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
         self.loop = loop
         self.parking = parking
+        self.ends: tuple[Callable[[], None], ...] = ()
         self._current: Wait | None = None
         self._cancellation: Cancelled | None = None
         self._firm = False  # ends what wait_io waits for, too
@@ -148,6 +152,17 @@ class Waiter:
         if wait.reason == "timeout" and (self._cancellation is None or limit == timeout):
             raise TimeoutError(f"no result within {timeout} s")
         raise self._raised_again()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call what may wait while a wait is in progress, for its parking; cancelling ends both."""
+        wait, known = self._current, self.cancelled
+        try:
+            function()
+        finally:
+            self._current = wait
+            ends = self._firm or type(wait) is not _ClientWait
+            if wait is not None and self._cancellation is not None and ends and not known:
+                wait.settle(error=_again(self._cancellation), reason="cancelled")
 
     def keep_pace(self, behind: Signal | None) -> None:
         """Wait for the client, where it is behind; where not, let others go on from time to time.
