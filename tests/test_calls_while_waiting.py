@@ -127,8 +127,11 @@ def test_leaving_during_a_call_ends_its_wait_and_the_one_that_it_is_made_in(lane
 def test_leaving_after_a_call_ends_the_wait(lane: Lane) -> None:
     """The wait in progress is known again."""
     callings: list[Calling] = []
+    inner = Signal()
     run = lane.begin(lambda: waiting_with_calls(callings, Signal()))
-    callings[0].call(lambda: None)
+    callings[0].call(lambda: wait(inner))
+    lane.settle()
+    inner.fire()
     lane.settle()
     run.waiter.cancel(GONE)
     lane.settle()
