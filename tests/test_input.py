@@ -226,3 +226,18 @@ def test_input_raises_on_the_thread_of_an_event_loop_and_loses_nothing() -> None
     finally:
         asyncio._set_running_loop(None)
     assert trickle.run(lambda _: file.read()) == b"cd"
+
+
+@pytest.mark.parametrize("read", [Input.read, Input.readline, Input.readlines])
+def test_reading_that_fails_loses_nothing_of_what_had_come(read: Callable[[Input], Any]) -> None:
+    """Who catches the error, or the end of a wait, and reads on must not miss a part unnoticed."""
+
+    def application(body: Input) -> bytes:
+        with pytest.raises(RemoteProtocolError):
+            read(body)
+        return body.read(5)
+
+    network = Trickle([b"h\n"], [b"el", b"l"], RemoteProtocolError("malformed"))
+    if read is Input.readline:
+        network = Trickle([b"h-"], [b"el", b"l"], RemoteProtocolError("malformed"))
+    assert network.run(application).replace(b"\n", b"-") == b"h-ell"

@@ -33,49 +33,61 @@ class Input:
 
     def read(self, size: int | None = -1) -> bytes:
         """Read ``size`` bytes, fewer only at the end; all of it without a size."""
-        if size is None or size < 0:
-            blocks = [self._rest()]
-            while self._next():
+        blocks: list[bytes] = []
+        try:
+            if size is None or size < 0:
                 blocks.append(self._rest())
-            return b"".join(blocks)
-        blocks = []
-        while size > 0:
-            if self._at == len(self._block) and not self._next():
-                break
-            part = self._block[self._at : self._at + size]
-            self._at += len(part)
-            size -= len(part)
-            blocks.append(part)
+                while self._next():
+                    blocks.append(self._rest())
+                return b"".join(blocks)
+            while size > 0:
+                if self._at == len(self._block) and not self._next():
+                    break
+                part = self._block[self._at : self._at + size]
+                self._at += len(part)
+                size -= len(part)
+                blocks.append(part)
+        except BaseException:
+            self._put_back(blocks)
+            raise
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def readline(self, size: int | None = -1) -> bytes:
         """Read up to and with the next newline, or ``size`` bytes, whichever is less."""
         left = -1 if size is None else size
-        blocks = []
-        while left != 0:
-            if self._at == len(self._block) and not self._next():
-                break
-            end = self._block.find(b"\n", self._at) + 1 or len(self._block)
-            if left > 0:
-                end = min(end, self._at + left)
-            part = self._block[self._at : end]
-            self._at = end
-            blocks.append(part)
-            if part.endswith(b"\n"):
-                break
-            if left > 0:
-                left -= len(part)
+        blocks: list[bytes] = []
+        try:
+            while left != 0:
+                if self._at == len(self._block) and not self._next():
+                    break
+                end = self._block.find(b"\n", self._at) + 1 or len(self._block)
+                if left > 0:
+                    end = min(end, self._at + left)
+                part = self._block[self._at : end]
+                self._at = end
+                blocks.append(part)
+                if part.endswith(b"\n"):
+                    break
+                if left > 0:
+                    left -= len(part)
+        except BaseException:
+            self._put_back(blocks)
+            raise
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
         """Read lines to the end, or until they have ``hint`` bytes together."""
-        lines = []
+        lines: list[bytes] = []
         size = 0
-        for line in self:
-            lines.append(line)
-            size += len(line)
-            if hint is not None and 0 < hint <= size:
-                break
+        try:
+            for line in self:
+                lines.append(line)
+                size += len(line)
+                if hint is not None and 0 < hint <= size:
+                    break
+        except BaseException:
+            self._put_back(lines)
+            raise
         return lines
 
     def __iter__(self) -> Iterator[bytes]:
@@ -87,6 +99,11 @@ class Input:
         self._block = b""
         self._at = 0
         return rest
+
+    def _put_back(self, blocks: list[bytes]) -> None:
+        """Keep what was read before a wait was cancelled: who reads on must not miss a part."""
+        self._block = b"".join([*blocks, self._block[self._at :]])
+        self._at = 0
 
     def _next(self) -> bool:
         """Get the next block; false at the end of the body."""
