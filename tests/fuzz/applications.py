@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bide.conversation import Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import Cancelled, ClientDisconnected, ServerStopping
+from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
 from bide.promises import Signal
 from bide.protocols.http1 import HTTP1
 from bide.protocols.sides import Limits
@@ -46,12 +46,19 @@ GOOD: Final = [
 LAST: Final = [
     (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b""),
     (b"GET / HTTP/1.0\r\n\r\n", b""),
-    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n" + b"z" * 70, b"z" * 70),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 80\r\n\r\n" + b"z" * 70, b"z" * 70),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 81\r\n\r\n", b""),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"40\r\n%b\r\n20\r\n%b\r\n" % (b"z" * 64, b"z" * 32),
+        b"z" * 96,
+    ),
     (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx", b"hello"),
     (b"GET / HTTP/1.1\r\n\r\n", b""),
 ]
-ANSWERS: Final = {b"400", b"500", b"503"}
-LIMITS: Final = Limits(window=32, discard=64)
+ANSWERS: Final = {b"400", b"413", b"500", b"503", b"504"}
+LIMITS: Final = Limits(window=32, discard=64, body=80)
+EVENTS: Final = 18
 
 
 class Owner(FakeOwner):
@@ -122,11 +129,18 @@ class Connection:
         asked.conversation = Conversation(self, stream, self.environ, waiter)
         self.lane.hub.run(asked.conversation)
 
-    def cancel(self, cancellation: Cancelled) -> None:
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
         """Cancel what is in progress."""
         current = self.current
         if current is not None and current.conversation is not None:
-            current.conversation.cancel(cancellation)
+            current.conversation.cancel(cancellation, firm)
+
+    def half_close(self) -> None:
+        """Have the client send no more; it may still take what comes."""
+        if not self.left:
+            self.pieces.clear()
+            self.protocol.eof_received()
+            self.cancel(ClientDisconnected("the client has closed the connection"))
 
     def leave(self) -> None:
         """Have the client leave, or the connection end."""
@@ -188,6 +202,10 @@ class Connection:
             self.protocol.draining = True
         elif kind == 15:
             self.leave()
+        elif kind == 16:
+            self.cancel(RequestTimeout("the request took too long"), firm=True)
+        elif kind == 17:
+            self.half_close()
 
     def settle(self) -> None:
         """Let everyone go on until nothing happens."""
@@ -199,7 +217,7 @@ class Connection:
     def run(self) -> None:
         """Let things happen as they are drawn, and then all that is left."""
         while not self.source.spent:
-            self.event(self.source.below(16))
+            self.event(self.source.below(EVENTS))
             self.settle()
         for _ in range(100):
             for kind in (9, 5, 0, 11):
@@ -289,7 +307,7 @@ def check_wire(connection: Connection) -> None:
         last = check_response(connection, asked, message)
     if connection.owner.refused and not last and reader.at < len(sent):
         message = reader.response("GET")
-        assert message.first[1] == b"400"
+        assert message.first[1] in (b"400", b"413")
         assert message.tokens(b"connection") == [b"close"]
         assert message.end == "complete"
     assert reader.at == len(sent), "there is more than responses"

@@ -50,40 +50,52 @@ def kept(name: str) -> Iterator[tuple[str, bytes]]:
     """Give the corpus of a target, and what once broke it, with their names."""
     for folder in (HERE / "corpus" / name, CRASHES / name):
         for path in sorted(folder.glob("*")):
-            yield f"{folder.name}/{path.name}", path.read_bytes()
+            yield str(path.relative_to(HERE)), path.read_bytes()
 
 
 def keep(name: str, found: Iterable[bytes]) -> int:
     """Choose a small corpus from the one that is there and what was found; give its files.
 
-    Chosen are, one after another, those that bring most of what no other did for each of their
-    bytes: transitions from line to line, in Bide and in the strict readers, and their numbers.
+    What is there stays, as far as it is of use, unless there are too many.
     """
     folder = HERE / "corpus" / name
     folder.mkdir(parents=True, exist_ok=True)
     there = {path.read_bytes(): path for path in folder.glob("*")}
     check = target(name).check
     reached = {data: arcs(check, data) for data in {*there, *found} if len(data) <= TARGETS[name]}
-    chosen: list[bytes] = []
-    missing = set().union(*reached.values())
+    known: set[Arc] = set()
     for _, data in seeds(name):  # these are run anyway
-        missing -= arcs(check, data)
-    while missing and len(chosen) < MOST_FILES:
-        # Of equals one that is there already, so that a run without news changes nothing.
-        best = max(
-            reached,
-            key=lambda data: (len(reached[data] & missing) / (len(data) + 64), data in there, data),
-        )
-        if sum(map(len, chosen)) + len(best) > MOST_BYTES:
-            break
-        missing -= reached.pop(best)
-        chosen.append(best)
+        known |= arcs(check, data)
+    chosen = choose({data: each for data, each in reached.items() if data in there}, known)
+    old: set[Arc] = known.union(*(reached[data] for data in chosen))
+    chosen += choose(reached, old)
+    if len(chosen) > MOST_FILES or sum(map(len, chosen)) > MOST_BYTES:
+        chosen = choose(reached, known)[:MOST_FILES]
     for data in chosen:
         (folder / hashlib.sha1(data, usedforsecurity=False).hexdigest()[:16]).write_bytes(data)
     for data, path in there.items():
         if data not in chosen:
             path.unlink()
     return len(chosen)
+
+
+def choose(reached: dict[bytes, set[Arc]], known: set[Arc]) -> list[bytes]:
+    """Choose those that reach all that is not known, best first: most that is new for each byte.
+
+    What they reach are transitions from line to line, in Bide and in the strict readers.
+    """
+    missing = set().union(*reached.values()) - known
+    left = dict(reached)
+    chosen: list[bytes] = []
+    size = 0
+    while missing:
+        best = max(left, key=lambda data: (len(left[data] & missing) / (len(data) + 64), data))
+        missing -= left.pop(best)
+        size += len(best)
+        if size > MOST_BYTES:
+            break
+        chosen.append(best)
+    return chosen
 
 
 def arcs(check: Callable[[bytes], None], data: bytes) -> set[Arc]:

@@ -289,6 +289,7 @@ class Pipelines(RuleBasedStateMachine):
         """Serve all there is; who is still there has its answers, and nothing waits."""
         state: object = None
         while state != (state := self.progress()):
+            self.loop.settle()
             self.transmit(5000)
             self.find(READ)
             self.find(WRITE)
@@ -297,7 +298,6 @@ class Pipelines(RuleBasedStateMachine):
                 self.read_and_answer(100, 10)
             if self.current is not None and (self.left or self.half_closed):
                 self.current.stream.cut()  # its wait was cancelled
-            self.loop.settle()
         self.requests_begin_in_order()
         self.answers_come_in_order()
         self.what_waits_is_bounded()
