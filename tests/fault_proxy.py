@@ -12,9 +12,10 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 READ_SIZE = 64 * 1024
+MOST_READS = 16
 RESET = struct.pack("ii", 1, 0)
 DEADLINE = 20.0
 """Seconds within which the proxy does what it is told."""
@@ -56,11 +57,13 @@ class Pair:
             if how == "reset":
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             else:
-                # What was not read would have the kernel send a RST where a FIN is wanted.
+                # What was not read would have the kernel send a RST behind the FIN. Bounded, for
+                # who sends without end would keep it here.
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_WR)
-                    while each.recv(READ_SIZE):
-                        pass
+                    for _ in range(MOST_READS):
+                        if not each.recv(READ_SIZE):
+                            break
             each.close()
 
 
@@ -97,7 +100,7 @@ class FaultProxy:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._main = self._loop.create_task(self._accept())
-        self._thread = threading.Thread(target=self._run, name="fault-proxy")
+        self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> "FaultProxy":
@@ -152,19 +155,20 @@ class FaultProxy:
         try:
             while True:
                 near, _ = await self._loop.sock_accept(self._listener)
-                relay = self._loop.create_task(self._relay(near))
+                pair = Pair(near, socket.socket())
+                self._pairs.add(pair)
+                relay = self._loop.create_task(self._relay(pair))
                 self._relays.add(relay)
                 relay.add_done_callback(self._relays.discard)
         finally:
             self._listener.close()
-            relays = list(self._relays)
-            for each in relays:
-                each.cancel()
-            await asyncio.gather(*relays, return_exceptions=True)
+            for each in self._pairs:
+                each.finish("cut")
+            if self._relays:
+                await asyncio.wait(self._relays)
 
-    async def _relay(self, near: socket.socket) -> None:
-        far = socket.socket()
-        pair = Pair(near, far)
+    async def _relay(self, pair: Pair) -> None:
+        near, far = pair.near, pair.far
         pumps: set[asyncio.Task[None]] = set()
         try:
             for each in (near, far):
@@ -177,17 +181,22 @@ class FaultProxy:
             except OSError:
                 pair.finish("reset")
                 return
-            self._pairs.add(pair)
             for way in ((near, far, self._up), (far, near, self._down)):
-                pumps.add(self._loop.create_task(self._pump(pair, *way)))
-            ends: list[asyncio.Future[Any]] = [asyncio.gather(*pumps), pair.end]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                pump = self._loop.create_task(self._pump(pair, *way))
+                pumps.add(pump)
+                pump.add_done_callback(lambda _: self._mind_end(pair, pumps))
+            await pair.end
         finally:
             self._pairs.discard(pair)
-            for each_pump in pumps:
-                each_pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for pump in pumps:
+                pump.cancel()
+            if pumps:
+                await asyncio.wait(pumps)
             pair.close()
+
+    def _mind_end(self, pair: Pair, pumps: set[asyncio.Task[None]]) -> None:
+        if all(each.done() for each in pumps):
+            pair.finish("cut")
 
     async def _pump(
         self, pair: Pair, source: socket.socket, target: socket.socket, fault: Fault | None
