@@ -858,6 +858,8 @@ def test_descriptors_run_out_and_accepting_goes_on_when_there_are_some(
     assert connected.response().complete
     late = socket.socket()
     host, _, port = arena.served.address.rpartition(":")
+    listeners = [each.fileno() for each in arena.served.server._acceptor._listeners]
+    assert listeners
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -866,6 +868,8 @@ def test_descriptors_run_out_and_accepting_goes_on_when_there_are_some(
         late.connect((host, int(port)))
         line = log.take("no connections can be accepted for now")
         assert line.levelname == "ERROR"
+        watched = arena.served.loop._selector.get_map()  # type: ignore[attr-defined]
+        assert not arena.served.call(lambda: [each for each in listeners if each in watched])
         connected.send(request())
         assert connected.response().body == b"x"
     finally:
