@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from bide.conversation import Conversation
@@ -102,14 +103,16 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Parse, and begin what can begin."""
+        self._parse(self._protocol.receive_data, data)
+        if self._queue and self.full:
+            self._transport.pause_reading()
+
+    def _parse(self, parse: Callable[..., None], *data: bytes) -> None:
         try:
-            self._protocol.receive_data(data)
+            parse(*data)
         except Exception:
             log.exception("internal error while parsing a request: the connection is closed")
             self._transport.abort()
-            return
-        if len(self._queue) >= self._serving.limits.pipeline:
-            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         """Half-closed: cancel the wait in progress, if so configured; close if nothing is left."""
@@ -144,6 +147,11 @@ class Connection:
         self._serving.connection_lost(self)
 
     # The protocol's -----------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether as many requests wait as may."""
+        return len(self._queue) >= self._serving.limits.pipeline
 
     def begin(self, stream: Stream) -> None:
         """Begin a stream at once when none is before it, else queue it."""
@@ -191,14 +199,16 @@ class Connection:
             self._turn.pop()
             item = self._queue.pop(0)
             if len(self._queue) == self._serving.limits.pipeline // 2:
-                self._transport.resume_reading()
+                self._parse(self._protocol.read_on)
+                if not self.full:
+                    self._transport.resume_reading()
             if isinstance(item, RemoteProtocolError):
                 self._protocol.answer_refusal(item)
                 return
             self._converse(item)
         last = self._half_closed or self._serving.draining
         if self._turn and last and not self._protocol.receiving:
-            self._transport.close()
+            self._transport.close(linger=True)
 
     def _converse(self, stream: Stream) -> None:
         # First the marks: on a lane it may end before submit returns.

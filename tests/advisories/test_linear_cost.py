@@ -108,6 +108,7 @@ SENT: dict[str, Callable[[int], Iterator[Counted]]] = {
     "empty lines, byte by byte": lambda n: dripped(b"\r\n" * n),
     "chunks": lambda n: read(CHUNKED + b"1\r\na\r\n" * n + b"0\r\n\r\n"),
     "chunks, byte by byte": lambda n: dripped(CHUNKED + b"1\r\na\r\n" * n + b"0\r\n\r\n"),
+    "chunks of line ends": lambda n: read(CHUNKED + b"4\r\n\r\n\r\n\r\n" * n + b"0\r\n\r\n"),
     "a long extension": lambda n: pieces(CHUNKED + b"1;" + b"a" * 9 * n + b"\r\na\r\n", 9),
     "leading zeros": lambda n: pieces(CHUNKED + b"0" * 9 * n + b"1\r\na\r\n", 9),
     "trailers": lambda n: pieces(CHUNKED + b"0\r\n" + b"X: y\r\n" * n + b"\r\n", 7),
@@ -135,6 +136,15 @@ def test_twice_as_much_is_twice_the_work(kind: str) -> None:
     assert calls_of_twice <= 2.1 * calls + 50
     # A head that does not come in one read is copied once to be put together.
     assert copied_of_twice <= 2.1 * copied + sum(map(len, twice))
+
+
+def test_many_small_requests_in_one_read_are_not_copied_again_and_again() -> None:
+    """However many there are: a read of twice the size is no more than twice the copying."""
+    shares = []
+    for size in (READ_SIZE // 4, READ_SIZE // 2):
+        block = (SHORTEST * (size // len(SHORTEST) + 1))[:size]
+        shares.append(work_of([Counted(block)])[1])
+    assert shares[1] <= 2.1 * shares[0]
 
 
 class Ledger(dict[str, Any]):

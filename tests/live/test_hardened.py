@@ -637,3 +637,22 @@ def test_the_access_log_says_what_a_client_that_left_was_sent(
     served.until_waiting(1)
     client.reset()
     assert '"GET /left HTTP/1.1" - 0 ' in log.take("GET /left").getMessage()
+
+
+@both
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_the_last_answer_arrives_though_its_client_sends_more(
+    serve: Serve, executor: str, version: str
+) -> None:
+    """A reset for bytes that nobody reads any more would take the rest of the answer away."""
+    served = serve(answering(lambda environ: b"x" * 600_000), executor=executor)
+    client = served.connect(window=4096)
+    client.send(request(version=version, headers=["Connection: close"]))
+    head = client.head()
+    until(lambda: not served.status.running)
+    # The server has given all of it to the system, which has not sent it all.
+    connections = served.server._connections
+    until(lambda: all(not each.sending for each in connections))
+    client.send(b"\r\n")
+    assert head.header("Content-Length") == "600000"
+    assert len(client.rest()) == 600_000

@@ -124,6 +124,8 @@ class FakeOwner:
         self._queue: deque[Stream | RemoteProtocolError] = deque()
         self._busy = False
 
+    full = False
+
     def begin(self, stream: Stream) -> None:
         """Queue a stream."""
         self.begun.append(stream)

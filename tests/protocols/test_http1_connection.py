@@ -49,7 +49,7 @@ def test_cut_response_in_chunks_has_no_last_chunk() -> None:
     """The connection is closed: the client sees that it is not complete."""
     client = exchange(GET + GET, cut_after(b"he"))
     assert client.received == response(*STAMP, CHUNKED, body=b"2\r\nhe\r\n")
-    assert client.transport.closed == "close"
+    assert client.transport.closed == "linger"
     assert client.owner.answered == []
 
 
@@ -58,7 +58,7 @@ def test_cut_response_of_known_length_is_shorter_than_it() -> None:
     for request, end in ((GET, ()), (OLD_KEPT, (KEPT,))):
         client = exchange(request, cut_after(b"he", headers=FIVE))
         assert client.received == response(length(5), *STAMP, *end, body=b"he")
-        assert client.transport.closed == "close"
+        assert client.transport.closed == "linger"
         assert client.owner.answered == []
 
 
@@ -80,7 +80,7 @@ def test_response_that_is_cut_before_its_head_sends_nothing() -> None:
     for answer in (cut_after(), never_started):
         client = exchange(GET, answer)
         assert client.transport.sent == b""
-        assert client.transport.closed == "close"
+        assert client.transport.closed == "linger"
 
 
 def test_response_with_too_little_for_its_length_can_only_be_cut() -> None:
@@ -95,7 +95,7 @@ def test_response_with_too_little_for_its_length_can_only_be_cut() -> None:
 
     client = exchange(GET, answer)
     assert client.received == response(length(5), *STAMP, body=b"he")
-    assert client.transport.closed == "close"
+    assert client.transport.closed == "linger"
 
 
 def test_response_with_too_much_for_its_length_sends_none_of_that() -> None:
@@ -122,7 +122,7 @@ def test_response_to_a_client_that_has_left_raises() -> None:
     with pytest.raises(ClientDisconnected):
         client.stream.send(b"llo")
     client.stream.cut()
-    assert client.transport.closed == "close"
+    assert client.transport.closed == "linger"
 
 
 # Several on one connection -----------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_server_that_drains_makes_each_response_the_last() -> None:
     client.protocol.draining = True
     client.send(GET + GET)
     assert client.received == response(*STAMP, length(5), CLOSED, body=b"hello")
-    assert client.transport.closed == "close"
+    assert client.transport.closed == "linger"
 
 
 # The request's body, at and after the response's end ---------------------------------------------

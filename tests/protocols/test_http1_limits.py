@@ -182,7 +182,8 @@ def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds(
     """A thousand and no more, none of them long; what is not kept is understood as well."""
     names: dict[bytes, bytes] = {}
     hosts: set[bytes] = set()
-    monkeypatch.setattr(http1, "_MEANINGS", names)
+    for module in (http1, http1_syntax):
+        monkeypatch.setattr(module, "MEANINGS", names)
     monkeypatch.setattr(http1_syntax, "_hosts", hosts)
     client: Client = connect()
     long = b"a" * 5000

@@ -109,7 +109,7 @@ def test_response_is_framed(name: str) -> None:
     request, answer, fields, body, kept = FRAMING[name]
     client = exchange(request, answer)
     assert client.received == response(*STAMP, *fields, body=body)
-    assert client.transport.closed == ("" if kept else "close")
+    assert client.transport.closed == ("" if kept else "linger")
     assert client.owner.answered == (client.owner.begun if kept else [])
 
 
@@ -119,7 +119,7 @@ def test_response_with_a_content_length_is_framed_by_it(name: str) -> None:
     request, answer, fields, body, kept = COUNTED[name]
     client = exchange(request, answer)
     assert client.received == response(length(5), *STAMP, *fields, body=body)
-    assert client.transport.closed == ("" if kept else "close")
+    assert client.transport.closed == ("" if kept else "linger")
 
 
 @pytest.mark.parametrize("name", BODILESS)
@@ -129,7 +129,7 @@ def test_response_without_a_body_has_no_byte_of_one(name: str) -> None:
     client = exchange(request, answer)
     status = answer.status.encode()
     assert client.received == response(*STAMP, *fields, status=status)
-    assert client.transport.closed == ("" if kept else "close")
+    assert client.transport.closed == ("" if kept else "linger")
 
 
 def test_304_keeps_the_content_length_of_the_application() -> None:
@@ -347,4 +347,4 @@ def test_file_that_stops_in_the_middle_is_cut() -> None:
     with pytest.raises(ClientDisconnected):
         client.stream.send_file(7, 2, 3)
     client.stream.cut()
-    assert client.transport.closed == "close"
+    assert client.transport.closed == "linger"

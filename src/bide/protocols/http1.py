@@ -24,8 +24,11 @@ from bide.messages import Request
 from bide.protocols.http1_responses import Responses
 from bide.protocols.http1_syntax import (
     HOPELESS,
+    MEANINGS,
     check_coding,
     check_host,
+    join_repeated,
+    meaning_of,
     plain_head,
     split_request_line,
     split_target,
@@ -42,12 +45,6 @@ _CHUNK_DUE: Final = 64
 """Bytes of data that pay for one more chunk than the limit: a million of one byte are an attack."""
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
-# Header names that mean something here, looked up as they were sent; bounded.
-_MEANINGS: Final[dict[bytes, bytes]] = {}
-_MEANT: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
-)
-
 
 class HTTP1(Responses):
     """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
@@ -56,11 +53,12 @@ class HTTP1(Responses):
         "_buffer",
         "_chunks",
         "_complete",
-        "_doubled",
         "_excess",
         "_headers",
+        "_held",
         "_meant",
         "_parser",
+        "_repeated",
         "_stream",
         "_tail",
         "stopped",
@@ -72,13 +70,14 @@ class HTTP1(Responses):
         self._parser: httptools.HttpRequestParser | None = self._new_parser()
         # The request that is coming in.
         self._buffer: bytearray = _NOTHING  # a head that is not complete
+        self._held = b""  # what came when the owner was full
         self._stream: Stream | None = None  # whose body is coming
         self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
         self._excess = 0  # bytes of a chunked body's framing beyond their due
         self._chunks = 0  # of that body
         self._headers: list[tuple[bytes, bytes]] = []
         self._meant: dict[bytes, bytes] = {}
-        self._doubled = False  # there are two Hosts
+        self._repeated: list[tuple[bytes, bytes]] = []  # of what means something, in order
         self._complete = False  # llhttp has seen the end of the message
 
     # In: on the loop ---------------------------------------------------------------------------
@@ -100,15 +99,26 @@ class HTTP1(Responses):
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the client: begins streams, and feeds the body of the last one."""
-        while data and not self.stopped:
+        if self._buffer and not self.stopped:
+            data = self._gather(data)
+        at = 0  # what stands before it has been taken; slicing that off would cost its square
+        while at < len(data) and not self.stopped:
             if self._stream is None:
-                data = self._receive_head(data)
+                if at and self._owner.full:
+                    self._held = data[at:]
+                    return
+                at = self._receive_head(data, at)
             elif self.remaining is None:
-                data = self._receive_chunked(data)
+                at = self._receive_chunked(data, at)
             else:
-                data = self._receive_counted(data)
+                at = self._receive_counted(data, at)
         if self._stream is not None:
             self._mind_window(self._stream)
+
+    def read_on(self) -> None:
+        """Take what was left since the owner was full."""
+        data, self._held = self._held, b""
+        self.receive_data(data)
 
     def eof_received(self) -> bool:
         """Take the end of what the client sends; true if that cut a request short."""
@@ -125,25 +135,17 @@ class HTTP1(Responses):
         self.stopped = True
         self._parser = None
 
-    def _receive_head(self, data: bytes) -> bytes:
-        if self._buffer:
-            data = self._gather(data)
-        start = 0
-        while data.startswith(b"\r\n", start):  # RFC 9112 section 2.2: ignore empty lines before
-            start += 2
-        if start:
-            data = data[start:]
-        end = data.find(_EMPTY_LINE) + 4
+    def _receive_head(self, data: bytes, at: int) -> int:
+        while data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
+            at += 2
+        end = data.find(_EMPTY_LINE, at) + 4
         if end < 4:
-            if data:
-                self._buffer = bytearray(data)
+            if at < len(data):
+                self._buffer = bytearray(data[at:])
                 self._check_incomplete(0)
-            return b""
-        if end == len(data):
-            self._begin(data)
-            return b""
-        self._begin(data[:end])
-        return data[end:]
+            return len(data)
+        self._begin(data[at:end])
+        return end
 
     def _gather(self, data: bytes) -> bytes:
         """Add to a head that came in pieces; give all of it once its end has come, else nothing."""
@@ -187,6 +189,7 @@ class HTTP1(Responses):
             return
         self._headers = []
         self._meant = {}
+        self._repeated = []
         self._complete = False
         try:
             method, target, version = split_request_line(head[:end])
@@ -217,10 +220,10 @@ class HTTP1(Responses):
             )
         if method == "CONNECT":
             raise RemoteProtocolError("this is no proxy: CONNECT is not served", 405)
+        if self._repeated:
+            join_repeated(meant, self._repeated)
         host = meant.get(b"host")
         if host is not None:
-            if self._doubled:
-                raise RemoteProtocolError("the request has two Host headers")
             check_host(host)
         elif version == "1.1":
             raise RemoteProtocolError("the request has no Host header")
@@ -256,25 +259,26 @@ class HTTP1(Responses):
             stream.expects_continue = request.has_body
         return stream
 
-    def _receive_counted(self, data: bytes) -> bytes:
+    def _receive_counted(self, data: bytes, at: int) -> int:
         size = self.remaining
         assert size is not None
-        self.remaining = max(0, size - len(data))
-        self._feed_body(data[:size])
-        return data[size:]
+        end = min(len(data), at + size)
+        self.remaining = size - (end - at)
+        self._feed_body(data[at:end])
+        return end
 
-    def _receive_chunked(self, data: bytes) -> bytes:
+    def _receive_chunked(self, data: bytes, at: int) -> int:
         # A chunked message ends with an empty line, and nothing before its end overlaps that one.
-        window = self._tail + data
-        end = window.find(_EMPTY_LINE)
-        if end < 0:
-            self._tail = window[-3:]
-            self._feed_body(data)
-            return b""
-        end += 4 - len(self._tail)
+        tail = self._tail
+        begun = (tail + data[at : at + 3]).find(_EMPTY_LINE)  # across the edge
+        found = data.find(_EMPTY_LINE, at) if begun < 0 else at + begun - len(tail)
+        if begun < 0 and found < 0:
+            self._tail = (tail + data[max(at, len(data) - 3) :])[-3:]
+            self._feed_body(data[at:])
+            return len(data)
         self._tail = b""
-        self._feed_body(data[:end])
-        return data[end:]
+        self._feed_body(data[at : found + 4])
+        return found + 4
 
     def _feed_body(self, data: bytes) -> None:
         self._complete = False
@@ -332,6 +336,7 @@ class HTTP1(Responses):
     def refuse(self, error: RemoteProtocolError) -> None:
         """Parse no further; answer with the error, or fail the body in which it came."""
         self.stopped = True
+        self._buffer, self._held = _NOTHING, b""
         stream, self._stream = self._stream, None
         if stream is not None:
             # First the failure, then a look at the response: one that ends does it the other way.
@@ -358,15 +363,15 @@ class HTTP1(Responses):
         if self._stream is not None:
             return
         self._headers.append((name, value))
-        meaning = _MEANINGS.get(name)
+        meaning = MEANINGS.get(name)
         if meaning is None:
-            meaning = _meaning(name)
+            meaning = meaning_of(name)
         if meaning:
             meant = self._meant
             if meaning in meant:
-                self._doubled = self._doubled or meaning == b"host"
-                value = b"%b,%b" % (meant[meaning], value)
-            meant[meaning] = value
+                self._repeated.append((meaning, value))
+            else:
+                meant[meaning] = value
 
     def on_body(self, data: bytes) -> None:
         """Feed the body's window."""
@@ -387,12 +392,3 @@ class HTTP1(Responses):
     def on_message_complete(self) -> None:
         """Note the end of a message."""
         self._complete = True
-
-
-def _meaning(name: bytes) -> bytes:
-    meaning = name.lower()
-    if meaning not in _MEANT:
-        meaning = b""
-    if len(_MEANINGS) < 1024 and len(name) <= 64:
-        _MEANINGS[name] = meaning
-    return meaning

@@ -154,7 +154,9 @@ class Responses:
             or stream.body.failed
             or self._remains_too_much(stream)
         ):
-            self.transport.close(linger=not complete)
+            # Also when all has come: a byte more from the client would reset the connection, and
+            # take away what is on its way (RFC 9112 section 9.6).
+            self.transport.close(linger=True)
         else:
             stream.body.discard()
             self.taken(stream)

@@ -36,6 +36,11 @@ _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Hosts that have been found good; bounded, for a client can send any.
 _hosts: Final[set[bytes]] = set()
+# Header names that mean something here, looked up as they were sent; bounded.
+MEANINGS: Final[dict[bytes, bytes]] = {}
+_MEANT: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
+)
 
 
 HOPELESS: Final = re.compile(
@@ -135,6 +140,31 @@ def without_trailing_blanks(head: bytes) -> bytes:
     left as it is: it is malformed, and no end of the head.
     """
     return _TRAILING_BLANKS.sub(b"\r\n", head)
+
+
+def join_repeated(meant: dict[bytes, bytes], repeated: list[tuple[bytes, bytes]]) -> None:
+    """Join the values of repeated headers by commas (RFC 9110 section 5.3), all at once.
+
+    Raises:
+        RemoteProtocolError: Host is among them, which may not be repeated.
+    """
+    values: dict[bytes, list[bytes]] = {}
+    for meaning, value in repeated:
+        values.setdefault(meaning, [meant[meaning]]).append(value)
+    if b"host" in values:
+        raise RemoteProtocolError("the request has two Host headers")
+    for meaning, each in values.items():
+        meant[meaning] = b",".join(each)
+
+
+def meaning_of(name: bytes) -> bytes:
+    """Give the meaning of a header name that is not in MEANINGS, and remember it there."""
+    meaning = name.lower()
+    if meaning not in _MEANT:
+        meaning = b""
+    if len(MEANINGS) < 1024 and len(name) <= 64:
+        MEANINGS[name] = meaning
+    return meaning
 
 
 def tokens(value: bytes) -> list[bytes]:

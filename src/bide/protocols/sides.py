@@ -74,6 +74,10 @@ class Transport(Protocol):
 class Owner(Protocol):
     """Who owns the connection: begins streams in order, one after another."""
 
+    @property
+    def full(self) -> bool:
+        """Whether no more streams should be brought before the protocol is told to read on."""
+
     def begin(self, stream: Stream) -> None:
         """Take a new stream, whose head is complete; on the loop."""
 
