@@ -137,3 +137,17 @@ def test_what_would_break_a_line_or_steer_a_terminal_is_escaped(text: str, safe:
     """And nothing else (CVE-2020-7694)."""
     assert escaped(text) == safe
     assert access_line("c", "GET", text, "1.1", "200", 0, 0).startswith(f'c "GET {safe} HTTP')
+
+
+def test_an_error_s_text_cannot_forge_a_line_or_steer_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An application's error often quotes its client: ``ValueError(environ["PATH_INFO"])``."""
+    configure(Settings())
+    try:
+        raise ValueError("\x1b[2J\x9b\n2026-11-25 10:00:00,000 INFO forged\r\n")
+    except ValueError:
+        logging.getLogger("bide").exception("the application failed: %s", "GET / of app")
+    err = capsys.readouterr().err
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err)
+    assert [line for line in err.splitlines() if re.match(r"\d{4}-", line)] == [err.splitlines()[0]]

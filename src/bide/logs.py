@@ -13,7 +13,22 @@ from bide.settings import Settings
 access = logging.getLogger("bide.access")
 
 # What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
+_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
+
+
+class LineFormatter(logging.Formatter):
+    """One record begins at the margin; what follows in it, such as a traceback, is indented.
+
+    An application's error may quote its client: neither can write a line of its own, or steer a
+    terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        first, *rest = super().format(record).split("\n")
+        lines = [first, *(each if each[:1] == " " else f"  {each}" for each in rest)]
+        return "\n".join(_CONTROLS.sub(_escape, each) for each in lines)
 
 
 def configure(settings: Settings) -> None:
@@ -25,7 +40,7 @@ def configure(settings: Settings) -> None:
         SettingError: the access log cannot be written.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("bide")
     log.setLevel(settings.level)
     log.handlers = [handler]
@@ -63,4 +78,8 @@ def access_line(
 
 def escaped(text: str) -> str:
     """Escape what a client could break a log line with: controls, quotes, backslashes."""
-    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
