@@ -3,6 +3,7 @@
 A server is started only where a test says so, and then by a fake that keeps what it was given.
 """
 
+import asyncio
 import dataclasses
 import sys
 import textwrap
@@ -40,8 +41,11 @@ class Cli:
         assert isinstance(code, int)
         return code
 
-    def serve(self, application: Any, settings: Settings, *, name: str) -> None:
+    def serve(
+        self, loop: asyncio.AbstractEventLoop, application: Any, settings: Settings, name: str
+    ) -> None:
         """Stand in for the server."""
+        loop.close()
         self.served.append((application, settings))
         self.name = name
         if self.fails is not None:
@@ -58,7 +62,8 @@ class Cli:
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Give the command line."""
     command = Cli(capsys)
-    monkeypatch.setattr(cli, "run", command.serve)
+    monkeypatch.setattr(cli, "run_on", command.serve)
+    monkeypatch.setattr(cli, "configure", lambda settings: None)
     return command
 
 

@@ -14,9 +14,10 @@ import click
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
 from bide.errors import StartError
+from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings, flag, variable
-from bide.supervisor import run
+from bide.supervisor import open_loop, run_on
 
 USAGE_ERROR = 2
 START_ERROR = 1
@@ -73,8 +74,15 @@ class _Command(click.Command):
 
 def _serve(app: str, explain: bool, **options: Any) -> None:
     settings = Settings(**options)
-    application = load(app)
+    loop = open_loop(settings)  # first: the application may import Twisted's reactor
+    try:
+        application = load(app)
+        configure(settings)
+    except BaseException:
+        loop.close()
+        raise
     if explain:
+        loop.close()
         decision = Server(application, settings, name=app).decision
         where = {
             "loop": "on the event loop",
@@ -83,7 +91,7 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
         }[decision.executor]
         click.echo(f"/  {app} runs {where}: {decision.reason}")
         return
-    run(application, settings, name=app)
+    run_on(loop, application, settings, app)
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

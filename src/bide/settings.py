@@ -60,6 +60,12 @@ class Settings:
         "Where the application runs: on the event loop, in threads, or as it declares (auto).",
         choices=("auto", "loop", "threads"),
     )
+    reactor: str = _setting(
+        "Serving",
+        "asyncio",
+        "Whose event loop the server runs: asyncio's alone, or one that is Twisted's reactor too.",
+        choices=("asyncio", "twisted"),
+    )
     threads: int = _setting(
         "Serving",
         4,

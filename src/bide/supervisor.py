@@ -13,6 +13,7 @@ from typing import Any
 
 from bide.capabilities import Decision
 from bide.conversation import Application
+from bide.errors import StartError
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings
@@ -20,8 +21,40 @@ from bide.settings import Settings
 log = logging.getLogger("bide")
 
 
+def open_loop(settings: Settings) -> asyncio.AbstractEventLoop:
+    """Make the process's event loop, which is Twisted's reactor too where the settings say so.
+
+    To be called before the application is imported, since that may import the reactor.
+
+    Raises:
+        StartError: Twisted is not installed, or has another reactor already.
+    """
+    loop = asyncio.new_event_loop()
+    if settings.reactor == "twisted":
+        try:
+            _reactor().install(loop)
+        except BaseException:
+            loop.close()
+            raise
+    return loop
+
+
+def _reactor() -> Any:
+    try:
+        from bide.hosts import reactor
+    except ImportError as error:
+        raise StartError(
+            f"--reactor twisted needs Twisted, which cannot be imported ({error}): "
+            "pip install 'bide[twisted]'"
+        ) from error
+    return reactor
+
+
 async def serve(application: Application, settings: Settings, name: str = "") -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
+    """Serve until SIGINT or SIGTERM; a second one ends the process at once.
+
+    On a loop that is from :func:`open_loop` where the settings ask for Twisted's reactor.
+    """
     server = Server(application, settings, name=name)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -33,6 +66,7 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
         log.info("stopping: requests in progress are finished (%s)", signal.Signals(number).name)
         stopping.set()
 
+    twisted = _reactor().running_on(loop, stopping.set) if settings.reactor == "twisted" else None
     await server.start()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
@@ -47,6 +81,8 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
         await stopping.wait()
     finally:
         await server.stop()
+        if twisted is not None:
+            await twisted.finish(settings.graceful_timeout)
         log.info("stopped")
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -83,4 +119,12 @@ def run(
     """
     chosen = settings if settings is not None else Settings(**options)
     configure(chosen)
-    asyncio.run(serve(application, chosen, name))
+    run_on(open_loop(chosen), application, chosen, name)
+
+
+def run_on(
+    loop: asyncio.AbstractEventLoop, application: Application, settings: Settings, name: str = ""
+) -> None:
+    """Serve, as :func:`run`, on a loop from :func:`open_loop`, and close it."""
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(serve(application, settings, name))

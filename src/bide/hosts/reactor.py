@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
@@ -162,13 +163,13 @@ class _Task:
             self._deferred.cancel()
 
 
-class _BideReactor(AsyncioSelectorReactor):
+class BideReactor(AsyncioSelectorReactor):
     """A reactor whose loop is run by Bide."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.stopped: Callable[[], object] = lambda: None
-        self.ended: asyncio.Future[None] | None = None
+        self._ended = asyncio.Event()
 
     def run(self, installSignalHandlers: bool = True) -> None:
         """Raise RuntimeError: it runs already."""
@@ -181,11 +182,16 @@ class _BideReactor(AsyncioSelectorReactor):
     def crash(self) -> None:
         """Note the end; the loop is Bide's."""
         ReactorBase.crash(self)
-        if self.ended is not None and not self.ended.done():
-            self.ended.set_result(None)
+        self._ended.set()
+
+    async def finish(self, seconds: float) -> None:
+        """Fire the shutdown event, and wait for what that starts, for so long at most."""
+        self.fireSystemEvent("shutdown")
+        with contextlib.suppress(TimeoutError):  # what hangs there does not hang the process
+            await asyncio.wait_for(self._ended.wait(), seconds)
 
 
-def install(loop: asyncio.AbstractEventLoop) -> _BideReactor:
+def install(loop: asyncio.AbstractEventLoop) -> BideReactor:
     """Make a loop Twisted's reactor; before anything imports ``twisted.internet.reactor``.
 
     Raises:
@@ -196,19 +202,25 @@ def install(loop: asyncio.AbstractEventLoop) -> _BideReactor:
             "a reactor has been installed already, so --reactor twisted comes too late: nothing "
             "may import twisted.internet.reactor before Bide does"
         )
-    reactor = _BideReactor(loop)
+    reactor = BideReactor(loop)
     installReactor(reactor)  # type: ignore[no-untyped-call]
     return reactor
 
 
-def begin(reactor: _BideReactor, stopped: Callable[[], object]) -> None:
-    """Let the reactor run, on its loop, which is running; ``stopped``: what its stop() calls."""
+def running_on(loop: asyncio.AbstractEventLoop, stopped: Callable[[], object]) -> BideReactor:
+    """Let the reactor that is installed run, on its loop, which is running.
+
+    Args:
+        loop: from :func:`install`'s caller.
+        stopped: called when somebody calls the reactor's ``stop``.
+
+    Raises:
+        StartError: the loop is not the reactor's.
+    """
+    from twisted.internet import reactor
+
+    if not isinstance(reactor, BideReactor) or reactor._asyncioEventloop is not loop:
+        raise StartError("Twisted's reactor is not on the server's loop: start with bide.run")
     reactor.stopped = stopped
     reactor.startRunning(installSignalHandlers=False)
-
-
-async def end(reactor: _BideReactor, seconds: float) -> None:
-    """Fire the reactor's shutdown event, and wait for what that starts, for so long at most."""
-    reactor.ended = asyncio.get_running_loop().create_future()
-    reactor.fireSystemEvent("shutdown")
-    await asyncio.wait([reactor.ended], timeout=seconds)
+    return reactor
