@@ -31,7 +31,7 @@ LAYERS = [
     ["executors", "protocols", "transports", "applications", "logs"],
     ["acceptor", "connections"],
     ["server"],
-    ["hosts"],
+    ["hosts", "integrations"],
     ["supervisor"],
     ["cli"],
     ["__init__", "__main__"],
