@@ -30,6 +30,8 @@ FRESH = "/fresh"
 MEET = "/meet"
 PLAIN = [("Content-Type", "text/plain")]
 VISIT: contextvars.ContextVar[int] = contextvars.ContextVar("VISIT", default=0)
+ARENAS: "list[Arena]" = []
+"""Those of the test that runs."""
 LASTING = "bide-in-thread"
 """Threads that are the program's, not a server's, and stay."""
 
@@ -244,6 +246,12 @@ class Viewer(Client):
         return ", ".join([*seen, "reset" if self._noting.reset else "closed"])
 
 
+def close_arenas() -> None:
+    """End what a test that failed has left open, so that it does not fail the next ones too."""
+    while ARENAS:
+        ARENAS.pop().close()
+
+
 class Arena:
     """A server with an application that is made to suffer; ``settle`` is each test's last word.
 
@@ -266,6 +274,7 @@ class Arena:
         self.log = log
         self.served = serve(self.stage, **{"threads": 2, **settings})
         self._opened = contextlib.ExitStack()
+        ARENAS.append(self)
         self._start_threads()
         self._before = footprint(self.served)
 
@@ -284,6 +293,10 @@ class Arena:
             ),
             "the server does not come to rest, with the one timer that minds the time",
         )
+
+    def close(self) -> None:
+        """End the clients and the proxies, once."""
+        self._opened.close()
 
     def proxy(
         self, up: Fault | None = None, down: Fault | None = None, window: int = 0
@@ -309,7 +322,7 @@ class Arena:
         Args:
             lines: what was logged, each as ``"LEVEL text"``; that and nothing else.
         """
-        self._opened.close()
+        self.close()
         fresh = self.served.get(FRESH)
         assert (fresh.status, fresh.body, fresh.complete) == (200, b"fresh", True)
         for line in lines:

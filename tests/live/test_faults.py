@@ -30,7 +30,7 @@ from bide import ClientDisconnected, in_thread, wait, wait_all
 from bide.logs import access
 from tests.conftest import Serve
 from tests.fault_proxy import Fault
-from tests.live.faults import PLAIN, Arena, stage_of, victim
+from tests.live.faults import PLAIN, Arena, close_arenas, stage_of, victim
 from tests.serving import Application, Environ, Gate, Log, answering, happened, request, until
 
 both = pytest.mark.parametrize("executor", ["threads", "loop"])
@@ -41,6 +41,13 @@ CLOSE_FAILED = "ERROR the application failed in close(): "
 def rows(table: list[Any]) -> pytest.MarkDecorator:
     """Make a test of each row, by its name."""
     return pytest.mark.parametrize("row", table, ids=[each.name for each in table])
+
+
+@pytest.fixture(autouse=True)
+def _arenas(serve: Serve) -> Iterator[None]:
+    """End clients and proxies before their servers."""
+    yield
+    close_arenas()
 
 
 @pytest.fixture(autouse=True)
@@ -201,9 +208,10 @@ def test_a_client_hurts_itself_alone(serve: Serve, log: Log, executor: str, row:
     client = arena.connect(arena.proxy(row.up, row.down))
     client.send(row.sends)
     assert client.view() == row.sees
-    arena.served.until_idle()
-    assert (len(arena.stage.calls), tuple(arena.stage.raised)) == (row.calls, row.raised)
+    stage = arena.stage  # what the proxy tells the client, the server may not have heard yet
+    until(lambda: len(stage.calls) >= row.calls and len(stage.raised) >= len(row.raised))
     arena.settle(*row.log)
+    assert (len(stage.calls), tuple(stage.raised)) == (row.calls, row.raised)
 
 
 @both
@@ -491,11 +499,13 @@ def test_a_client_leaves_in_every_state_and_nothing_is_left(
     left.connections = arena.served.status.connections
     (proxy.cut if ending == "fin" else proxy.reset)()
     state.after(left)
+    calls, raised = state.fin if ending == "fin" else state.rst
+    stage = arena.stage
+    until(lambda: len(stage.calls) >= calls and len(stage.raised) >= len(raised))
     arena.served.until_idle()
     left.forget()
-    expected = state.fin if ending == "fin" else state.rst
-    assert (len(arena.stage.calls), tuple(sorted(arena.stage.raised))) == expected
     arena.settle(*state.log)
+    assert (len(stage.calls), tuple(sorted(stage.raised))) == (calls, raised)
 
 
 # 2. Applications ----------------------------------------------------------------------------
@@ -961,5 +971,6 @@ def test_a_storm_of_signals_interrupts_nothing(serve: Serve, log: Log, executor:
     finally:
         ended.set()
         thread.join()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # drops what has not been delivered yet
         signal.signal(signal.SIGUSR1, before)
     arena.settle()

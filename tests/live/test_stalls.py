@@ -1,11 +1,12 @@
 """Five hundred clients stall in every way at once: they hold no thread, and are gone in time."""
 
 import resource
+from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import Serve
-from tests.live.faults import FRESH, Arena, Viewer, victim
+from tests.live.faults import FRESH, Arena, Viewer, close_arenas, victim
 from tests.serving import Log, request, until
 
 EACH = 100
@@ -14,6 +15,13 @@ SECONDS = 2.0
 """How long each may stall: enough for all of them to have begun."""
 
 UPLOAD = request("/reads", method="POST", headers=["Content-Length: 10"]) + b"x" * 5
+
+
+@pytest.fixture(autouse=True)
+def _arenas(serve: Serve) -> Iterator[None]:
+    """End clients before their servers."""
+    yield
+    close_arenas()
 
 
 @pytest.mark.parametrize("executor", ["threads", "loop"])
