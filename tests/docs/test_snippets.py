@@ -150,6 +150,21 @@ def sends_events_and_heartbeats(served: Served) -> None:
         pass
 
 
+def keeps_apart(name: str, texts: dict[str, str]) -> Callable[[Served], None]:
+    """Check that requests which wait at once are answered each with its own text."""
+
+    def check(served: Served) -> None:
+        gate = Gate()
+        module: Any = sys.modules[name]
+        module.asyncio = SimpleNamespace(sleep=lambda seconds: gate.promise())
+        clients = {path: served.request(path) for path in texts}
+        served.until_waiting(len(texts))
+        gate.open()
+        assert {path: client.response().text for path, client in clients.items()} == texts
+
+    return check
+
+
 def tells_its_status(path: str) -> Callable[[Served], None]:
     """Check that the status is there, as JSON."""
 
@@ -183,6 +198,13 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/guide.md:cleaning": [cleans_up_for_a_client_that_leaves],
     "docs/guide.md:events": [sends_events_and_heartbeats],
     "docs/guide.md:health": [tells_its_status("/health")],
+    "docs/frameworks.md:notes": [
+        keeps_apart("notes", {f"/note/{n}": f"{n} at /note/{n}\n" for n in "123456"})
+    ],
+    "docs/frameworks.md:pages": [
+        keeps_apart("pages", {f"/page/{n}": f"/page/{n} is /page/{n}\n" for n in "123456"})
+    ],
+    "docs/frameworks.md:watched": [says("watched\n", "/watched")],
     "docs/deployment.md:shop": [says("http, from 127.0.0.1\n"), tells_its_status("/health")],
 }
 PRINTS: Final = {
