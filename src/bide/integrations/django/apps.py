@@ -1,0 +1,19 @@
+"""What ``INSTALLED_APPS`` finds."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+from bide.integrations.django import install
+
+
+class BideConfig(AppConfig):  # type: ignore[misc]
+    """Installs the integration when Django has been set up."""
+
+    name = "bide.integrations.django"
+    label = "bide"
+    verbose_name = "Bide"
+
+    def ready(self) -> None:
+        """Install it."""
+        install()

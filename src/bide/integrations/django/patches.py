@@ -1,0 +1,57 @@
+"""What is put in the place of Django's, asgiref's and Bide's own, and taken back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import AsyncToSync, SyncToAsync
+from django.conf import settings
+from django.core.signals import request_started
+from django.db import connections
+from django.http import StreamingHttpResponse
+
+from bide.errors import StartError
+from bide.integrations.django import asynchronous, clerks, databases, options
+from bide.waiter import Waiter
+
+_installed: list[tuple[Any, str, Any]] = []
+
+
+def install() -> Callable[[], None]:
+    """Put everything in its place; see :func:`bide.integrations.django.install`."""
+    if _installed:
+        return _nothing
+    if not settings.configured and not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        raise StartError(
+            "bide.integrations.django is installed where Django has no settings: set "
+            "DJANGO_SETTINGS_MODULE, or call settings.configure(), before"
+        )
+    options.current = options.read()
+    _put(AsyncToSync, "__call__", asynchronous.async_to_sync)
+    _put(SyncToAsync, "__call__", asynchronous.sync_to_async)
+    _put(StreamingHttpResponse, "__iter__", asynchronous.iterate_response)
+    _put(connections, "_connections", databases.Local(connections._connections))
+    _put(connections, "create_connection", databases.create_connection)
+    if not options.current.wait_in_atomic:
+        _put(Waiter, "wait", databases.wait)
+    request_started.connect(asynchronous.begin)
+    return _uninstall
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    _installed.append((owner, name, getattr(owner, name)))
+    setattr(owner, name, value)
+
+
+def _uninstall() -> None:
+    request_started.disconnect(asynchronous.begin)
+    while _installed:
+        setattr(*_installed.pop())
+    options.current = options.Options()
+    clerks.dismiss()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,1 @@
+"""A Django project, and the tests that serve it."""

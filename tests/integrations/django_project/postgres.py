@@ -1,0 +1,68 @@
+"""A PostgreSQL server of the tests' own, from Debian's packages."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.serving import DEADLINE
+
+MISSING = "PostgreSQL is not installed: apt-get install postgresql"
+
+
+def programs() -> Path | None:
+    """Find the newest PostgreSQL's programs; Debian keeps them out of PATH."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[4])
+    )
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    return None if initdb is None else Path(initdb).parent
+
+
+class Postgres:
+    """A running server, on a free port of the loopback, its data in a temporary directory."""
+
+    def __init__(self, where: Path) -> None:
+        # Not pytest's directory, which is for one user only: the server refuses to be run by root.
+        self.directory = Path(tempfile.mkdtemp(prefix="bide-postgres-"))
+        user = "postgres" if os.getuid() == 0 else None
+        if user is not None:
+            shutil.chown(self.directory, user)
+        data = self.directory / "data"
+        subprocess.run(
+            [str(where / "initdb"), "-A", "trust", "-U", "bide", "--no-sync", "-D", str(data)],
+            check=True,
+            user=user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        log = (self.directory / "log").open("wb")
+        options = ["-p", str(self.port), "-h", "127.0.0.1", "-c", "fsync=off"]
+        self.process = subprocess.Popen(
+            [where / "postgres", "-D", data, *options, "-k", self.directory],
+            user=user,
+            cwd="/",
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        deadline = time.monotonic() + DEADLINE
+        ready = [str(where / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, check=False).returncode:
+            assert self.process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it, and forget its data."""
+        self.process.send_signal(2)  # SIGINT: connections are closed
+        self.process.wait(DEADLINE)
+        shutil.rmtree(self.directory)
