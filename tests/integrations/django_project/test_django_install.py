@@ -109,7 +109,7 @@ def variables(django: None, tmp_path: Path) -> dict[str, str]:
     variables = {
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "DJANGO_PROJECT_DIRECTORY": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     code = (
         "import django; django.setup(); from django.core.management import call_command; "

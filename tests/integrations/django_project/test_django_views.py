@@ -2,17 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
-from django.http import HttpRequest, HttpResponse
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client
 
-from bide import ClientDisconnected, iterate, wait
+from bide import ClientDisconnected, blocking, iterate, wait
 from tests.integrations.django_project.conftest import Project
 from tests.serving import Gate, Log, happened, until
 
@@ -481,3 +483,35 @@ def test_the_test_client_runs_async_views_with_the_integration_in_force(
 
     project.serve({"view": view})
     assert Client().get("/view").text == threading.current_thread().name
+
+
+def test_under_another_server_the_bridges_go_through_bide_blocking(project: Project) -> None:
+    """The host's thread blocks, and makes the coroutine's calls; streams stream there, too."""
+    events: list[str] = []
+
+    async def blocks() -> AsyncIterator[str]:
+        yield (await sync_to_async(threading.current_thread)()).name
+        events.append("second")
+        yield "second"
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse((await sync_to_async(threading.current_thread)()).name)
+
+    async def stream(request: HttpRequest) -> StreamingHttpResponse:
+        return StreamingHttpResponse(blocks())
+
+    project.serve({"view": view, "stream": stream})
+    application = blocking(get_wsgi_application())
+    here = threading.current_thread().name.encode()
+
+    def call(path: str) -> Iterator[bytes]:
+        environ: dict[str, Any] = {"PATH_INFO": path}
+        setup_testing_defaults(environ)
+        answer: Iterator[bytes] = application(environ, lambda status, headers, error=None: print)
+        return answer
+
+    assert b"".join(call("/view")) == here
+    iterable = call("/stream")
+    assert next(iter(iterable)) == here
+    assert events == []
+    assert b"".join(iterable) == b"second"

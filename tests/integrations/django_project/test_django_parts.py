@@ -1,0 +1,123 @@
+"""What no request can be made to show each time: orders of events of two threads, and cycles."""
+
+import gc
+import threading
+from collections import deque
+from typing import Any
+
+from asgiref.sync import SyncToAsync
+from django.http import HttpRequest, HttpResponse
+
+from bide import ClientDisconnected
+from bide.integrations.django.desk import Desk, Frame, Item
+from bide.waiter import Waiter
+from tests.fakes import Lane, ManualLoop
+from tests.integrations.django_project.conftest import Project
+from tests.serving import DEADLINE
+
+
+def a_desk() -> Desk:
+    """Make a desk whose request never waits."""
+    lane = Lane(ManualLoop())
+    waiter = Waiter(lane.loop, lane.hub)
+    lane.loop.close()
+    return Desk(waiter, lane.hub)
+
+
+class EndedMeanwhile(deque[Item]):
+    """The calls of a frame that ends just before one is queued."""
+
+    frame: Frame
+
+    def append(self, item: Item) -> None:
+        """End the frame first."""
+        self.frame.end()
+        super().append(item)
+
+
+def test_a_call_that_comes_when_the_request_has_just_ended_is_made_elsewhere() -> None:
+    """It has been queued behind the last look of the frame."""
+    frame = a_desk().frame
+    frame._items = items = EndedMeanwhile()
+    items.frame = frame
+    called = frame.submit(threading.current_thread)
+    assert called.result(DEADLINE).name.startswith("ThreadPoolExecutor")
+    assert not items
+
+
+def test_a_call_that_a_frame_leaves_is_made_in_the_frame_around_it() -> None:
+    """Its own thread, as long as the request lasts."""
+    desk = a_desk()
+    inner = Frame(desk, desk.frame)
+    left = inner.submit(int, "1")
+    inner.end()
+    late = inner.submit(int, "2")
+    assert [item.future for item in desk.frame._items] == [left, late]
+    assert inner.open
+    desk.frame.end()
+    assert (left.result(DEADLINE), late.result(DEADLINE)) == (1, 2)
+    assert not inner.open
+
+
+def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
+    """Its coroutine was cancelled before it began."""
+    frame = a_desk().frame
+    made: list[int] = []
+    frame.submit(made.append, 1).cancel()
+    frame.end()
+    SyncToAsync.single_thread_executor.submit(int).result(DEADLINE)
+    assert made == []
+
+
+class Given:
+    """A waiter whose request is given a connection, and finds that its client has left."""
+
+    def __init__(self) -> None:
+        self.pool: Any = None
+        self.first: Any = None
+
+    def wait(self, signal: Any, timeout: float) -> Any:
+        """Have the first one's connection come free, and be cancelled."""
+        self.pool.take_back("default", self.first)
+        assert signal.fired
+        raise ClientDisconnected("the client has left")
+
+
+def test_a_connection_that_is_given_to_a_request_that_has_left_is_given_on(
+    project: Project, alias: str
+) -> None:
+    """Else it would be nobody's, and count for ever."""
+    from bide.integrations.django.databases import Held, Pool
+
+    project.options = {"CONNECTIONS_PER_THREAD": 1}
+    project.serve({})
+    given = Given()
+    pool = given.pool = Pool()
+    given.first = pool.lend("default", Held(pool, None))
+    try:
+        pool.lend("default", Held(pool, given))  # type: ignore[arg-type]
+    except ClientDisconnected:
+        pass
+    assert pool.idle["default"] == [given.first]
+    assert not pool.lent["default"]
+
+
+def test_a_request_leaves_nothing_of_its_desk_to_the_collector(project: Project) -> None:
+    """Which may run in any thread, and connections are closed on their own."""
+    from tests.integrations.django_project.models import Note
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(await Note.objects.acount()))
+
+    served = project.serve({"view": view}, threads=1)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert served.get("/view").text == "0"
+        served.until_idle()
+        # The last request's may still be in the frame that ends it.
+        left = [each for each in gc.get_objects() if type(each) in (Desk, Frame)]
+        assert len(left) <= 2
+    finally:
+        gc.enable()
