@@ -1,0 +1,208 @@
+"""A request of a Flask application that is cancelled ends in order: coroutine, then teardown."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from flask import Flask, g, request
+
+import bide
+from bide.integrations.flask import Bide
+from tests.conftest import Serve
+from tests.integrations.conftest import Run
+from tests.serving import Gate, Log, happened, until
+
+
+class Watched:
+    """An application whose views wait, and note how they end."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.app = app = Flask("watched")
+        Bide(app)
+        app.get("/forever")(self.forever)
+        app.get("/stubborn")(self.stubborn)
+        app.get("/before")(lambda: "the view")
+        app.before_request(self.before)
+        app.teardown_request(self.teardown)
+        app.after_request(self.after)
+        app.errorhandler(Exception)(self.failed)
+
+    async def before(self) -> None:
+        """Note that the request has begun."""
+        g.cleaned = False
+
+    async def forever(self) -> str:
+        """Wait, and clean up by waiting again."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            g.cleaned = True
+            self.notes.append("finally")
+        return "never"
+
+    async def stubborn(self) -> str:
+        """Swallow the cancellation, and answer all the same."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.notes.append("swallowed")
+        return "an answer for nobody"
+
+    async def teardown(self, error: BaseException | None) -> None:
+        """Note the end, after a turn of the loop."""
+        await asyncio.sleep(0)
+        self.notes.append(f"teardown: {type(error).__name__}, cleaned: {g.cleaned}")
+
+    def after(self, response: Any) -> Any:
+        """Note that there was an answer."""
+        self.notes.append("after")
+        return response
+
+    def failed(self, error: Exception) -> str:
+        """Note that the error was taken for the application's."""
+        self.notes.append(f"handled: {type(error).__name__}")
+        return "handled"
+
+
+def test_the_coroutine_is_cancelled_when_the_client_leaves(run: Run) -> None:
+    """Its ``finally`` has run before Flask tears down, and no error handler has taken it."""
+    watched = Watched()
+    served = run(watched.app)
+    client = served.request("/forever")
+    served.until_waiting(1)
+    client.close()
+    served.until_idle()
+    assert watched.notes == ["finally", "teardown: ClientDisconnected, cleaned: True"]
+
+
+def test_a_coroutine_that_swallows_its_cancelling_does_not_keep_the_request(run: Run) -> None:
+    """What it returns is for nobody: the request ends as one whose client has left."""
+    watched = Watched()
+    served = run(watched.app)
+    client = served.request("/stubborn")
+    served.until_waiting(1)
+    client.close()
+    served.until_idle()
+    assert watched.notes == ["swallowed", "teardown: ClientDisconnected, cleaned: False"]
+
+
+def test_a_request_that_takes_too_long_is_cancelled_and_answered(run: Run, log: Log) -> None:
+    """By the deployer's limit: 504, after the coroutine and the teardown."""
+    watched = Watched()
+    served = run(watched.app, request_timeout=0.05)
+    response = served.get("/forever")
+    assert response.status == 504
+    log.take("its wait is ended")
+    assert watched.notes == ["finally", "teardown: RequestTimeout, cleaned: True"]
+
+
+def test_a_server_that_stops_cancels_its_coroutines(run: Run, log: Log) -> None:
+    """They clean up on a loop that still runs."""
+    watched = Watched()
+    served = run(watched.app, graceful_timeout=0.0)
+    client = served.request("/forever")
+    served.until_waiting(1)
+    served.begin_stop()
+    assert client.response().status == 503
+    served.join()
+    log.take("they are cancelled")
+    assert watched.notes == ["finally", "teardown: ServerStopping, cleaned: True"]
+
+
+def test_a_coroutine_is_not_begun_once_the_client_has_left(serve: Serve) -> None:
+    """There is nothing to clean up then, and nothing to wait for."""
+    notes: list[str] = []
+    running = threading.Event()
+    app = Flask("late")
+    Bide(app)
+
+    @app.get("/")
+    def view() -> str:
+        running.set()
+        until(request.environ["bide.disconnected"])
+        try:
+            app.ensure_sync(ask)()
+        except bide.ClientDisconnected:
+            notes.append("raised")
+            raise
+        return "it went on"
+
+    async def ask() -> None:
+        notes.append("begun")
+
+    served = serve(app)
+    client = served.request()
+    happened(running)
+    client.close()
+    served.until_idle()
+    assert notes == ["raised"]
+
+
+def test_time_outs_of_asyncio_are_the_applications_own(run: Run) -> None:
+    """``asyncio.timeout`` cancels within the coroutine, and raises what Flask may handle."""
+    app = Flask("patient")
+    Bide(app)
+
+    @app.get("/")
+    async def view() -> str:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+        return "never"
+
+    @app.errorhandler(TimeoutError)
+    async def late(error: TimeoutError) -> tuple[str, int]:
+        return "the other service takes too long", 504
+
+    response = run(app).get()
+    assert (response.status, response.text) == (504, "the other service takes too long")
+
+
+def test_a_coroutine_that_cancels_itself_has_failed(run: Run, log: Log) -> None:
+    """It is no departure: the client is there, and is answered."""
+    app = Flask("cancelled")
+    Bide(app)
+
+    @app.get("/")
+    async def view() -> str:
+        raise asyncio.CancelledError
+
+    assert run(app).get().status == 500
+    record = log.failure()
+    assert record.exc_info
+    assert record.exc_info[0] is asyncio.CancelledError
+
+
+def test_a_cancelled_coroutine_has_a_limited_time_to_clean_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then its request ends without it; the coroutine itself goes on to its end."""
+    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 0.05)
+    app = Flask("slow to leave")
+    Bide(app)
+    notes: list[str] = []
+    gate = Gate()
+
+    @app.get("/")
+    async def view() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.wrap_future(gate.promise())
+            notes.append("cleaned up")
+        return "never"
+
+    @app.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        notes.append("teardown")
+
+    served = run(app)
+    client = served.request()
+    served.until_waiting(1)
+    client.close()
+    served.until_idle()
+    assert notes == ["teardown"]
+    gate.open()
+    until(lambda: len(notes) == 2, "it never went on")
