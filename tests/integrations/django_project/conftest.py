@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import Serve
 from tests.integrations.django_project.postgres import MISSING, Postgres, programs
-from tests.serving import Served
+from tests.serving import Environ, Served
 
 Views = dict[str, Callable[..., Any]]
+Wrap = Callable[[Any], Any]
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +53,10 @@ class Project:
         self.middleware: list[str] = []
         self._undo: list[Callable[[], None]] = []
 
-    def serve(self, views: Views, install: bool = True, **settings: Any) -> Served:
-        """Serve views, each under its name."""
+    def serve(
+        self, views: Views, install: bool = True, wrap: Wrap | None = None, **settings: Any
+    ) -> Served:
+        """Serve views, each under its name; ``wrap`` is put around what Django returns."""
         from django.core.wsgi import get_wsgi_application
         from django.test import override_settings
         from django.urls import path
@@ -68,7 +71,13 @@ class Project:
         self._undo.append(override.disable)
         if install:
             self._undo.append(put_in_force())
-        return self._serve(get_wsgi_application(), **settings)
+        django = get_wsgi_application()
+
+        def application(environ: Environ, start_response: Any) -> Any:
+            response = django(environ, start_response)
+            return response if wrap is None else wrap(response)
+
+        return self._serve(application, **settings)
 
     def set(self, alias: str, **settings: Any) -> None:
         """Change a database's settings, for this test."""

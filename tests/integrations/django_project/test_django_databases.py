@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, connections, transaction
 from django.db.utils import OperationalError
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import override_settings
 
 from bide import ClientDisconnected, wait
 from bide.integrations.django.databases import held_here
@@ -253,6 +254,40 @@ def test_a_client_that_leaves_rolls_back_and_leaves_the_connection_healthy(
     assert served.get("/after").text == "False"
     assert texts(alias) == ["kept"]
     assert used[0] is used[1]
+
+
+def test_a_view_that_is_left_closes_its_connection_as_conn_max_age_says(
+    project: Project, alias: str
+) -> None:
+    """Django is not told of its end: it has no response to be closed."""
+    project.set(alias, CONN_MAX_AGE=0)
+    used: list[Any] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        notes(alias).count()
+        used.append(connections[alias])
+        wait(asyncio.sleep(3600))
+        return HttpResponse("never")
+
+    served = project.serve({"view": view}, threads=1)
+    client = served.request("/view")
+    served.until_waiting(1)
+    assert used[0].connection is not None
+    client.close()
+    served.until_idle()
+    assert used[0].connection is None
+
+
+def test_a_request_does_not_find_the_queries_of_another(project: Project) -> None:
+    """With ``DEBUG`` Django keeps them with the connection, and forgets them between requests."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        notes("default").count()
+        return HttpResponse(str(len(connection.queries)))
+
+    served = project.serve({"view": view}, threads=1)
+    with override_settings(DEBUG=True):
+        assert [served.get("/view").text for _ in range(3)] == ["1", "1", "1"]
 
 
 def test_a_client_that_leaves_an_async_view_rolls_back_what_its_call_has_begun(
@@ -632,7 +667,10 @@ def test_connections_can_be_put_and_taken_in_a_request(project: Project) -> None
         return HttpResponse(str(notes("default").count()))
 
     def after(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(str(connections["default"] is not gone[0]))
+        held = held_here()
+        assert held is not None
+        assert connections["default"] is not gone[0]
+        return HttpResponse(str(gone[0] not in held.pool.idle["default"]))
 
     served = project.serve({"view": view, "after": after}, threads=1)
     assert served.get("/view").text == "0"

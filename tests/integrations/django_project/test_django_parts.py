@@ -53,10 +53,8 @@ def test_a_call_that_a_frame_leaves_is_made_in_the_frame_around_it() -> None:
     inner.end()
     late = inner.submit(int, "2")
     assert [item.future for item in desk.frame._items] == [left, late]
-    assert inner.open
     desk.frame.end()
     assert (left.result(DEADLINE), late.result(DEADLINE)) == (1, 2)
-    assert not inner.open
 
 
 def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:

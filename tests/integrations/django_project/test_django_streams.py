@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -160,9 +160,19 @@ def test_a_client_that_leaves_ends_the_stream_within_the_request(
     assert last == "request_finished"
 
 
-def test_head_of_a_stream_closes_it(project: Project) -> None:
-    """Nothing is sent of it."""
+def test_closing_the_response_ends_the_stream(project: Project) -> None:
+    """Also where somebody still has the iterator, so that the collector cannot."""
     closed = threading.Event()
+    kept: list[Any] = []
+
+    class Keeping:
+        def __init__(self, response: Any) -> None:
+            self.response = response
+            self.close = response.close
+
+        def __iter__(self) -> Iterator[bytes]:
+            kept.append(iter(self.response))
+            return iter(kept[0])
 
     async def blocks() -> AsyncIterator[bytes]:
         try:
@@ -174,7 +184,7 @@ def test_head_of_a_stream_closes_it(project: Project) -> None:
     def view(request: HttpRequest) -> StreamingHttpResponse:
         return StreamingHttpResponse(blocks())
 
-    served = project.serve({"view": view})
+    served = project.serve({"view": view}, wrap=Keeping)
     assert served.get("/view", method="HEAD").body == b""
     happened(closed)
 

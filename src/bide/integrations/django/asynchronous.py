@@ -129,14 +129,10 @@ async def sync_to_async(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) 
         or getattr(self.thread_sensitive_context.get(None), "_executor", None) is not None
     ):
         return await _sync_to_async(self, *args, **kwargs)
-    within = self
-    if frame.open:
-        within = SyncToAsync.__new__(SyncToAsync)
-        within.__dict__.update(self.__dict__)
-        within.func = functools.partial(_call, frame.desk, self.func)
-        executors.current = frame
-    else:
-        executors.current = None
+    within = SyncToAsync.__new__(SyncToAsync)
+    within.__dict__.update(self.__dict__)
+    within.func = functools.partial(_call, frame.desk, self.func)
+    executors.current = frame
     try:
         return await _sync_to_async(within, *args, **kwargs)
     finally:

@@ -67,11 +67,6 @@ class Frame(Executor):
         self._wait: Wait | None = None  # that is parked here
         self.ended = False
 
-    @property
-    def open(self) -> bool:
-        """Whether calls are still made, here or in the frame around."""
-        return not self.ended or (self._outer is not None and self._outer.open)
-
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have a call made."""
         item = Item(functools.partial(fn, *args, **kwargs))
