@@ -2,26 +2,33 @@
 
 Request and response stream both ways. A request that waits holds no thread; the others run on a few
 threads of Bide's own, or on the server's event loop where the application says that it can.
+
+What one request shares between the loop and its conversation is its ``Outlet`` and its ``Body``;
+all else here happens on the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
 
 from bide.conversation import Application, Conversation
 from bide.errors import BideError, ClientDisconnected
 from bide.hosts.outlet import Outlet, Part
-from bide.hosts.runner import Runner
+from bide.hosts.runner import Runner, checked
 from bide.messages import Head, Request
-from bide.stream import Stream
+from bide.stream import ENDED, Stream
+from bide.waiter import CLEANUP_SECONDS
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 WINDOW: Final = 64 * 1024
 """Bytes of a request's body that wait for the application; the server is asked for no more."""
@@ -32,23 +39,27 @@ class ResponseCut(BideError):  # noqa: N818 - says what happened
 
 
 class ASGI:
-    """An ASGI application that calls a WSGI application; see :func:`asgi`."""
+    """An ASGI application that calls a WSGI application; see :func:`asgi`.
+
+    Each event loop that calls it has threads of its own, started at first need.
+    """
 
     def __init__(self, application: Application, **options: Any) -> None:
+        checked(application, **options)
         self.app = application
         self._options = options
-        # One for each loop that calls: a test's client may have one for each test.
-        self._runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Runner] = (
-            weakref.WeakKeyDictionary()
-        )
+        # A test's client may have a loop for each test. Single operations only, from any thread.
+        self._runners: dict[asyncio.AbstractEventLoop, Runner] = {}
+        weakref.finalize(self, _forget, self._runners).atexit = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope (ASGI 3)."""
+        """Serve one scope (ASGI 3); it ends when the application has, ``close()`` and all."""
         if scope["type"] == "http":
             await _Exchange(self.runner(), scope, receive, send).run()
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
+            # Before it was accepted: the server answers the handshake 403.
             await receive()
             await send({"type": "websocket.close", "code": 1000})
         else:
@@ -59,6 +70,11 @@ class ASGI:
         loop = asyncio.get_running_loop()
         runner = self._runners.get(loop)
         if runner is None:
+            for other in list(self._runners):
+                if other.is_closed():
+                    left = self._runners.pop(other, None)
+                    if left is not None:
+                        left.abandon()
             runner = self._runners[loop] = Runner(self.app, loop, **self._options)
         return runner
 
@@ -74,10 +90,21 @@ class ASGI:
                 return
 
     async def stop(self) -> None:
-        """End what runs on this loop; for those who mount this where no lifespan comes."""
-        runner = self._runners.pop(asyncio.get_running_loop(), None)
+        """End what runs on this loop; for those who mount this where no lifespan comes.
+
+        What waits is cancelled, and has ten seconds to clean up; new requests are answered 503
+        meanwhile, and begin anew afterwards.
+        """
+        loop = asyncio.get_running_loop()
+        runner = self._runners.get(loop)
         if runner is not None:
             await runner.stop()
+            self._runners.pop(loop, None)
+
+
+def _forget(runners: dict[asyncio.AbstractEventLoop, Runner]) -> None:
+    for runner in list(runners.values()):
+        runner.forget()
 
 
 def asgi(
@@ -98,7 +125,8 @@ def asgi(
         queue_timeout: seconds that they may wait.
 
     Raises:
-        LoadError: on the first request: it is no WSGI application.
+        LoadError: it is no WSGI application.
+        SettingError: an option with a value that it cannot have.
     """
     return ASGI(
         application,
@@ -120,10 +148,13 @@ class _Exchange:
         self._loop = asyncio.get_running_loop()
         self._something = asyncio.Event()  # to be sent
         self._room = asyncio.Event()  # in the body's window
+        self._ended = asyncio.Event()  # the conversation
         self._outlet = Outlet(self._ready, room_again=self._room_again)
-        self._stream = Stream(_request(scope), self._outlet, WINDOW)
+        self._script, request = _request(scope)
+        self._stream = Stream(request, self._outlet, WINDOW)
         self._conversation: Conversation | None = None
         self._left = False
+        self._failure: Exception | None = None  # the server's, when it was asked for a message
 
     async def run(self) -> None:
         """Run the application, and send what it gives.
@@ -131,47 +162,99 @@ class _Exchange:
         Raises:
             ResponseCut: the response is not complete.
         """
-        scope = self._scope
-        environ = self._runner.environ(
-            scope.get("scheme", "http"),
-            _address(scope.get("server"), ("localhost", "80")),
-            _address(scope.get("client"), ("", "")),
-        )
-        environ["SCRIPT_NAME"] = scope.get("root_path", "")
-        environ["asgi.scope"] = scope
+        first = None
+        if not self._announced():
+            # It is there already. So a coroutine, which cannot wait for it, finds its end, too.
+            first = await self._receive()
+            if first["type"] == "http.disconnect":
+                return
         # Not in this task's own step: on the loop the application would run as if it were the task.
-        self._loop.call_soon(self._begin, environ, context=contextvars.Context())
-        feeding = self._loop.create_task(self._feed())
+        # But with what the middleware above has put into the context.
+        self._loop.call_soon(self._begin, contextvars.copy_context(), context=contextvars.Context())
+        feeding = self._loop.create_task(self._feed(first))
         try:
             await self._respond()
+            feeding.cancel()  # a client that leaves while close() runs misses nothing
+            await self._ended.wait()
         except asyncio.CancelledError:
             self._leave("the server has cancelled the request")
+            self._cancel("the server has cancelled the request")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLEANUP_SECONDS):
+                    await self._ended.wait()
             raise
         except OSError:  # an ASGI server's word for a client that has left, or a raw one
             self._leave("the client has left")
+            await self._ended.wait()
+        except BaseException:
+            self._leave("the server takes no more")
+            raise
         finally:
-            feeding.cancel()
+            if not self._loop.is_closed():  # as it is for a task that is thrown away
+                feeding.cancel()
+        if self._failure is not None:
+            raise self._failure
 
-    def _begin(self, environ: dict[str, Any]) -> None:
-        self._conversation = self._runner.begin(self._stream, environ)
+    def _announced(self) -> bool:
+        """Say whether the head announces a body (RFC 9112 section 6.3; HTTP/2 need not)."""
+        names = {name.lower() for name, _ in self._stream.request.headers}
+        if b"content-length" in names or b"transfer-encoding" in names:
+            return True
+        request = self._stream.request
+        return not request.version.startswith("1") and request.method not in ("GET", "HEAD")
+
+    def _begin(self, context: contextvars.Context) -> None:
+        if self._left:  # on a loop whose tasks begin at once
+            self._stream.cut()
+            self._ended.set()
+            return
+        scope = self._scope
+        scheme = scope.get("scheme", "http")
+        port = "443" if scheme == "https" else "80"
+        environ = self._runner.environ(
+            scheme,
+            _address(scope.get("server"), ("localhost", port)),
+            _address(scope.get("client"), ("", "")),
+        )
+        environ["SCRIPT_NAME"] = self._script
+        environ["asgi.scope"] = scope
+        self._conversation = self._runner.begin(
+            self._stream, environ, context=context, ended=self._over
+        )
+
+    # From any thread ----------------------------------------------------------------------------
 
     def _ready(self) -> None:
-        self._loop.call_soon_threadsafe(self._something.set)
+        self._soon(self._something.set)
 
     def _room_again(self) -> None:
-        self._loop.call_soon_threadsafe(self._room.set)
+        self._soon(self._room.set)
+
+    def _over(self) -> None:
+        self._soon(self._ended.set)
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop is closed: there is no client any more
+            self._stream.gone = True
+            self._outlet.close()
+
+    # On the loop --------------------------------------------------------------------------------
 
     async def _respond(self) -> None:
-        begun = False
         while True:
             await self._something.wait()
             self._something.clear()
             part = self._outlet.take()
             if part is None:
                 continue
+            if self._left:
+                if part.ended or part.cut:
+                    return
+                continue
             if part.head is not None:
                 await self._send(_start(part, self._stream.bodiless))
-                begun = True
             for number, block in enumerate(part.blocks, 1):
                 more = not part.ended or number < len(part.blocks)
                 await self._send({"type": "http.response.body", "body": block, "more_body": more})
@@ -181,64 +264,91 @@ class _Exchange:
                     await self._send({"type": "http.response.body", "body": b""})
                 return
             if part.cut:
-                if not self._left and begun:
-                    raise ResponseCut("the application has given its response up")
-                return
+                if self._left:
+                    return
+                raise ResponseCut("the application has given its response up")
 
-    async def _feed(self) -> None:
+    async def _feed(self, first: Message | None) -> None:
         """Bring the body as the application reads it, and learn when the client leaves."""
         body = self._stream.body
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._leave("the client has left")
-                return
-            block = message.get("body", b"")
-            if block and not body.complete:
-                body.feed(block)
-            if not message.get("more_body", False) and not body.complete:
-                body.finish()
-            while body.full and not body.complete:
-                # First the mark, then a second look: the reader looks for the mark after taking.
-                self._room.clear()
-                body.paused = True
-                if body.full:
-                    await self._room.wait()
+        message = first
+        try:
+            while True:
+                if message is None:
+                    message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self._leave("the client has left")
+                    return
+                if body.complete:
+                    return  # there is no more of it (ASGI, HTTP); asking on could go on for ever
+                block = message.get("body", b"")
+                if block:
+                    body.feed(block)
+                if not message.get("more_body", False):
+                    body.finish()
+                message = None
+                while body.full and not body.complete:
+                    # First the mark, then a second look: the reader looks for it after taking.
+                    self._room.clear()
+                    body.paused = True
+                    if body.full:
+                        await self._room.wait()
+        except OSError:
+            self._leave("the client has left")
+        except Exception as error:  # noqa: BLE001 - the request's task raises it
+            self._failure = error
+            self._leave("the server has failed")
 
     def _leave(self, reason: str) -> None:
+        """Know that nobody takes the response any more."""
         self._left = True
-        gone = ClientDisconnected(reason)
+        complete = self._stream.state == ENDED
         self._stream.gone = True
         self._outlet.close()
-        self._stream.body.fail(gone)
+        self._stream.body.fail(ClientDisconnected(reason))
+        if not complete:  # else close() may take its time
+            self._cancel(reason)
+
+    def _cancel(self, reason: str) -> None:
         if self._conversation is not None:
-            self._conversation.cancel(gone)
+            self._conversation.cancel(ClientDisconnected(reason))
 
 
-def _request(scope: Scope) -> Request:
-    path = scope["path"].encode()
-    root = scope.get("root_path", "").encode()
-    if root and path.startswith(root):  # ASGI 3: the path has the root in it
+def _request(scope: Scope) -> tuple[str, Request]:
+    """Give ``SCRIPT_NAME``, and what a stream has to know of a request."""
+    text: str = scope["path"]
+    path = text.encode("utf-8", "surrogateescape")
+    raw: bytes = scope.get("raw_path") or quote(path).encode()
+    raw = raw.partition(b"?")[0]
+    # What is no UTF-8 has been lost where the server decoded. Middleware may have changed the path.
+    decoded = unquote_to_bytes(raw)
+    if decoded.decode("utf-8", "replace") == text:
+        path = decoded
+    # ASGI 3 has the root in the path; older servers and frameworks, and proxies, take it away.
+    root = scope.get("root_path", "").encode("utf-8", "surrogateescape").rstrip(b"/")
+    if root and (path == root or path.startswith(root + b"/")):
         path = path[len(root) :]
-    # As sent, where the server tells; PATH_INFO comes from what was decoded, so that % is escaped.
-    raw = scope.get("raw_path") or path
     query = scope.get("query_string", b"")
-    target = raw + b"?" + query if query else raw
-    version = scope.get("http_version", "1.1")
-    headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
-    request = Request(scope["method"], target, path.replace(b"%", b"%25"), query, version, headers)
+    request = Request(
+        scope["method"],
+        raw + b"?" + query if query else raw,
+        path.replace(b"%", b"%25"),  # it is decoded once more where the environ is made
+        query,
+        scope.get("http_version", "1.1"),
+        [(bytes(name), bytes(value)) for name, value in scope["headers"]],
+    )
     request.has_body = True  # there is no telling: the first message says
-    return request
+    return root.decode("latin-1"), request
 
 
 def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
-    if not address:
+    """Give host and port; the default where it is a Unix socket, or not known."""
+    if not address or address[1] is None:
         return default
-    host, port = address
-    return (str(host), "80" if port is None else str(port))
+    return (str(address[0]), str(address[1]))
 
 
-def _start(part: Part, bodiless: bool) -> dict[str, Any]:
+def _start(part: Part, bodiless: bool) -> Message:
     head: Head = part.head  # type: ignore[assignment]
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers

@@ -32,12 +32,15 @@ class Part:
         blocks: blocks of its body, none of them empty.
         ended: whether this is all of it.
         cut: whether there is no more of it, though it is not complete.
+        length: with the head, bytes of the whole body, also of one that is not sent; None where it
+            is not known, or must not be told.
     """
 
     head: Head | None
     blocks: list[bytes]
     ended: bool
     cut: bool
+    length: int | None = None
 
 
 class Outlet:
@@ -68,6 +71,7 @@ class Outlet:
         self._head: Head | None = None
         self._blocks: list[bytes] = []
         self._waiting = 0  # bytes that the host has not sent on
+        self._length: int | None = None
         self._state = ""
         self._room: Signal | None = None
 
@@ -83,12 +87,15 @@ class Outlet:
             return False
         if stream.state == READY:
             self._head = stream.head
+            if last and stream.head is not None and stream.head.length is None:
+                code = stream.head.code
+                self._length = None if code in (204, 304) else len(block)
         if block and not stream.bodiless:
             self._blocks.append(block)
             self._waiting += len(block)
         if not last:  # else the end follows at once
             self._ready()
-        return True
+        return not self.gone  # it may have learnt that just now
 
     def room(self) -> Signal | None:
         """Give what fires when the host has sent on all that waits; None below the limit."""
@@ -131,7 +138,8 @@ class Outlet:
             state, self._state = self._state, ""
         if head is None and not blocks and not state:
             return None
-        return Part(head, blocks, state == ENDED, bool(state) and state != ENDED)
+        length = self._length if head is not None else None
+        return Part(head, blocks, state == ENDED, bool(state) and state != ENDED, length)
 
     def sent(self, blocks: list[bytes]) -> None:
         """Know that these have been sent on: the application may go on."""

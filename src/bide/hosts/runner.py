@@ -7,14 +7,19 @@ connections of their own. Everything is called on the loop but where noted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
+from collections.abc import Callable
 from typing import Any
+
+from greenlet import getcurrent
 
 from bide.applications.loading import check
 from bide.capabilities import decide, name_of
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import ServerStopping
+from bide.errors import ServerStopping, SettingError
 from bide.executors.loop import LoopExecutor
 from bide.executors.threads import ThreadsExecutor
 from bide.files import FileWrapper
@@ -30,6 +35,38 @@ TICK = 1.0
 
 class PlainFileWrapper(FileWrapper):
     """``wsgi.file_wrapper`` of hosts that cannot have the kernel send: an iterable like any."""
+
+
+class _InContext(Conversation):
+    """A conversation in a context that its host gives, with what middleware has put into it."""
+
+    __slots__ = ("context",)
+
+    context: contextvars.Context
+
+    def run(self) -> None:
+        """Run in it: the greenlet's own is put back by its hub."""
+        getcurrent().gr_context = self.context
+        super().run()
+
+
+def checked(
+    application: Application,
+    *,
+    executor: str = "auto",
+    threads: int = 4,
+    queue: int = 1000,
+    queue_timeout: float = 30.0,
+) -> None:
+    """Raise for what a :class:`Runner` cannot have, LoadError or SettingError."""
+    check(application, name_of(application))
+    if executor not in ("auto", "loop", "threads"):
+        raise SettingError(f"executor={executor!r}: it is auto, loop or threads")
+    for name, value, least in (("threads", threads, 1), ("queue", queue, 0)):
+        if type(value) is not int or value < least:
+            raise SettingError(f"{name}={value!r}: it is a number, {least} or more")
+    if not queue_timeout > 0:
+        raise SettingError(f"queue_timeout={queue_timeout!r}: it is a number of seconds, above 0")
 
 
 class Runner:
@@ -73,8 +110,9 @@ class Runner:
         base = server_environ(self._executor.multithread)
         base["wsgi.file_wrapper"] = PlainFileWrapper
         self._base = base
-        # Added to on the loop, taken from on any thread; single operations only.
-        self._conversations: set[Conversation] = set()
+        # Those in progress, and what is called when they end. Added to on the loop, taken from on
+        # any thread; single operations only.
+        self._conversations: dict[Conversation, Callable[[], None] | None] = {}
         self._ticker: asyncio.TimerHandle | None = None
 
     def environ(
@@ -83,15 +121,30 @@ class Runner:
         """Make what is the same for the requests of one connection; see ``connection_environ``."""
         return connection_environ(self._base, scheme, server, client)
 
-    def begin(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def begin(
+        self,
+        stream: Stream,
+        environ: dict[str, Any],
+        *,
+        context: contextvars.Context | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> Conversation:
         """Have a stream's conversation run, or be answered 503.
 
         Args:
             stream: its exchange.
             environ: from :meth:`environ`, with what the host adds.
+            context: the one that the application runs in; a new one without.
+            ended: called once all has ended, ``close()`` too; from any thread, perhaps before this
+                returns.
         """
-        conversation = Conversation(self, stream, environ, self._executor.waiter())
-        self._conversations.add(conversation)
+        conversation: Conversation
+        if context is None:
+            conversation = Conversation(self, stream, environ, self._executor.waiter())
+        else:
+            conversation = _InContext(self, stream, environ, self._executor.waiter())
+            conversation.context = context
+        self._conversations[conversation] = ended
         if self.stopping or not self._executor.submit(conversation):
             conversation.reject(1)
         else:
@@ -142,9 +195,28 @@ class Runner:
             log.error("left running: %s", conversation.describe())
         self._executor.stop()
 
+    def abandon(self) -> None:
+        """End what can be ended when the loop is closed; from any thread."""
+        self.stopping = True
+        for job in self._executor.expire(0.0):
+            assert isinstance(job, Conversation)
+            job.reject(1)
+        for conversation in list(self._conversations):
+            # On the loop itself nothing can go on any more: RuntimeError says so.
+            with contextlib.suppress(RuntimeError):
+                conversation.cancel(ServerStopping("the event loop is closed"), firm=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """End the threads, each with its last conversation: nothing will begin; from any thread."""
+        if isinstance(self._executor, ThreadsExecutor):
+            self._executor.stop()
+
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
-        self._conversations.discard(conversation)
+        ended = self._conversations.pop(conversation, None)
+        if ended is not None:
+            ended()
 
     def status(self) -> Status:
         """Take a snapshot; from any thread. A host's own connections are not known: 0."""
