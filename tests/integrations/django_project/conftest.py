@@ -31,6 +31,9 @@ def django(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
         from bide.integrations.django import patches
 
+        # Other tests may have had Django look at other settings before.
+        vars(connections).pop("settings", None)
+        connections._settings = None
         django.setup()
         patches._uninstall()
         for alias in connections:
