@@ -205,6 +205,12 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
         keeps_apart("pages", {f"/page/{n}": f"/page/{n} is /page/{n}\n" for n in "123456"})
     ],
     "docs/frameworks.md:watched": [says("watched\n", "/watched")],
+    "docs/integrations.md:shop": [
+        says("2 EUR\n", "/price"),
+        says("2 USD\n", "/price?currency=USD"),
+        says("The other service takes too long.\n", "/patient", 504),
+        says("first for ada\nsecond for ada\n", "/news?reader=ada"),
+    ],
     "docs/deployment.md:shop": [says("http, from 127.0.0.1\n"), tells_its_status("/health")],
 }
 PRINTS: Final = {
