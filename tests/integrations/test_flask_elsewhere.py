@@ -225,3 +225,21 @@ def test_without_the_integration_an_async_view_runs_as_flask_alone_would(serve: 
     assert served.get().text == "/"
     assert served.loop not in loops
     assert len(loops) == 2
+
+
+def test_without_the_integration_the_loop_executor_cannot_run_async_views(serve: Serve) -> None:
+    """Asgiref runs no loop beside one that runs; its message says so, and nothing hangs."""
+    app = Flask("alone")
+
+    @app.get("/")
+    async def view() -> str:
+        return "here"
+
+    @app.errorhandler(RuntimeError)
+    def refused(error: RuntimeError) -> str:
+        return str(error)
+
+    app.get("/ordinary")(lambda: "here")
+    served = serve(app, executor="loop")
+    assert "event loop" in served.get("/").text
+    assert served.get("/ordinary").text == "here"

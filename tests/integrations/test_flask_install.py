@@ -81,6 +81,24 @@ def test_a_flask_of_the_future_without_the_seam_is_refused(tmp_path: Path) -> No
     assert "needs Flask 3.0 or later, with its app.async_to_sync" in result.stderr
 
 
+def test_asgiref_is_not_needed(tmp_path: Path) -> None:
+    """Flask alone asks for its extra ``async``; the integration has a loop of its own."""
+    (tmp_path / "shop.py").write_text(
+        "import sys\n"
+        "sys.modules['asgiref'] = sys.modules['asgiref.sync'] = None\n"
+        "from flask import Flask\n"
+        "from bide.integrations.flask import Bide\n"
+        "async def view():\n"
+        "    return 'without asgiref'\n"
+        "app = Flask(__name__)\n"
+        "app.get('/')(view)\n"
+        "Bide(app)\n"
+        "print(app.test_client().get('/').text)\n"
+    )
+    result = program(tmp_path, "import shop")
+    assert (result.stdout, result.stderr) == ("without asgiref\n", "")
+
+
 def test_bide_imports_no_framework_by_itself(tmp_path: Path) -> None:
     """Who does not use one need not have it."""
     result = program(tmp_path, "import bide, sys; print('flask' in sys.modules)")

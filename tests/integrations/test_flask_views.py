@@ -384,6 +384,32 @@ def test_clients_of_asyncio_are_made_once_and_used_by_all_requests(run: Run, ser
     asyncio.run_coroutine_threadsafe(client.aclose(), served.loop).result(DEADLINE)
 
 
+def test_a_task_that_a_view_starts_outlives_its_request(run: Run) -> None:
+    """The loop is not the call's own, so that nothing ends with the call."""
+    app, gate = made(), Gate()
+    tasks: list[asyncio.Task[str]] = []
+
+    async def later(path: str) -> str:
+        await asyncio.wrap_future(gate.promise())
+        return f"after {path}"
+
+    @app.get("/begin")
+    async def begin() -> str:
+        tasks.append(asyncio.create_task(later(request.path)))
+        return "begun"
+
+    @app.get("/end")
+    async def end() -> str:
+        return await tasks[0]
+
+    served = run(app)
+    assert served.get("/begin").text == "begun"
+    ending = served.request("/end")
+    served.until_waiting(1)
+    gate.open()
+    assert ending.response().text == "after /begin"
+
+
 def test_a_coroutine_function_can_be_called_from_ordinary_code(run: Run) -> None:
     """By ``app.ensure_sync``, as Flask's documentation says for decorators; it parks as well."""
     app, gate = made(), Gate()
@@ -457,12 +483,20 @@ def test_wait_below_an_async_view_says_what_to_do(run: Run) -> None:
         app.ensure_sync(other)()
         return "it waited"
 
+    @app.context_processor
+    async def processor() -> dict[str, Any]:
+        return {}
+
+    @app.get("/template")
+    async def template() -> str:
+        return render_template_string("it waited")
+
     @app.errorhandler(bide.WaitError)
     def refused(error: bide.WaitError) -> str:
         return str(error)
 
     served = run(app)
-    for path in ("/wait", "/nested"):
+    for path in ("/wait", "/nested", "/template"):
         assert "use `await` here, or wait in a thread" in served.get(path).text
 
 
