@@ -179,7 +179,11 @@ class CallbackSubscription:
 
     def cancel(self) -> None:
         """Cancel what has not begun; a call that runs already runs to its end."""
-        cancel = getattr(self._promise, "cancel", None)
+        promise, self._promise = (
+            self._promise,
+            None,
+        )  # it keeps its callbacks, and so this: no cycle
+        cancel = getattr(promise, "cancel", None)
         if cancel is not None:
             cancel()
 
