@@ -10,8 +10,19 @@ from bide.cli import command
 from bide.settings import variable
 from tests.docs.snippets import PAGES, ROOT, prose_of, text_of, texts_of_the_source
 
-OTHER_PROGRAMS = {"--async", "--no-deps"}
-"""Options that are named and are not Bide's: uWSGI's, pip's."""
+# fmt: off
+OTHER_PROGRAMS = {
+    "--no-deps", "--access-logfile", "--config", "--daemon", "--forwarded-allow-ips",
+    "--keep-alive", "--limit-request-field", "--limit-request-fields", "--max-requests", "--pid",
+    "--preload", "--reload", "--timeout", "--worker-class", "--worker-connections", "--workers",
+    "--async", "--buffer-size", "--enable-threads", "--gevent", "--greenlet", "--harakiri",
+    "--http-socket", "--http-timeout", "--limit-post", "--listen", "--master", "--module",
+    "--processes", "--reload-on-rss", "--socket", "--socket-timeout", "--static-map", "--stats",
+    "--touch-reload", "--ugreen", "--host", "--limit-concurrency", "--port", "--proxy-headers",
+    "--timeout-graceful-shutdown", "--timeout-keep-alive", "--uds",
+}
+# fmt: on
+"""Options that are named and are not Bide's: pip's, gunicorn's, uWSGI's, uvicorn's."""
 
 
 def messages() -> list[str]:

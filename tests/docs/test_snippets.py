@@ -205,6 +205,13 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
         keeps_apart("pages", {f"/page/{n}": f"/page/{n} is /page/{n}\n" for n in "123456"})
     ],
     "docs/frameworks.md:watched": [says("watched\n", "/watched")],
+    "docs/from-asgi.md:shop": [
+        says("slow, and no thread was held\n", "/slow"),
+        says("0\n1\n2\n", "/stream"),
+    ],
+    "docs/from-gevent.md:shop": [says("4\n", "/one"), says("4 and 5\n", "/both")],
+    "docs/from-gunicorn.md:shop": [says("the shop\n")],
+    "docs/from-uwsgi.md:shop": [says("first\nsecond\n")],
     "docs/integrations.md:shop": [
         says("2 EUR\n", "/price"),
         says("2 USD\n", "/price?currency=USD"),
