@@ -336,3 +336,29 @@ def test_two_servers_of_one_program_stop_apart(serve: Serve) -> None:
     one.stop()
     assert other.get().complete
     assert wait(value()) == b"x"
+
+
+def test_a_request_that_waits_for_its_client_is_ended_when_the_time_is_over(
+    serve: Serve, log: Log
+) -> None:
+    """One that sends nothing of its body, and one that takes nothing of its response."""
+    iterables: list[Closing] = []
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        iterables.append(Closing(b"x" * 100_000 for _ in range(1000)))
+        return iterables[-1]
+
+    served = serve(application, graceful_timeout=0.1)
+    sending = served.connect()
+    sending.send(request(method="POST", headers=["Content-Length: 10"]))
+    taking = served.connect(window=4096)
+    taking.send(request())
+    served.until_waiting(2)
+    served.begin_stop()
+    assert sending.response("POST").status == 503
+    log.take("2 requests have not ended in time")
+    until(lambda: iterables[0].count == 1)
+    assert not taking.response().complete
+    served.join()
