@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -25,8 +25,8 @@ from bide.messages import Head, Request
 from bide.stream import ENDED, Stream
 from bide.waiter import CLEANUP_SECONDS
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
+Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -249,7 +249,8 @@ class _Exchange:
             part = self._outlet.take()
             if part is None:
                 continue
-            if self._left:
+            nobody = self._left
+            if nobody:
                 if part.ended or part.cut:
                     return
                 continue
