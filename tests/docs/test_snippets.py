@@ -221,6 +221,8 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/deployment.md:shop": [says("http, from 127.0.0.1\n"), tells_its_status("/health")],
 }
 PRINTS: Final = {
+    "docs/integrations.md:careful": "",  # served by the page's commands
+    "docs/integrations.md:library": "",
     "docs/guide.md:script": "waited in a script\n",
     "docs/guide.md:program": "served from a program\n",
 }
