@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +71,20 @@ class Mailbox:
                 self._loop.call_exception_handler(
                     {"message": f"{function!r} failed", "exception": error}
                 )
+
+
+def runs_loop() -> bool:
+    """Say whether this thread runs an event loop, asyncio's or Twisted's: it must not be blocked.
+
+    Twisted is never imported for this: where its reactor runs, it has been.
+    """
+    if asyncio._get_running_loop() is not None:
+        return True
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if not getattr(reactor, "running", False):
+        return False
+    threadable: Any = sys.modules.get("twisted.python.threadable")
+    return bool(threadable.isInIOThread())
 
 
 _mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}

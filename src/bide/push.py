@@ -6,12 +6,12 @@ What ``start_response`` returns is PEP 3333's ``write`` callable, and unpacks in
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
+from bide.mailboxes import runs_loop
 from bide.promises import Signal
 from bide.stream import Stream
 from bide.waiter import Waiter, current_waiter, waiter_here
@@ -64,7 +64,7 @@ class Write:
             return
         stream = self._pushing.stream
         waiter = current_waiter()
-        if waiter is None and asyncio._get_running_loop() is not None:
+        if waiter is None and runs_loop():
             if stream.behind:
                 raise WriteWouldBlock(
                     "the client is behind, and this thread runs an event loop: "

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from greenlet import getcurrent, greenlet
 
 from bide.errors import Cancelled, WaitError
-from bide.mailboxes import on_loop
+from bide.mailboxes import on_loop, runs_loop
 from bide.promises import Signal, Wait
 from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
 
@@ -391,7 +391,7 @@ def waiter_here() -> Waiter:
     waiter = current_waiter()
     if waiter is not None:
         return waiter
-    if asyncio._get_running_loop() is not None:
+    if runs_loop():
         raise WaitError(
             "this thread runs an event loop, which waiting would stop: use `await` here, "
             "or wait in a thread (asyncio.to_thread)"
