@@ -8,30 +8,54 @@ Bide has the same; Bide's other settings are read from ``BIDE_…`` variables.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import itertools
 import logging
 import os
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any, Final
 
+from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as Base
 
 from bide.conversation import Conversation
 from bide.environ import request_environ
-from bide.errors import StartError
+from bide.errors import SettingError, StartError
 from bide.server import Server
-from bide.settings import Settings, from_environment
+from bide.settings import Settings, from_environment, variable
 from bide.stream import Stream
+from bide.waiter import CLEANUP_SECONDS
 
 BEAT: Final = 1.0
-"""Seconds between two signs of life for the arbiter, whose own time-out is whole seconds."""
+"""Seconds between two signs of life for the arbiter, at most."""
 BOOT_ERROR: Final = 3
 """The exit code that lets the arbiter stop, in place of starting another worker that fails too."""
+RELOAD: Final = 1.0
+"""Seconds that requests have to finish with ``--reload``: until then nobody serves."""
+ARRIVAL: Final = 0.1
+"""Seconds in which requests still come on connections that were accepted before a stop."""
+LAST: Final = 1.0
+"""Seconds for ``worker_exit`` when the worker ends at once, though a thread may still run."""
+
+TAKEN: Final = {
+    "threads": "threads",
+    "limit_connections": "worker_connections",
+    "graceful_timeout": "graceful_timeout",
+    "limit_fields": "limit_request_fields",
+    "limit_request_line": "limit_request_line",
+}
+"""Bide's settings that are gunicorn's, by gunicorn's names. Where gunicorn's has its default, a
+``BIDE_…`` variable counts."""
+_ANY: Final = {"limit_request_fields": 32768, "limit_request_line": 1024 * 1024}  # gunicorn's 0
+_ABSENT: Final = {"certfile": None, "keyfile": None, "proxy_protocol": "off", "protocol": "http"}
 
 
 class Worker(Base):
@@ -41,8 +65,8 @@ class Worker(Base):
         """Start, unless gunicorn is configured for what Bide has not; called by the arbiter."""
         missing = [
             name
-            for name in ("certfile", "keyfile", "proxy_protocol")
-            if getattr(self.cfg, name) not in (None, False, "off")
+            for name, without in _ABSENT.items()
+            if getattr(self.cfg, name, None) not in (None, False, without)
         ]
         if missing:
             self.log.error(
@@ -56,11 +80,14 @@ class Worker(Base):
     def run(self) -> None:
         """Serve until the arbiter, or ``max_requests``, ends it."""
         _route_log(self.log.error_log)
+        runner = asyncio.Runner()
         try:
-            asyncio.run(self._serve())
+            runner.run(self._serve())
         except StartError as error:
             self.log.error("%s", error)
             sys.exit(BOOT_ERROR)
+        _exit_within(CLEANUP_SECONDS)  # whatever threads of the application still do
+        runner.close()
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -75,23 +102,23 @@ class Worker(Base):
             (signal.SIGUSR1, self.log.reopen_files),
         ):
             loop.add_signal_handler(number, handler)
-        try:
-            while self.alive and self.ppid == os.getppid():
-                self.notify()
-                try:
-                    await asyncio.wait_for(stopping.wait(), BEAT)
-                except TimeoutError:
-                    continue
-                break
-        finally:
-            beating = loop.create_task(self._beat())  # finishing may take its time
-            await server.stop()
-            beating.cancel()
+        loop.add_reader(self.PIPE[0], self._look)  # the reloader writes there
+        beating = loop.create_task(self._beat())
+        await stopping.wait()
+        loop.remove_reader(self.PIPE[0])
+        await server.stop()  # which may take its time: the arbiter is told of life meanwhile
+        beating.cancel()
 
     async def _beat(self) -> None:
+        seconds = min(BEAT, self.timeout / 2) if self.timeout else BEAT
         while True:
             self.notify()
-            await asyncio.sleep(BEAT)
+            self._look()
+            await asyncio.sleep(seconds)
+
+    def _look(self) -> None:
+        if not self.alive or self.ppid != os.getppid():
+            self.stop()
 
     def stop(self) -> None:
         """Finish what is in progress, and end; on the loop."""
@@ -102,7 +129,38 @@ class Worker(Base):
         """End at once, as gunicorn's other workers do on SIGQUIT and SIGINT."""
         self.alive = False
         self.cfg.worker_int(self)
-        os._exit(0)
+        _exit_within(LAST)
+        sys.exit(0)  # through the loop, to the arbiter's worker_exit
+
+
+def _exit_within(seconds: float) -> None:
+    """End the process by then, though the interpreter waits for threads that are no daemons."""
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _settings(cfg: Any, environ: Mapping[str, str]) -> Settings:
+    """Make Bide's settings of gunicorn's, and of the variables.
+
+    Raises:
+        SettingError: one that Bide cannot have, or not here.
+    """
+    options = from_environment(environ)
+    if options.get("reactor", "asyncio") != "asyncio":
+        raise SettingError(
+            f"{variable('reactor')} is {options['reactor']!r}: gunicorn's workers run asyncio's "
+            "loop; start with bide --reactor twisted"
+        )
+    for ours, theirs in TAKEN.items():
+        value = getattr(cfg, theirs)
+        if ours not in options or value != cfg.settings[theirs].default:
+            options[ours] = value or _ANY.get(theirs, value)
+    graceful = float(options["graceful_timeout"])
+    # The arbiter kills when its time is over: what waits then is to be cancelled before.
+    graceful -= min(2.0, graceful / 5)
+    options["graceful_timeout"] = min(graceful, RELOAD) if cfg.reload else graceful
+    return Settings(**options)
 
 
 class _Server(Server):
@@ -110,23 +168,23 @@ class _Server(Server):
 
     def __init__(self, worker: Worker, listeners: list[socket.socket]) -> None:
         cfg = worker.cfg
-        options = {
-            "threads": cfg.threads,
-            "limit_connections": cfg.worker_connections,
-            "graceful_timeout": float(cfg.graceful_timeout),
-            "limit_fields": cfg.limit_request_fields,
-            # 0 is gunicorn's word for any length.
-            "limit_request_line": cfg.limit_request_line or 1024 * 1024,
-        }
-        settings = Settings(**(from_environment(os.environ) | options))
+        settings = _settings(cfg, os.environ)
         super().__init__(worker.wsgi, settings, listeners=listeners)
-        self._worker = worker
+        self.worker = worker
+        self.root = os.environ.get("SCRIPT_NAME", "").rstrip("/")
         self._numbers = itertools.count(1)  # next() is atomic: requests end on many threads
-        self._trusted = frozenset(
-            cfg.forwarded_allow_ips
-            if isinstance(cfg.forwarded_allow_ips, list)
-            else cfg.forwarded_allow_ips.split(",")
+        log = worker.log
+        # A logger of another class may count what it does not write, as statsd's does.
+        self._logs = log.access_log_enabled or type(log).access is not Logger.access
+        self._observed = (
+            self._logs
+            or log.error_log.isEnabledFor(logging.DEBUG)
+            or any(
+                getattr(cfg, name) is not cfg.settings[name].default
+                for name in ("pre_request", "post_request")
+            )
         )
+        self._trusts = _trusted(cfg.forwarded_allow_ips)
         self._secure = {
             f"HTTP_{name.upper().replace('-', '_')}": value
             for name, value in cfg.secure_scheme_headers.items()
@@ -136,69 +194,128 @@ class _Server(Server):
         """Serve on gunicorn's sockets."""
         await super().start()
         self._access = False  # gunicorn's line is written in place of Bide's
-        self._environ["wsgi.multiprocess"] = self._worker.cfg.workers > 1
+        self._environ["wsgi.multiprocess"] = self.worker.cfg.workers > 1
+
+    async def stop(self) -> None:
+        """Accept no more, take the requests that are on their way, and finish."""
+        if not self.draining:
+            self._acceptor.close()  # another worker accepts what comes now
+            await asyncio.sleep(ARRIVAL)
+        await super().stop()
 
     def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
-        """Make a stream's conversation, with gunicorn's hooks around it."""
-        return _Hooked(self, stream, environ, self._executor.waiter())
+        """Make a stream's conversation, with gunicorn's hooks around it where there are some."""
+        kind = _Observed if self._observed else _Behind
+        return kind(self, stream, environ, self._executor.waiter())
 
     def done(self, conversation: Conversation) -> None:
-        """Count, for ``max_requests``, and log; from the conversation's thread."""
-        worker = self._worker
-        if next(self._numbers) == worker.max_requests:
+        """Log, and count for ``max_requests``; from the conversation's thread."""
+        worker = self.worker
+        if self._logs and isinstance(conversation, _Observed):
+            conversation.log_access()
+        worker.nr = number = next(self._numbers)
+        super().done(conversation)
+        if number == worker.max_requests and not self.loop.is_closed():
             worker.log.info("Autorestarting worker after current request.")
             self.loop.call_soon_threadsafe(worker.stop)
-        super().done(conversation)
-        if worker.log.access_log_enabled and isinstance(conversation, _Hooked):
-            conversation.log_access()
 
     def secures(self, environ: dict[str, Any]) -> bool:
         """Say whether a trusted proxy says that its client came by TLS (``forwarded_allow_ips``).
 
-        As in gunicorn, a peer on a Unix socket is trusted.
+        As in gunicorn, a peer on a Unix socket is trusted, and no header may deny what another
+        says: there gunicorn refuses the request, and here it is not secure.
         """
-        if not self._trusted & {"*", environ["REMOTE_ADDR"]} and environ["REMOTE_ADDR"]:
-            return False
-        return any(environ.get(name) == value for name, value in self._secure.items())
+        said = [environ[name] == value for name, value in self._secure.items() if name in environ]
+        return bool(said) and all(said) and self._trusts(environ["REMOTE_ADDR"])
 
 
-class _Hooked(Conversation):
-    """A conversation with gunicorn's ``pre_request`` and ``post_request`` around it."""
+def _trusted(allowed: Any) -> Any:
+    """Make what says whether an address is among gunicorn's ``forwarded_allow_ips``."""
+    if isinstance(allowed, str):
+        allowed = allowed.split(",")
+    if "*" in allowed:
+        return lambda _: True
+    networks = [ipaddress.ip_network(each.strip(), strict=False) for each in allowed if each]
 
-    __slots__ = ("_server",)
+    @lru_cache(1024)
+    def trusts(address: str) -> bool:
+        if not address:  # a Unix socket's peer
+            return True
+        host = ipaddress.ip_address(address.partition("%")[0])
+        return any(host in network for network in networks)
+
+    return trusts
+
+
+class _Behind(Conversation):
+    """A conversation behind gunicorn's proxies."""
+
+    __slots__ = ("server",)
 
     def __init__(self, server: _Server, stream: Stream, base: dict[str, Any], waiter: Any) -> None:
         super().__init__(server, stream, base, waiter)
-        self._server = server
-
-    def run(self) -> None:
-        """Run between the two hooks; what they raise is logged, as gunicorn does."""
-        worker = self._server._worker
-        request = _request(self)
-        try:
-            worker.cfg.pre_request(worker, request)
-            super().run()
-        finally:
-            try:
-                worker.cfg.post_request(worker, request, self._plain_environ(), _response(self))
-            except Exception:
-                worker.log.exception("Exception in post_request hook")
+        self.server = server
 
     def environ(self) -> dict[str, Any]:
-        """Make the application's environ, with the scheme that a trusted proxy tells."""
+        """Make the application's environ, with what the deployer and a trusted proxy tell."""
         environ = super().environ()
-        if self._server.secures(environ):
+        if self.server.secures(environ):
             environ["wsgi.url_scheme"] = "https"
+        root = self.server.root
+        if root and environ["PATH_INFO"].startswith(root):
+            environ["SCRIPT_NAME"] = root
+            environ["PATH_INFO"] = environ["PATH_INFO"][len(root) :]
         return environ
 
-    def _plain_environ(self) -> dict[str, Any]:
-        return request_environ(self._base, self.stream.request)
+
+class _Observed(_Behind):
+    """A conversation with gunicorn's ``pre_request``, ``post_request`` and access log around it."""
+
+    __slots__ = ("_environ", "_request", "_seen")
+
+    def __init__(self, server: _Server, stream: Stream, base: dict[str, Any], waiter: Any) -> None:
+        super().__init__(server, stream, base, waiter)
+        self._request = _request(self)
+        self._environ: dict[str, Any] | None = None
+        self._seen: dict[str, Any] | None = None
+
+    def environ(self) -> dict[str, Any]:
+        """Make the application's environ."""
+        self._environ = super().environ()
+        return self._environ
+
+    def start_response(self, *args: Any, **options: Any) -> Any:
+        """Keep what middleware has put into the environ, for the log, and go on."""
+        # From here on the application may have finish there, which is not to be held: bide.push.
+        environ, self._environ = self._environ, None
+        if environ is not None:
+            self._seen = {k: v for k, v in environ.items() if isinstance(v, (str, int))}
+        return super().start_response(*args, **options)
+
+    def _converse(self) -> None:
+        worker = self.server.worker
+        self.waiter.ends += (self._after,)
+        worker.cfg.pre_request(worker, self._request)
+        super()._converse()
+
+    def _after(self) -> None:
+        worker = self.server.worker
+        try:
+            worker.cfg.post_request(worker, self._request, self._logged(), _response(self))
+        except Exception:
+            worker.log.exception("Exception in post_request hook")
+
+    def _logged(self) -> dict[str, Any]:
+        return self._seen or self._environ or request_environ(self._base, self.stream.request)
 
     def log_access(self) -> None:
         """Write gunicorn's line."""
         taken = timedelta(seconds=monotonic() - self.started)
-        log: Any = self._server._worker.log  # it looks at attributes, not at types
-        log.access(_response(self), _request(self), self._plain_environ(), taken)
+        log: Any = self.server.worker.log  # it looks at attributes, not at types
+        try:
+            log.access(_response(self), self._request, self._logged(), taken)
+        except Exception:  # a deployer's logger is no reason to lose a connection
+            log.exception("the access log failed")
 
 
 def _request(conversation: Conversation) -> SimpleNamespace:
@@ -219,12 +336,12 @@ def _request(conversation: Conversation) -> SimpleNamespace:
 
 
 def _response(conversation: Conversation) -> SimpleNamespace:
-    """Give what gunicorn's hooks and log read of a response."""
+    """Give what gunicorn's hooks and log read of a response; 499, as of nginx, of one not begun."""
     stream = conversation.stream
     head = stream.head if stream.head_sent else None
     return SimpleNamespace(
-        status="-" if head is None else f"{head.code} {head.reason}",
-        status_code=None if head is None else head.code,
+        status="499 Client Closed Request" if head is None else f"{head.code} {head.reason}",
+        status_code=499 if head is None else head.code,
         headers=[] if head is None else head.headers,
         sent=stream.sent,
         response_length=None if head is None else head.length,
@@ -234,6 +351,7 @@ def _response(conversation: Conversation) -> SimpleNamespace:
 def _route_log(log: logging.Logger) -> None:
     """Write Bide's log where gunicorn's error log goes."""
     ours = logging.getLogger("bide")
-    ours.handlers = list(log.handlers)
-    ours.setLevel(log.level)
-    ours.propagate = False
+    if not ours.handlers:  # else the deployer has configured it (``logconfig``)
+        ours.handlers = list(log.handlers)
+        ours.setLevel(log.level)
+        ours.propagate = log.propagate
