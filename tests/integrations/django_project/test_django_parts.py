@@ -1,5 +1,6 @@
 """What no request can be made to show each time: orders of events of two threads, and cycles."""
 
+import asyncio
 import gc
 import threading
 from collections import deque
@@ -8,9 +9,10 @@ from typing import Any
 from asgiref.sync import SyncToAsync
 from django.http import HttpRequest, HttpResponse
 
-from bide import ClientDisconnected
+from bide import ClientDisconnected, wait
+from bide.integrations.django.databases import held_here
 from bide.integrations.django.desk import Desk, Frame, Item
-from bide.waiter import Waiter
+from bide.waiter import Waiter, current_waiter
 from tests.fakes import Lane, ManualLoop
 from tests.integrations.django_project.conftest import Project
 from tests.serving import DEADLINE
@@ -98,6 +100,26 @@ def test_a_connection_that_is_given_to_a_request_that_has_left_is_given_on(
         pass
     assert pool.idle["default"] == [given.first]
     assert not pool.lent["default"]
+
+
+def test_what_else_is_done_when_a_request_has_ended_finds_no_desk(project: Project) -> None:
+    """It would keep a connection that nobody gives back. It may still wait."""
+    seen: list[Any] = []
+
+    def at_the_end() -> None:
+        seen.append(held_here())
+        seen.append(wait(asyncio.sleep(0, "waited")))
+
+    def view(request: HttpRequest) -> HttpResponse:
+        waiter = current_waiter()
+        assert waiter is not None
+        waiter.ends += (at_the_end,)
+        return HttpResponse(str(held_here() is not None))
+
+    served = project.serve({"view": view})
+    assert served.get("/view").text == "True"
+    served.until_idle()
+    assert seen == [None, "waited"]
 
 
 def test_a_request_leaves_nothing_of_its_desk_to_the_collector(project: Project) -> None:

@@ -149,6 +149,7 @@ class Desk:
         self.elsewhere: Callable[[Callable[[], None]], object] | None = None
         self.frame = Frame(self, None)
         self.ends: list[Callable[[], None]] = []
+        self.ended = False
         waiter.parking = self
         waiter.ends += (self.end,)
 
@@ -157,12 +158,11 @@ class Desk:
         self.frame.end()
         for end in self.ends:
             end()
+        self.ended = True
         # No cycles for the collector, which may run in any thread.
-        self.waiter.parking = self.inner
-        self.waiter.ends = ()
         self.ends.clear()
         self.held = None
-        del self.frame
+        del self.frame, self.waiter
 
     @property
     def since(self) -> float:
@@ -179,7 +179,7 @@ class Desk:
 
     def park(self, wait: Wait) -> None:
         """Make calls until ``wait`` is settled."""
-        self.frame.park(wait)
+        (self.inner if self.ended else self.frame).park(wait)
 
     @property
     def parks(self) -> bool:
@@ -188,13 +188,13 @@ class Desk:
 
 
 def desk_here() -> Desk | None:
-    """Give the desk of the request that this code runs in; None outside."""
+    """Give the desk of the request that this code runs in; None outside, and when it has ended."""
     waiter = current_waiter()
     if waiter is None:
         return None
     parking = waiter.parking
     if isinstance(parking, Desk):
-        return parking
+        return None if parking.ended else parking
     if parking is None:
         return None
     desk = Desk(waiter, parking)
