@@ -18,7 +18,7 @@ import functools
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, has_request_context, stream_with_context
@@ -100,7 +100,7 @@ def run_on_loop(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
             result: T = wait(running.run())
             return result
         except Cancelled:
-            _see_out(running.ended())
+            wait(running.ended())
             raise
         finally:
             running.bring_back()
@@ -133,7 +133,6 @@ class _Call:
         finally:
             self._context = contextvars.copy_context()
             self._task = None  # it holds an error, whose traceback holds this: no cycle
-            handled = traceback = None
 
     async def ended(self) -> None:
         """Return once the call, which has been cancelled, has ended.
@@ -154,12 +153,6 @@ class _Call:
 
 
 _NOTHING: Any = object()
-
-
-def _see_out(ended: Coroutine[Any, Any, None]) -> None:
-    """Wait for the end of what was given up; its request's own end is raised by the caller."""
-    with contextlib.suppress(Cancelled):
-        wait(ended)
 
 
 # Streaming ----------------------------------------------------------------------------------------
@@ -217,7 +210,7 @@ def _blocks(source: _Source) -> Iterator[Any]:
     except (Cancelled, GeneratorExit):
         # A generator that is collected may be closed on a loop's thread, where nobody can wait.
         with contextlib.suppress(WaitError):
-            _see_out(source.ended())
+            wait(source.ended())
         raise
 
 
