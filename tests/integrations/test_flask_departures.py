@@ -19,11 +19,11 @@ class Watched:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.inside = threading.Event()  # a view waits, and not what comes before it
         self.app = app = Flask("watched")
         Bide(app)
         app.get("/forever")(self.forever)
         app.get("/stubborn")(self.stubborn)
-        app.get("/before")(lambda: "the view")
         app.before_request(self.before)
         app.teardown_request(self.teardown)
         app.after_request(self.after)
@@ -36,6 +36,7 @@ class Watched:
     async def forever(self) -> str:
         """Wait, and clean up by waiting again."""
         try:
+            self.inside.set()
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0.01)
@@ -46,6 +47,7 @@ class Watched:
     async def stubborn(self) -> str:
         """Swallow the cancellation, and answer all the same."""
         try:
+            self.inside.set()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.notes.append("swallowed")
@@ -72,7 +74,7 @@ def test_the_coroutine_is_cancelled_when_the_client_leaves(run: Run) -> None:
     watched = Watched()
     served = run(watched.app)
     client = served.request("/forever")
-    served.until_waiting(1)
+    happened(watched.inside)
     client.close()
     served.until_idle()
     assert watched.notes == ["finally", "teardown: ClientDisconnected, cleaned: True"]
@@ -83,7 +85,7 @@ def test_a_coroutine_that_swallows_its_cancelling_does_not_keep_the_request(run:
     watched = Watched()
     served = run(watched.app)
     client = served.request("/stubborn")
-    served.until_waiting(1)
+    happened(watched.inside)
     client.close()
     served.until_idle()
     assert watched.notes == ["swallowed", "teardown: ClientDisconnected, cleaned: False"]
@@ -92,7 +94,7 @@ def test_a_coroutine_that_swallows_its_cancelling_does_not_keep_the_request(run:
 def test_a_request_that_takes_too_long_is_cancelled_and_answered(run: Run, log: Log) -> None:
     """By the deployer's limit: 504, after the coroutine and the teardown."""
     watched = Watched()
-    served = run(watched.app, request_timeout=0.05)
+    served = run(watched.app, request_timeout=0.5)
     response = served.get("/forever")
     assert response.status == 504
     log.take("its wait is ended")
@@ -104,7 +106,7 @@ def test_a_server_that_stops_cancels_its_coroutines(run: Run, log: Log) -> None:
     watched = Watched()
     served = run(watched.app, graceful_timeout=0.0)
     client = served.request("/forever")
-    served.until_waiting(1)
+    happened(watched.inside)
     served.begin_stop()
     assert client.response().status == 503
     served.join()

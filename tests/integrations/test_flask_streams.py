@@ -1,19 +1,21 @@
 """Async generators of Flask views stream, with the request's context, and are closed."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask, Response, after_this_request, g, request, session
+from flask.globals import request_ctx
 from werkzeug.wrappers import Response as AnyResponse
 
 import bide
 from bide.integrations.flask import Bide, stream
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
-from tests.serving import Gate, Log, happened
+from tests.serving import DEADLINE, Gate, Log, happened, until
 
 
 def made() -> Flask:
@@ -362,3 +364,64 @@ def test_a_stream_that_is_read_on_an_event_loop_says_what_to_do() -> None:
             next(stream(Countdown(1)))
 
     asyncio.run(main())
+
+
+def test_a_stream_that_is_collected_on_a_loops_thread_is_closed_there(log: Log) -> None:
+    """Nobody can wait there for the end of it, and nothing is raised."""
+    app = Flask("dropped")
+    context = contextvars.copy_context()
+    closed = threading.Event()
+
+    async def blocks() -> AsyncIterator[str]:
+        try:
+            yield "one"
+            yield "two"
+        finally:
+            closed.set()
+
+    def begin() -> Iterator[str]:
+        app.test_request_context().push()
+        begun = stream(blocks())
+        assert next(begun) == "one"
+        return begun
+
+    async def close(begun: Any) -> None:
+        done = asyncio.get_running_loop().create_future()
+
+        def call() -> None:
+            begun.close()
+            done.set_result(None)
+
+        asyncio.get_running_loop().call_soon(call, context=context)
+        async with asyncio.timeout(DEADLINE):
+            await done
+
+    asyncio.run(close(context.run(begin)))
+    happened(closed)
+    context.run(lambda: request_ctx.pop())
+
+
+def test_a_stream_of_a_client_that_has_left_is_not_begun(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to close, and nothing to wait for."""
+    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 1000.0)
+    app, begun = made(), []
+    running = threading.Event()
+
+    async def blocks() -> AsyncIterator[str]:
+        begun.append(True)
+        yield "one"
+
+    @app.get("/")
+    def view() -> Iterator[str]:
+        running.set()
+        until(request.environ["bide.disconnected"])
+        return stream(blocks())
+
+    served = serve(app)
+    client = served.request()
+    happened(running)
+    client.close()
+    served.until_idle()
+    assert not begun

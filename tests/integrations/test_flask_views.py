@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Awaitable
 from typing import Any
 
@@ -29,7 +31,7 @@ import bide
 from bide.integrations.flask import Bide
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
-from tests.serving import DEADLINE, Gate, Log, answering
+from tests.serving import DEADLINE, Gate, Log, answering, until
 
 
 def made(name: str = "pages") -> Flask:
@@ -343,6 +345,39 @@ def test_an_async_error_handler_sees_the_error_that_is_handled(run: Run) -> None
     assert served.get("/index").status == 500
     assert records[-1].exc_info
     assert records[-1].exc_info[0] is IndexError
+
+
+def test_an_error_that_was_handled_leaves_nothing_to_the_collector(run: Run) -> None:
+    """No cycle of task, error and frame: what an error refers to is freed with its request."""
+    app = made()
+    errors: list[weakref.ref[BaseException]] = []
+
+    class RefusedError(Exception):
+        pass
+
+    @app.get("/")
+    async def view() -> str:
+        error = RefusedError()
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error  # else the view's own frame is the cycle
+
+    @app.errorhandler(RefusedError)
+    async def refused(error: RefusedError) -> str:
+        await asyncio.sleep(0)
+        return "refused"
+
+    served = run(app)
+    gc.collect()
+    gc.disable()
+    try:
+        assert served.get().text == "refused"
+        served.until_idle()
+        until(lambda: errors[0]() is None, "the error is still there")
+    finally:
+        gc.enable()
 
 
 def test_clients_of_asyncio_are_made_once_and_used_by_all_requests(run: Run, serve: Serve) -> None:
