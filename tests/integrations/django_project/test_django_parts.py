@@ -7,15 +7,17 @@ from collections import deque
 from typing import Any
 
 from asgiref.sync import SyncToAsync
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 
 from bide import ClientDisconnected, wait
-from bide.integrations.django.databases import held_here
+from bide.integrations.django.clerks import Clerk
+from bide.integrations.django.databases import Held, Pool, _pool_here, held_here
 from bide.integrations.django.desk import Desk, Frame, Item
 from bide.waiter import Waiter, current_waiter
 from tests.fakes import Lane, ManualLoop
 from tests.integrations.django_project.conftest import Project
-from tests.serving import DEADLINE
+from tests.serving import DEADLINE, happened
 
 
 def a_desk() -> Desk:
@@ -87,8 +89,6 @@ def test_a_connection_that_is_given_to_a_request_that_has_left_is_given_on(
     project: Project, alias: str
 ) -> None:
     """Else it would be nobody's, and count for ever."""
-    from bide.integrations.django.databases import Held, Pool
-
     project.options = {"CONNECTIONS_PER_THREAD": 1}
     project.serve({})
     given = Given()
@@ -100,6 +100,56 @@ def test_a_connection_that_is_given_to_a_request_that_has_left_is_given_on(
         pass
     assert pool.idle["default"] == [given.first]
     assert not pool.lent["default"]
+
+
+def test_a_call_that_has_its_turn_after_its_request_has_ended_keeps_nothing(
+    project: Project,
+) -> None:
+    """It was left while its clerk was busy with others."""
+    project.serve({})
+    clerk, desk, busy = Clerk(1), a_desk(), threading.Event()
+    pools: list[Any] = []
+
+    def call() -> None:
+        held = held_here()
+        assert held is not None
+        pools.append(held.pool)
+        assert connections["default"] in held.pool.lent["default"]
+
+    clerk.executor.submit(happened, busy)
+    called = clerk.executor.submit(clerk.call, desk, call)
+    clerk.leave(desk)
+    busy.set()
+    called.result(DEADLINE)
+    clerk.executor.shutdown()
+    assert not pools[0].lent["default"]
+
+
+def test_a_thread_that_ends_closes_its_pool_whoever_else_refers_to_it(project: Project) -> None:
+    """A traceback for instance, which is dropped in another thread."""
+    project.serve({})
+    pools: list[Any] = []
+    closed: list[int] = []
+
+    def thread() -> None:
+        pool = _pool_here()
+        wrapper = pool.lend("default", Held(pool, None))
+        close = wrapper.close
+
+        def noted() -> None:
+            closed.append(threading.get_ident())
+            close()
+
+        wrapper.close = noted
+        wrapper.ensure_connection()
+        pool.take_back("default", wrapper)
+        pools.append(pool)
+
+    started = threading.Thread(target=thread)
+    started.start()
+    started.join()
+    assert closed == [started.ident]
+    assert pools[0].idle == {"default": []}
 
 
 def test_what_else_is_done_when_a_request_has_ended_finds_no_desk(project: Project) -> None:

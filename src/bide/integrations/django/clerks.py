@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from bide.integrations.django.desk import Desk
 
@@ -48,11 +47,15 @@ class Clerk:
         finally:
             _here.desk = None
 
-    def leave(self, held: Any) -> None:
+    def leave(self, desk: Desk) -> None:
         """Know that a request has ended; what it has kept on the clerk's thread is given back."""
         self.requests -= 1
-        if held is not None:
-            self.executor.submit(held.end)
+        self.executor.submit(self._end, desk)
+
+    def _end(self, desk: Desk) -> None:
+        # Looked at here: calls of a request that was left may have come to their turn since.
+        if desk.held is not None:
+            desk.held.end()
 
 
 _clerks: list[Clerk] = []
@@ -66,7 +69,7 @@ def clerk_for(desk: Desk) -> Callable[[Callable[[], None]], object]:
         if not mine:
             mine.append(_choose())
             mine[0].requests += 1
-            desk.ends.append(lambda: mine[0].leave(desk.held))
+            desk.ends.append(lambda: mine[0].leave(desk))
         return mine[0].executor.submit(mine[0].call, desk, function)
 
     return submit

@@ -56,7 +56,7 @@ class Held:
             for wrapper, holder in list(lent.items()):
                 if holder is self:
                     self.pool.take_back(alias, wrapper)
-        del self.pool  # its last reference is to be its thread's
+        del self.pool, self.waiter  # no cycle
 
 
 class Pool:
@@ -145,9 +145,18 @@ class Pool:
             while wrappers:
                 wrappers.pop().close()
 
+
+class _Closing:
+    """Closes a pool when its thread ends: that drops what it keeps, and does it on itself.
+
+    Nothing else may refer to it. The pool itself is in tracebacks, which any thread may drop.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
     def __del__(self) -> None:
-        # A thread that ends drops what it keeps, on itself; and drivers warn of what is left open.
-        self.close()
+        self._pool.close()
 
 
 def _is_needed(wrapper: Any) -> bool:
@@ -188,6 +197,7 @@ def _watch_cursors(wrapper: Any) -> weakref.WeakSet[Any]:
 
 class _Here(threading.local):
     pool: Pool | None = None
+    closing: _Closing | None = None
 
 
 _here = _Here()
@@ -196,6 +206,7 @@ _here = _Here()
 def _pool_here() -> Pool:
     if _here.pool is None:
         _here.pool = Pool()
+        _here.closing = _Closing(_here.pool)
     return _here.pool
 
 

@@ -161,7 +161,6 @@ class Desk:
         self.ended = True
         # No cycles for the collector, which may run in any thread.
         self.ends.clear()
-        self.held = None
         del self.frame, self.waiter
 
     @property
