@@ -172,17 +172,19 @@ class CallbackSubscription:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on this thread: these objects are made to be shared."""
-        self._promise.add_done_callback(self._done)
+        promise = self._promise
+        if (
+            promise is not None
+        ):  # another of several may have failed meanwhile, and this be cancelled
+            promise.add_done_callback(self._done)
 
     def _done(self, promise: Any) -> None:
         settle_from(promise, self._sink)
 
     def cancel(self) -> None:
         """Cancel what has not begun; a call that runs already runs to its end."""
-        promise, self._promise = (
-            self._promise,
-            None,
-        )  # it keeps its callbacks, and so this: no cycle
+        # It keeps its callbacks, and so this: no cycle.
+        promise, self._promise = self._promise, None
         cancel = getattr(promise, "cancel", None)
         if cancel is not None:
             cancel()
