@@ -5,6 +5,7 @@ The conversation, and whoever pushes, put in; the host takes out. What waits bet
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ class Outlet:
         if stream.state == READY:
             self._head = stream.head
             if last and stream.head is not None and stream.head.length is None:
-                code = stream.head.code
-                self._length = None if code in (204, 304) else len(block)
+                unknown = stream.head.bodiless or (stream.bodiless and not block)
+                self._length = None if unknown else len(block)
         if block and not stream.bodiless:
             self._blocks.append(block)
             self._waiting += len(block)
@@ -99,8 +100,10 @@ class Outlet:
 
     def room(self) -> Signal | None:
         """Give what fires when the host has sent on all that waits; None below the limit."""
+        # On a loop's thread nobody can wait for each block, so there a few may be ahead.
+        limit = self._limit if asyncio._get_running_loop() is None else UNSENT
         with self.lock:
-            if self._waiting < self._limit or self.gone:
+            if self._waiting < limit or self.gone:
                 return None
             if self._room is None:
                 self._room = Signal()

@@ -36,7 +36,9 @@ class Blocking:
         self.app = application
         self.application = application  # a conversation's word for it
         self.name = name_of(application)
-        self._running: set[Conversation] = set()  # single operations only: any thread
+        # Single operations only, from any thread:
+        self._running: set[int] = set()  # by identity: a host that drops one leaves nothing here
+        self._waiting: set[int] = set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Call the application; PEP 3333's signature."""
@@ -46,26 +48,34 @@ class Blocking:
         return _Call(self, environ).begin(start_response)
 
     def status(self) -> Status:
-        """Count the requests in progress; each has a thread of the host's."""
-        running = len(self._running)
+        """Count the requests in progress; each has a thread of the host's, also while it waits."""
+        waiting = len(self._waiting)
+        threads = len(self._running)
         return Status(
-            running=running,
-            waiting=0,
+            running=max(0, threads - waiting),
+            waiting=waiting,
             queued=0,
-            threads=running,
-            threads_busy=running,
+            threads=threads,
+            threads_busy=threads,
             threads_max=0,
-            connections=running,
+            connections=threads,
             stopping=False,
         )
 
     def started(self, conversation: Conversation) -> None:
         """Know that a conversation begins."""
-        self._running.add(conversation)
+        self._running.add(id(conversation))
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended."""
-        self._running.discard(conversation)
+        self._running.discard(id(conversation))
+
+    def parked(self, conversation: Conversation, now: bool) -> None:
+        """Know whether a conversation waits now."""
+        if now:
+            self._waiting.add(id(conversation))
+        else:
+            self._waiting.discard(id(conversation))
 
 
 def blocking(application: Application) -> Blocking:
@@ -145,7 +155,10 @@ class _Hosted(Conversation):
 
     def failed(self, error: BaseException) -> None:
         """Keep the error for the host, which logs and answers as it always does."""
-        self.error = error
+        if self.stream.state == ENDED:  # raised, it would have the host cut what is complete
+            super().failed(error)
+        else:
+            self.error = error
 
     def close(self, close: Callable[[], object]) -> None:
         """Let the host send the last block first: closing may take its time."""
@@ -166,6 +179,7 @@ class _Call:
     since = math.inf
 
     def __init__(self, site: Blocking, environ: dict[str, Any]) -> None:
+        self._site = site
         self._events: SimpleQueue[Wait | None] = SimpleQueue()  # settled waits, and words to look
         # One byte is enough for the application to wait for the host.
         self._outlet = Outlet(lambda: self._events.put(None), limit=1)
@@ -175,8 +189,10 @@ class _Call:
         self._host: greenlet | None = None
         self._thread = _Thread(self._conversation.run)
         self._thread.waiter = waiter
+        self._parked: greenlet = self._thread
         self._thread.gr_context = contextvars.copy_context()  # with what middleware has set
         self._head: Head | None = None
+        self._length: int | None = None
         self._blocks: list[bytes] = []  # for the host, the last first
         self._sent: list[bytes] = []  # what the host has had, and has sent when it asks again
         self._over = False  # nothing will come after the blocks
@@ -188,7 +204,13 @@ class _Call:
     def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
         """Go back to the host, until the wait is settled."""
         assert self._host is not None
-        self._host.switch()
+        self._site.parked(self._conversation, True)
+        # Not always the conversation's own: a library may run greenlets below it.
+        self._parked = getcurrent()
+        try:
+            self._host.switch()
+        finally:
+            self._site.parked(self._conversation, False)
 
     def wake(self, wait: Wait) -> None:
         """Have the host's thread go on with the conversation; from any thread."""
@@ -205,8 +227,8 @@ class _Call:
             self._finish()
             return []  # nothing was sent, and nothing went wrong: the host has left meanwhile
         headers = head.headers
-        if self._over and head.length is None and not self._conversation.stream.bodiless:
-            headers = [*headers, ("Content-Length", str(sum(map(len, self._blocks))))]
+        if self._length is not None:
+            headers = [*headers, ("Content-Length", str(self._length))]
         try:
             start_response(status_line(head), headers)
         except BaseException:
@@ -221,8 +243,9 @@ class _Call:
         while not self._blocks:
             self._pass_on()
             if self._over:
-                self._finish()
-                raise StopIteration
+                if self._conversation.stream.state != ENDED:
+                    self._finish()
+                raise StopIteration  # the host sends the end, and then has the rest done by close()
             self._receive()
         block = self._blocks.pop()
         self._sent.append(block)
@@ -249,7 +272,8 @@ class _Call:
         while not self._blocks and not self._over:
             part = self._outlet.take()
             if part is not None:
-                self._head = self._head or part.head
+                if part.head is not None:
+                    self._head, self._length = part.head, part.length
                 self._blocks = part.blocks[::-1]
                 self._over = part.ended or part.cut
             elif self._events.get() is not None:
@@ -272,7 +296,7 @@ class _Call:
 
     def _switch(self) -> None:
         self._host = getcurrent()
-        self._thread.switch()
+        self._parked.switch()
 
 
 def _request(environ: dict[str, Any]) -> Request:
