@@ -19,10 +19,11 @@ OTHER_PROGRAMS = {
     "--http-socket", "--http-timeout", "--limit-post", "--listen", "--master", "--module",
     "--processes", "--reload-on-rss", "--socket", "--socket-timeout", "--static-map", "--stats",
     "--touch-reload", "--ugreen", "--host", "--limit-concurrency", "--port", "--proxy-headers",
-    "--timeout-graceful-shutdown", "--timeout-keep-alive", "--uds",
+    "--timeout-graceful-shutdown", "--timeout-keep-alive", "--uds", "--interface",
+    "--workers-kill-timeout",
 }
 # fmt: on
-"""Options that are named and are not Bide's: pip's, gunicorn's, uWSGI's, uvicorn's."""
+"""Options that are named and are not Bide's: pip's, gunicorn's, uWSGI's, uvicorn's, granian's."""
 
 
 def messages() -> list[str]:

@@ -177,6 +177,8 @@ def tells_its_status(path: str) -> Callable[[Served], None]:
 
 
 VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
+    "docs/hosts.md:waits": [says("3\n")],
+    "docs/hosts.md:mounted": [says("")],  # under ASGI in tests/hosts
     "README.md:app": [waits_for_a_hundred],
     "README.md:waiting": [has('"title":"/books/7"', "/books/7"), has('"rating":5', "/books/7")],
     "README.md:promising": [says("the quick part\nthe slow part\n")],

@@ -19,6 +19,7 @@ from starlette.routing import Mount
 
 from bide import ClientDisconnected, wait
 from bide.hosts.asgi import asgi
+from tests.docs.snippets import modules_of
 from tests.hosts.asgi_server import Exchange, run
 from tests.serving import Environ, Log, answering
 
@@ -246,6 +247,21 @@ def test_an_application_is_tested_by_starlettes_client(log: Log) -> None:
     client = TestClient(hosted)
     for _ in range(3):
         assert client.get("/x").text == "|/x||/x"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "path", "expected"),
+    [("waits", "served", "/", "3\n"), ("mounted", "site", "/old/x", "/old")],
+)
+def test_the_examples_of_the_page_are_served(
+    log: Log, module: str, name: str, path: str, expected: str
+) -> None:
+    """As they stand there."""
+    source = next(each for each in modules_of("docs/hosts.md") if each.name == module).text
+    names: dict[str, Any] = {}
+    exec(source, names)
+    with TestClient(names[name]) as client:
+        assert client.get(path).text == expected
 
 
 def test_a_time_out_of_the_sites_cancels_the_wait(log: Log) -> None:

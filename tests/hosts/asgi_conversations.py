@@ -1,0 +1,339 @@
+"""Conversations with one application under real ASGI servers and adapters, and what comes of each.
+
+``python -m tests.hosts.asgi_conversations`` measures, and writes the tables of ``docs/hosts.md``;
+the tests see that they are still so.
+"""
+
+import ast
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.hosts.asgi_hosts import COMMANDS, NONE, NOTHING, PROJECT, QUIET, Host
+from tests.hosts.asgi_site import BLOCK, BLOCKS
+from tests.serving import DEADLINE, request
+
+PAGE: Final = PROJECT / "docs" / "hosts.md"
+TABLES: Final = {
+    "servers": {name: name for name in ("uvicorn", "hypercorn", "granian", "daphne")},
+    "adapters": {"Bide": "uvicorn", "a2wsgi": "a2wsgi", "asgiref": "asgiref"},
+}
+"""The tables of the page: each column's title, and the host that it is about."""
+
+Cells = dict[tuple[str, str], str]
+"""By host and row, what came of it."""
+
+
+# What is asked, and what may be answered: a word or two for the table's cell --------------------
+
+
+def streams(host: Host) -> str:
+    """See whether a block reaches the client while the next one waits."""
+    client = host.client(request("/stream?streams"))
+    try:
+        first = client.head().status == 200 and client.reader.read1(1) != b""
+    except TimeoutError:
+        first = False
+    host.open("streams")
+    client.close()
+    return "yes" if first else "no"
+
+
+def stops_asking(host: Host) -> str:
+    """Read nothing of a large response for a while."""
+    client = host.client(request("/flood?flood"), window=4096)
+    made = 0
+    # What is not bounded may still take its time.
+    while made < BLOCKS:
+        before, made = made, host.settled("count('flood')", BLOCKS)
+        if not host.expected.startswith("no") or made == before:
+            break
+    complete = client.response()
+    client.close()
+    assert len(complete.body) == BLOCKS * BLOCK
+    return "yes" if made < BLOCKS // 2 else "no: all is in memory"
+
+
+def reads_as_it_comes(host: Host) -> str:
+    """Send one line of an upload, and see whether it is read."""
+    head = request("/lines?lines", method="POST", headers=["Transfer-Encoding: chunked"])
+    client = host.client(head + b"4\r\none\n\r\n")
+    early = host.until("count('lines') == 1")
+    client.send(b"4\r\ntwo\n\r\n0\r\n\r\n")
+    assert client.response().status == 200
+    client.close()
+    assert host.ask("notes['lines']") == ["one\n", "two\n"]
+    return "yes" if early else "no: it is gathered first"
+
+
+def stops_taking(host: Host) -> str:
+    """Send a large body to an application that does not read yet."""
+    size = BLOCK * BLOCKS
+    client = host.client(request("/hold?hold", method="POST", headers=[f"Content-Length: {size}"]))
+    sent, since = 0, time.monotonic()
+    block = bytes(BLOCK)
+    client.sock.setblocking(False)
+    quiet = DEADLINE if host.expected.startswith("no") else QUIET
+    while sent < size and time.monotonic() - since < quiet:
+        try:
+            sent += client.sock.send(block[: size - sent])
+            since = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.005)
+    client.sock.settimeout(DEADLINE)
+    host.open("hold")
+    client.send(bytes(size - sent))
+    assert client.response().body == str(size).encode()
+    client.close()
+    return "yes" if sent < size // 2 else "no: all is taken"
+
+
+def waits_at_once(host: Host) -> str:
+    """Have many requests wait."""
+    clients = [host.client(request("/wait?many")) for _ in range(200)]
+    many = host.settled("count('many')", 200)
+    host.open("many")
+    for client in clients:
+        assert client.response().body == b"12"
+        client.close()
+    return str(many)
+
+
+def has_threads(host: Host) -> str:
+    """Count threads, after all the others."""
+    lanes = (
+        "sum(each.name.startswith(('bide-lane', 'WSGI', 'ThreadPoolExecutor'))"
+        " for each in threading.enumerate())"
+    )
+    number = host.ask(lanes)
+    return "4 at most" if number <= 4 else str(number)
+
+
+def notices_departures(host: Host) -> str:
+    """Leave."""
+    client = host.client(request("/wait?leave"))
+    assert host.until("count('leave')")
+    client.close()
+    noticed = host.until("count('leave') == 3")
+    host.open("leave")
+    if not noticed:
+        return "no"
+    assert host.ask("notes['leave']") == ["waits", "ClientDisconnected", "close"]
+    return "yes"
+
+
+def closes(host: Host) -> str:
+    """Read a whole response."""
+    host.open("close")
+    assert host.get("/wait?close").body == b"12"
+    return "yes" if host.until("notes['close'] == ['waits', 'close']") else "no"
+
+
+def answers_errors(host: Host) -> str:
+    """Ask for a failure."""
+    return str(host.get("/fail").status)
+
+
+def cuts(host: Host) -> str:
+    """Ask for a failure in the middle, of a response with a length and without."""
+    host.open("cut")
+    seen = set()
+    for query in ("", "?length"):
+        try:
+            response = host.get(f"/cut{query}")
+            seen.add("a cut" if not response.complete else "a complete response")
+        except TimeoutError:
+            seen.add(NOTHING)
+    return " or ".join(sorted(seen))
+
+
+def cuts_http2(host: Host) -> str:
+    """Ask for the same on a stream."""
+    host.open("cut")
+    return host.http2("/cut", lambda answer: "a complete response")
+
+
+def cuts_http10(host: Host) -> str:
+    """Ask for the same where the end of the connection is the end of the response."""
+    host.open("cut")
+    client = host.client(request("/cut", version="1.0"))
+    try:
+        client.head()
+        while client.reader.read1(100):
+            pass
+        return "a complete response"
+    except ConnectionResetError:
+        return "a cut"
+    except TimeoutError:
+        return NOTHING
+    finally:
+        client.close()
+
+
+def is_bodiless(host: Host) -> str:
+    """Ask for what has no body, and for something else on the same connection."""
+    for method, status in (("HEAD", "200"), ("GET", "204"), ("GET", "304")):
+        client = host.client(request(f"/bodiless?{status}", method=method))
+        try:
+            if client.response(method).status != int(status):
+                return "no"
+            client.send(request("/echo"))
+            if client.response().status != 200:
+                return "no"
+        except (AssertionError, OSError):
+            return "no"
+        finally:
+            client.close()
+    return "yes"
+
+
+def answers(path: str, body: bytes) -> Callable[[Host], str]:
+    def conversation(host: Host) -> str:
+        try:
+            response = host.get(path)
+        except (TimeoutError, AssertionError):
+            return "no"
+        return "yes" if response.complete and response.body == body else "no"
+
+    return conversation
+
+
+def has_paths(host: Host) -> str:
+    """Ask for paths with escapes."""
+    paths = ("/environ/a%20b/%C3%A9/%2541", "/environ/%FF")
+    seen = [ast.literal_eval(host.get(path).text)[1] for path in paths]
+    if seen[0] != "/environ/a b/\xc3\xa9/%41":
+        return "no"
+    return "yes" if seen[1] == "/environ/\xff" else "only of UTF-8"
+
+
+def speaks_http2(host: Host) -> str:
+    """Ask by HTTP/2, without TLS."""
+    return host.http2("/environ", lambda answer: str(ast.literal_eval(answer.text)[3]))
+
+
+def refuses_websockets(host: Host) -> str:
+    """Shake hands."""
+    headers = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]  # fmt: skip
+    return str(host.get("/echo", headers=headers).status)
+
+
+ROWS: Final[dict[str, Callable[[Host], str]]] = {
+    "A block reaches the client before the next is made": streams,
+    "A slow client: the application is asked for no more": stops_asking,
+    "An upload is read as it comes": reads_as_it_comes,
+    "A slow application: the upload stops": stops_taking,
+    "Requests that wait at once, of 200": waits_at_once,
+    "Threads that have run the application by then": has_threads,
+    "A departure is noticed while the application waits": notices_departures,
+    "`close()` is called": closes,
+    "An error before the head": answers_errors,
+    "An error after the head: what the client sees": cuts,
+    "The same, of HTTP/2": cuts_http2,
+    "The same, of HTTP/1.0, whose end is the connection's": cuts_http10,
+    "HEAD, 204 and 304 have no body": is_bodiless,
+    "PATH_INFO, of bytes that are no UTF-8, too": has_paths,
+    "SERVER_PROTOCOL of a client of HTTP/2": speaks_http2,
+    "A WebSocket's handshake": refuses_websockets,
+    "`write()`": answers("/write", b"123"),
+    "Push: `write` and `finish`": answers("/push", b"12"),
+    "Promises in the iterable": answers("/promise", b"1"),
+}
+STOP: Final = "SIGTERM: what waits is cancelled and closed"
+
+
+def stops(hosts: list[Host]) -> dict[str, str]:
+    """Have all of them stop at once, a request waiting in each."""
+    cells = {}
+    clients = []
+    for host in hosts:
+        host.expected = "yes"
+        clients.append(host.client(request("/wait?stop")))
+        assert host.until("count('stop') == 1")
+        host.terminate()
+    for host, client in zip(hosts, clients, strict=True):
+        try:
+            host.process.wait(DEADLINE)
+            ended = "stop close" in host.notes.read_text()
+            cells[host.name] = "yes" if ended else "no"
+        except subprocess.TimeoutExpired:
+            cells[host.name] = "no: it does not end"
+        client.close()
+    return cells
+
+
+def documented() -> Cells:
+    """Read what the page says."""
+    cells: Cells = {}
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    for table, columns in TABLES.items():
+        found = re.search(rf"<!-- asgi {table} -->\n(.*?)<!-- end -->", text, re.DOTALL)
+        for line in found[1].splitlines()[2:] if found else ():
+            row, *values = line.strip("| ").split(" | ")
+            cells |= {
+                (name, row): value for name, value in zip(columns.values(), values, strict=True)
+            }
+    return cells
+
+
+def measure(expected: Cells, directory: Path) -> Cells:
+    """Have every conversation with every host."""
+    hosts = [Host(name, directory) for name in COMMANDS]
+    cells: Cells = {}
+    try:
+        for host in hosts:
+            host.ready()
+        talking = [
+            threading.Thread(target=_talk, args=(host, expected, cells), name=host.name)
+            for host in hosts
+        ]
+        for each in talking:
+            each.start()
+        for each in talking:
+            each.join()
+        cells |= {(name, STOP): cell for name, cell in stops(hosts).items()}
+    finally:
+        for host in hosts:
+            host.close()
+    return cells
+
+
+def _talk(host: Host, expected: Cells, cells: Cells) -> None:
+    for row, conversation in ROWS.items():
+        host.expected = expected.get((host.name, row), "")
+        try:
+            cells[host.name, row] = conversation(host)
+        except BaseException as error:
+            cells[host.name, row] = f"failed: {error!r}"
+
+
+def write_table(columns: dict[str, str], cells: Cells) -> str:
+    """Give a table of Markdown."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in [*ROWS, STOP]:
+        values = [cells[name, row] for name in columns.values()]
+        if set(values) != {NONE}:
+            lines.append(f"| {row} | " + " | ".join(values) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write both tables."""
+    with tempfile.TemporaryDirectory() as directory:
+        cells = measure({}, Path(directory))
+    text = PAGE.read_text(encoding="utf-8")
+    for table, columns in TABLES.items():
+        begin, end = f"<!-- asgi {table} -->\n", "<!-- end -->"
+        before, _, rest = text.partition(begin)
+        text = before + begin + write_table(columns, cells) + end + rest.partition(end)[2]
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
