@@ -19,9 +19,11 @@ import importlib.metadata
 import inspect
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar, overload
 
-from flask import Flask, has_request_context, stream_with_context
+from flask import Flask, has_request_context
+from flask.globals import app_ctx, request_ctx
 
 from bide.errors import Cancelled, WaitError
 from bide.waiting import iterate, wait
@@ -201,17 +203,27 @@ def stream(source: Any) -> Any:
             "stream() was called outside a request, whose context it would keep: "
             "call it in a view, and return what it gives"
         )
-    return stream_with_context(_blocks(_Source(source)))
+    return _blocks(_Source(source), _current(app_ctx), _current(request_ctx))
 
 
-def _blocks(source: _Source) -> Iterator[Any]:
-    try:
-        yield from iterate(source)
-    except (Cancelled, GeneratorExit):
-        # A generator that is collected may be closed on a loop's thread, where nobody can wait.
-        with contextlib.suppress(WaitError):
-            wait(source.ended())
-        raise
+def _current(proxy: Any) -> AbstractContextManager[Any]:
+    context: AbstractContextManager[Any] = proxy._get_current_object()
+    return context
+
+
+def _blocks(source: _Source, *contexts: AbstractContextManager[Any]) -> Iterator[Any]:
+    # stream_with_context pushes the contexts where it is called, before Flask 3.1.2: a coroutine's
+    # context is a copy, from which the request cannot pop them.
+    with contextlib.ExitStack() as kept:
+        for context in contexts:
+            kept.enter_context(context)
+        try:
+            yield from iterate(source)
+        except (Cancelled, GeneratorExit):
+            # One that is collected may be closed on a loop's thread, where nobody can wait.
+            with contextlib.suppress(WaitError):
+                wait(source.ended())
+            raise
 
 
 class _Source:
