@@ -77,7 +77,8 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
     loop = open_loop(settings)  # first: the application may import Twisted's reactor
     try:
         application = load(app)
-        configure(settings)
+        if not explain:
+            configure(settings)
     except BaseException:
         loop.close()
         raise
