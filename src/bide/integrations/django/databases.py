@@ -210,21 +210,27 @@ def _pool_here() -> Pool:
     return _here.pool
 
 
-def held_here() -> Held | None:
-    """Give the connections of the request that this code runs in; None outside, and in coroutines.
+def _desk_here() -> Desk | None:
+    """Give the desk of the request whose connections this code uses.
 
-    Django refuses its database to coroutines; what it asks there is its own affair.
+    None outside, and in coroutines: Django refuses its database to them, and what it asks there is
+    its own affair.
     """
     if asyncio._get_running_loop() is not None:
         return None
-    served: Desk | None = served_here()
-    desk = served or desk_here()
+    return served_here() or desk_here()
+
+
+def held_here() -> Held | None:
+    """Give the connections of the request that this code runs in; None where there is none."""
+    desk = _desk_here()
     if desk is None:
         return None
     held: Held | None = desk.held
     if held is None:
-        held = desk.held = Held(_pool_here(), desk.waiter if served is None else None)
-        if served is None:
+        here = served_here() is None
+        held = desk.held = Held(_pool_here(), desk.waiter if here else None)
+        if here:
             desk.ends.append(held.end)
     return held
 
@@ -236,13 +242,16 @@ class Local:
         object.__setattr__(self, "_own", own)
 
     def __getattr__(self, alias: str) -> Any:
-        held = held_here()
-        if held is None:
+        # Django asks several times in each request, which may have no connection at all.
+        desk = _desk_here()
+        if desk is None:
             return getattr(self._own, alias)
-        try:
-            return held.wrappers[alias]
-        except KeyError:
-            raise AttributeError(alias) from None
+        held = desk.held
+        if held is not None:
+            wrapper = held.wrappers.get(alias)
+            if wrapper is not None:
+                return wrapper
+        raise AttributeError(alias)
 
     def __setattr__(self, alias: str, wrapper: Any) -> None:
         held = held_here()

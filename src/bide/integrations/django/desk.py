@@ -16,7 +16,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -52,12 +52,14 @@ class Item:
             self.future.set_result(result)
 
 
-class Frame(Executor):
-    """Makes calls on the thread of the request, while that waits in this frame.
+class Frame:
+    """Makes calls on the thread of the request, while that waits in this frame: an executor.
 
     ``submit`` may be called from any thread. Two sides meet without a lock: a call is queued and
     then looks whether the frame has ended; a frame that ends says so and then looks for calls.
     """
+
+    __slots__ = ("_items", "_outer", "_wait", "desk", "ended", "task_context")
 
     def __init__(self, desk: Desk, outer: Frame | None) -> None:
         self.desk = desk
@@ -141,6 +143,8 @@ class Desk:
         held: what the database connections of this request are kept in; theirs.
         ends: called in turn when the request has ended.
     """
+
+    __slots__ = ("elsewhere", "ended", "ends", "frame", "held", "inner", "waiter")
 
     def __init__(self, waiter: Waiter, inner: Parking) -> None:
         self.waiter = waiter
