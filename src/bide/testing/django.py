@@ -1,0 +1,176 @@
+"""Bide in the place of the server that Django's live tests start.
+
+For ``LiveServerTestCase`` there is :class:`BideLiveServer`, a mixin; for pytest-django the fixture
+of ``bide.pytest_plugin``. Both serve what ``runserver`` would, ``WSGI_APPLICATION``, with static
+and media files before it. It imports Django, and is imported by those alone that have it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final
+
+from django.conf import settings
+from django.core.servers.basehttp import get_internal_wsgi_application
+from django.db import connections
+from django.test import testcases
+from django.test.utils import modify_settings
+
+from bide.conversation import Application
+from bide.testing.live import LiveServer
+from bide.waiter import current_waiter
+
+HOST: Final = "localhost"
+
+
+class _WithConnections:
+    """Calls an application with the test's own connections, and closes those it opens.
+
+    A database in memory is its connection's own, so all threads use the test's. Any other database
+    can only be taken down after the test when no thread has it open.
+    """
+
+    def __init__(self, application: Application, lent: dict[str, Any]) -> None:
+        self._application = application
+        self._lent = lent
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        for alias, connection in self._lent.items():
+            connections[alias] = connection
+        waiter = current_waiter()
+        assert waiter is not None
+        waiter.ends += (self._close,)
+        result: Iterable[bytes] = self._application(environ, start_response)
+        return result
+
+    def _close(self) -> None:
+        for connection in connections.all(initialized_only=True):
+            # Another request of this thread may wait in its transaction.
+            if connection.alias not in self._lent and not connection.in_atomic_block:
+                connection.close()
+
+
+def application(static_handler: Callable[[Any], Any]) -> Application:
+    """Give the project's WSGI application behind handlers of its static and media files."""
+    app = get_internal_wsgi_application()
+    # One without a prefix of its own would take every path.
+    if settings.MEDIA_URL.strip("/"):
+        app = testcases._MediaFilesHandler(app)
+    return static_handler(app) if settings.STATIC_URL else app  # type: ignore[no-any-return]
+
+
+class ServerThread:
+    """Bide, as ``LiveServerTestCase`` wants its ``server_thread_class``.
+
+    Attributes:
+        settings: as for :class:`bide.testing.LiveServer`; for a class that derives from this.
+        port: where it listens, once ``is_ready`` is set and there is no ``error``.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {}
+    daemon = True
+
+    def __init__(
+        self,
+        host: str,
+        static_handler: Callable[[Any], Any],
+        connections_override: dict[str, Any] | None = None,
+        port: int = 0,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.static_handler = static_handler
+        self.connections_override = connections_override or {}
+        self.is_ready = threading.Event()
+        self.error: Exception | None = None
+        self._server: LiveServer | None = None
+
+    def start(self) -> None:
+        """Start the server, whose threads are its own; never raises."""
+        try:
+            app = _WithConnections(application(self.static_handler), self.connections_override)
+            options = {"bind": f"{self.host}:{self.port}", **self.settings}
+            server = LiveServer(app, **options)
+            server.start()
+            self._server = server
+            self.port = server.port
+        except Exception as error:  # noqa: BLE001 - the test case raises it
+            self.error = error
+        self.is_ready.set()
+
+    def terminate(self) -> None:
+        """Stop the server, where it has started."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    @property
+    def server(self) -> LiveServer:
+        """The server, while it runs."""
+        assert self._server is not None, "the live server does not run"
+        return self._server
+
+
+class BideLiveServer:
+    """Has Bide serve a live test case of Django's; to be named before that class.
+
+    As in ``class Tests(BideLiveServer, StaticLiveServerTestCase)``.
+    All else is as Django's documentation says: ``self.live_server_url``, the database, the files.
+    """
+
+    server_thread_class = ServerThread
+
+
+class DjangoLiveServer:
+    """What pytest-django's ``live_server`` is, with Bide for its server.
+
+    Args:
+        options: as for :class:`bide.testing.LiveServer`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        lent = {
+            connection.alias: connection
+            for connection in connections.all()
+            if connection.vendor == "sqlite" and connection.is_in_memory_db()
+        }
+        handler = testcases._StaticFilesHandler
+        if "django.contrib.staticfiles" in settings.INSTALLED_APPS:
+            from django.contrib.staticfiles.handlers import StaticFilesHandler
+
+            handler = StaticFilesHandler
+        kind = type("ServerThread", (ServerThread,), {"settings": options})
+        self.thread: ServerThread = kind(HOST, handler, lent)
+        # Enabled for each test by pytest-django itself, under this name.
+        self._live_server_modified_settings = modify_settings(ALLOWED_HOSTS={"append": HOST})
+
+    def start(self) -> None:
+        """Serve; raises what keeps it from that."""
+        for connection in self.thread.connections_override.values():
+            connection.inc_thread_sharing()
+        self.thread.start()
+        if self.thread.error is not None:
+            self.stop()
+            raise self.thread.error
+
+    def stop(self) -> None:
+        """Stop as SIGTERM does."""
+        self.thread.terminate()
+        for connection in self.thread.connections_override.values():
+            connection.dec_thread_sharing()
+
+    @property
+    def url(self) -> str:
+        """What to put before a path: ``http://localhost:PORT``."""
+        return f"http://{self.thread.host}:{self.thread.port}"
+
+    def status(self) -> Any:
+        """Take a snapshot of what it is doing."""
+        return self.thread.server.status()
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __add__(self, path: str) -> str:
+        return f"{self.url}{path}"

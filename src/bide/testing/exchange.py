@@ -1,0 +1,280 @@
+"""One request of a test's client, and its response, without a connection between.
+
+The conversation runs as it does behind a socket: it waits for pieces of the body, and for a client
+that is slower. The test's thread takes the response; the loop brings the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from bide.conversation import Application, Conversation
+from bide.errors import BideError, Cancelled, ClientDisconnected
+from bide.executors.monitor import stack_of
+from bide.hosts.outlet import Outlet, Part
+from bide.hosts.runner import TICK, Runner
+from bide.messages import Request
+from bide.stream import Stream
+from bide.waiter import Waiter, _ClientWait
+
+WINDOW: Final = 64 * 1024
+"""Bytes of a request's body that wait for the application."""
+_OWN: Final = str(Path(__file__).parent.parent)
+
+
+class Overdue(BideError, TimeoutError):  # noqa: N818 - says what happened
+    """The application has not done in time what the test waits for; says what it does instead."""
+
+
+class IncompleteResponse(BideError):  # noqa: N818 - says what happened
+    """The response was cut: a client would have seen its connection broken off."""
+
+
+class Watched(Conversation):
+    """A conversation whose errors are the test's."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(
+        self, runner: Runner, base: dict[str, Any], waiter: Waiter, exchange: Exchange
+    ) -> None:
+        super().__init__(runner, exchange.stream, base, waiter)
+        self._exchange = exchange
+
+    def failed(self, error: BaseException) -> None:
+        """Keep what the application raised, for the test; or log it, and answer as a server."""
+        if not self._exchange.raises:
+            super().failed(error)
+            return
+        self._exchange.error = error
+        self.stream.cut()
+
+    def close(self, close: Callable[[], object]) -> None:
+        """Call the iterable's ``close``, whose error is the test's, too."""
+        if not self._exchange.raises:
+            super().close(close)
+            return
+        try:
+            close()
+        except Cancelled:
+            pass  # as it is there
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test
+            if self._exchange.error is None:
+                self._exchange.error = error
+
+
+class WatchedRunner(Runner):
+    """Runs the conversations of a client; made on the loop.
+
+    Attributes:
+        thread: the identity of the loop's thread.
+    """
+
+    def __init__(
+        self, application: Application, loop: asyncio.AbstractEventLoop, **options: Any
+    ) -> None:
+        super().__init__(application, loop, **options)
+        self.thread = threading.get_ident()
+
+    def begin_watched(self, exchange: Exchange, environ: dict[str, Any]) -> Conversation:
+        """Do what ``begin`` does, with a conversation that tells the exchange."""
+        executor = self._executor
+        conversation = Watched(self, environ, executor.waiter(), exchange)
+        self._conversations[conversation] = exchange.ended
+        exchange.conversation = conversation
+        if self.stopping or not executor.submit(conversation):
+            conversation.reject(1)
+        else:
+            executor.flush()
+            if self._ticker is None and executor.queued:
+                self._ticker = self._loop.call_later(TICK, self._tick)
+        return conversation
+
+    async def stop(self) -> None:
+        """End the threads as well."""
+        await super().stop()
+        deadline = self._loop.time() + TICK
+        while self._executor.alive and not self.busy and self._loop.time() < deadline:
+            await asyncio.sleep(0.002)
+
+    def activity(self, conversation: Conversation) -> str:
+        """Say what a conversation does, for people; from any thread, and so a moment old."""
+        stack = stack_of(conversation, self._executor.hubs)
+        if stack:
+            return f"its code runs:\n{stack}"
+        wait = conversation.waiter._current
+        if wait is None:
+            status = self.status()
+            return f"it has not begun: {status.threads_busy} threads are busy"
+        if type(wait) is _ClientWait and conversation.stream.behind:
+            return "it waits for its client to take what it has sent"
+        frame = getattr(wait.parked, "gr_frame", None)
+        frames = traceback.extract_stack(frame) if frame is not None else []
+        lines = traceback.format_list([each for each in frames if not _is_own(each.filename)])
+        if not lines:
+            return "it waits for a promise that it has yielded"
+        return f"it waits:\n{''.join(lines[-12:]).rstrip()}"
+
+
+def _is_own(filename: str) -> bool:
+    return filename.startswith(_OWN)
+
+
+class Exchange:
+    """One request on its way; made and used on the test's thread, but for what says otherwise.
+
+    Attributes:
+        stream: its two directions.
+        raises: whether an error of the application is the test's.
+        error: that error; by the conversation's thread.
+        conversation: once it has begun; by the loop.
+    """
+
+    def __init__(
+        self,
+        runner: WatchedRunner,
+        loop: asyncio.AbstractEventLoop,
+        request: Request,
+        raises: bool,
+    ) -> None:
+        self._runner = runner
+        self._loop = loop
+        self.raises = raises
+        self._something = threading.Event()
+        self._outlet = Outlet(self._something.set, room_again=self._room_again)
+        self.stream = Stream(request, self._outlet, WINDOW if request.has_body else 0)
+        self.error: BaseException | None = None
+        self.conversation: Conversation | None = None
+        self.done = threading.Event()
+        self.left = False
+        self._upload_error: BaseException | None = None
+        self._room = asyncio.Event()  # in the body's window; on the loop
+
+    def start(self, environ: dict[str, Any], body: bytes | Iterable[bytes] | None) -> None:
+        """Have the conversation begin, and its body come."""
+        # In a context of its own, as behind a socket.
+        call = self._loop.call_soon_threadsafe
+        call(self._runner.begin_watched, self, environ, context=contextvars.Context())
+        if isinstance(body, bytes):
+            call(self.stream.body.feed, body)
+            call(self.stream.body.finish)
+        elif body is not None:
+            threading.Thread(
+                target=self._upload, args=(body,), name="bide-upload", daemon=True
+            ).start()
+
+    # From other threads -------------------------------------------------------------------------
+
+    def _room_again(self) -> None:
+        self._loop.call_soon_threadsafe(self._room.set)
+
+    def ended(self) -> None:
+        """Know that the conversation has ended; on its thread."""
+        self.done.set()
+        self._something.set()
+        if not self._loop.is_closed():
+            self._room_again()
+
+    def _upload(self, pieces: Iterable[bytes]) -> None:
+        body = self.stream.body
+        try:
+            for piece in pieces:
+                if not isinstance(piece, bytes):
+                    raise TypeError(f"a body's pieces are bytes, not {type(piece).__name__}")
+                if not piece:
+                    continue  # to the application it would be the end
+                feeding = asyncio.run_coroutine_threadsafe(self._feed(piece), self._loop)
+                if not feeding.result():
+                    return
+            self._loop.call_soon_threadsafe(body.finish)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test
+            if self.done.is_set():
+                return  # nobody waits for it, and the loop may have ended
+            self._upload_error = error
+            self.leave("the client has failed while it sent its body")
+            self._something.set()
+
+    async def _feed(self, piece: bytes) -> bool:
+        body = self.stream.body
+        body.feed(piece)
+        while body.full and not self.done.is_set() and not self.left:
+            # First the mark, then a second look: the reader looks for the mark after taking.
+            self._room.clear()
+            body.paused = True
+            if body.full and not self.done.is_set():
+                await self._room.wait()
+        return not (self.done.is_set() or self.left)
+
+    # The response -------------------------------------------------------------------------------
+
+    def take(self, deadline: float, what: str) -> Part:
+        """Wait for more of the response.
+
+        Raises:
+            Overdue: it has not come by then, in monotonic seconds; the client has left.
+        """
+        while True:
+            self._something.clear()
+            part = self._outlet.take()
+            if self._upload_error is not None:
+                raise self._upload_error
+            if part is not None:
+                return part
+            if not self._something.wait(max(0.0, deadline - monotonic())):
+                overdue = self._overdue(what)
+                self.leave("the test's client has waited for too long")
+                raise overdue
+
+    def sent(self, blocks: list[bytes]) -> None:
+        """Know that the test has taken these."""
+        self._outlet.sent(blocks)
+
+    def finish(self, deadline: float) -> None:
+        """Wait for the conversation's end, and raise what the application has raised.
+
+        Raises:
+            Overdue: it has not ended by then.
+        """
+        if not self.done.wait(max(0.0, deadline - monotonic())):
+            raise self._overdue("the end of its call")
+        if self._upload_error is not None:
+            raise self._upload_error
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: no cycle
+
+    def _overdue(self, what: str) -> Overdue:
+        conversation = self.conversation
+        if conversation is None:
+            frame = sys._current_frames().get(self._runner.thread)
+            stack = "".join(traceback.format_stack(frame)[-12:]).rstrip()
+            return Overdue(f"the event loop is blocked, and {what} does not come:\n{stack}")
+        name = conversation.describe()
+        doing = self._runner.activity(conversation)
+        return Overdue(f"{name}: {what} has not come in time; {doing}")
+
+    def leave(self, reason: str = "the client has left") -> None:
+        """Leave, as a client that closes its connection; from any thread."""
+        if not self.left and not self.done.is_set():
+            self.left = True
+            self._loop.call_soon_threadsafe(self._leave, reason)
+
+    def _leave(self, reason: str) -> None:
+        gone = ClientDisconnected(reason)
+        self.stream.gone = True
+        self._outlet.close()
+        self.stream.body.fail(gone)
+        self._room.set()
+        if self.conversation is not None:
+            self.conversation.cancel(gone)
