@@ -173,9 +173,7 @@ class CallbackSubscription:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on this thread: these objects are made to be shared."""
         promise = self._promise
-        if (
-            promise is not None
-        ):  # another of several may have failed meanwhile, and this be cancelled
+        if promise is not None:  # else another of several has failed meanwhile
             promise.add_done_callback(self._done)
 
     def _done(self, promise: Any) -> None:
