@@ -75,6 +75,7 @@ class Outlet:
         self._length: int | None = None
         self._state = ""
         self._room: Signal | None = None
+        self._closed: Signal | None = None
 
     # The stream's -------------------------------------------------------------------------------
 
@@ -159,9 +160,20 @@ class Outlet:
         with self.lock:
             self.gone = True
             self._blocks = []
-            signal, self._room = self._room, None
-        if signal is not None:
-            signal.fire()
+            signals = (self._room, self._closed)
+            self._room = self._closed = None
+        for signal in signals:
+            if signal is not None:
+                signal.fire()
+
+    def closed(self) -> Signal | None:
+        """Give what fires when the host takes no more; None where it has closed. Any thread."""
+        with self.lock:
+            if self.gone:
+                return None
+            if self._closed is None:
+                self._closed = Signal()
+            return self._closed
 
 
 def status_line(head: Head) -> str:

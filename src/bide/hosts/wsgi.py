@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from queue import SimpleQueue
+from threading import get_ident
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -28,6 +31,8 @@ from bide.stream import ENDED, Stream
 from bide.subscriptions import discard
 from bide.waiter import Parking, Waiter, current_waiter, home_loop
 
+log = logging.getLogger("bide")
+
 
 class Blocking:
     """A WSGI application made of one that waits; see :func:`blocking`."""
@@ -36,9 +41,9 @@ class Blocking:
         self.app = application
         self.application = application  # a conversation's word for it
         self.name = name_of(application)
-        # Single operations only, from any thread:
-        self._running: set[int] = set()  # by identity: a host that drops one leaves nothing here
-        self._waiting: set[int] = set()
+        # By identity, which keeps nothing; single operations only, from any thread:
+        self._running: set[int] = set()
+        self.waiting: set[int] = set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Call the application; PEP 3333's signature."""
@@ -49,7 +54,7 @@ class Blocking:
 
     def status(self) -> Status:
         """Count the requests in progress; each has a thread of the host's, also while it waits."""
-        waiting = len(self._waiting)
+        waiting = len(self.waiting)
         threads = len(self._running)
         return Status(
             running=max(0, threads - waiting),
@@ -69,13 +74,6 @@ class Blocking:
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended."""
         self._running.discard(id(conversation))
-
-    def parked(self, conversation: Conversation, now: bool) -> None:
-        """Know whether a conversation waits now."""
-        if now:
-            self._waiting.add(id(conversation))
-        else:
-            self._waiting.discard(id(conversation))
 
 
 def blocking(application: Application) -> Blocking:
@@ -145,13 +143,15 @@ class _Hosted(Conversation):
         outlet: Outlet,
     ) -> None:
         super().__init__(site, stream, environ, waiter)
-        self._environ = environ
+        self._environ: dict[str, Any] | None = environ
         self._outlet = outlet
         self.error: BaseException | None = None
 
     def environ(self) -> dict[str, Any]:
-        """Give the host's."""
-        return self.extended(self._environ)
+        """Give the host's, once."""
+        environ, self._environ = self._environ, None  # it will refer to this: no cycle
+        assert environ is not None
+        return self.extended(environ)
 
     def failed(self, error: BaseException) -> None:
         """Keep the error for the host, which logs and answers as it always does."""
@@ -161,8 +161,11 @@ class _Hosted(Conversation):
             self.error = error
 
     def close(self, close: Callable[[], object]) -> None:
-        """Let the host send the last block first: closing may take its time."""
-        self.waiter.keep_pace(self._outlet.room())
+        """Let the host send the end first, and close: closing may take its time."""
+        if self.stream.state == ENDED:
+            closed = self._outlet.closed()
+            if closed is not None:
+                self.waiter.wait_io(closed)
         super().close(close)
 
 
@@ -172,25 +175,64 @@ class _Thread(greenlet):
     waiter: Waiter
 
 
+class _HostParking:
+    """Where a conversation waits: the host's thread goes on with what it was doing.
+
+    It must not know the host's iterable: what a host drops, unclosed, is closed then.
+    """
+
+    since = math.inf  # nobody else waits for this thread
+
+    def __init__(self, waiting: set[int]) -> None:
+        self._waiting = waiting
+        self._events: SimpleQueue[Wait | None] = SimpleQueue()  # settled waits, and words to look
+        self.look = partial(self._events.put, None)
+        self._host: greenlet | None = None
+        self.parked: greenlet  # what goes on: the conversation's own, or a library's below it
+
+    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
+        """Go back to the host, until the wait is settled."""
+        assert self._host is not None
+        self.parked = getcurrent()
+        self._waiting.add(id(self))
+        try:
+            self._host.switch()
+        finally:
+            self._waiting.discard(id(self))
+
+    def wake(self, wait: Wait) -> None:
+        """Have the host's thread go on with the conversation; from any thread."""
+        self._events.put(wait)
+
+    def await_event(self) -> None:
+        """Block until the conversation has gone on, or there may be something to send."""
+        if self._events.get() is not None:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Run the conversation until it waits, or has ended."""
+        self._host = getcurrent()
+        try:
+            self.parked.switch()
+        finally:
+            self._host = None
+
+
 class _Call:
     """One call by the host: the iterable that it gets. All of it on the host's thread."""
 
-    # Parking's: nobody else waits for this thread.
-    since = math.inf
-
     def __init__(self, site: Blocking, environ: dict[str, Any]) -> None:
-        self._site = site
-        self._events: SimpleQueue[Wait | None] = SimpleQueue()  # settled waits, and words to look
+        self._ident = get_ident()
+        self._parking = _HostParking(site.waiting)
         # One byte is enough for the application to wait for the host.
-        self._outlet = Outlet(lambda: self._events.put(None), limit=1)
+        self._outlet = Outlet(self._parking.look, limit=1)
         stream = Stream(_request(environ), self._outlet, window=0)
-        waiter = _HostWaiter(self)
+        waiter = _HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._outlet)
-        self._host: greenlet | None = None
         self._thread = _Thread(self._conversation.run)
         self._thread.waiter = waiter
-        self._parked: greenlet = self._thread
         self._thread.gr_context = contextvars.copy_context()  # with what middleware has set
+        self._parking.parked = self._thread
         self._head: Head | None = None
         self._length: int | None = None
         self._blocks: list[bytes] = []  # for the host, the last first
@@ -199,28 +241,19 @@ class _Call:
         self._closed = False
         site.started(self._conversation)
 
-    # The conversation's parking -----------------------------------------------------------------
-
-    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
-        """Go back to the host, until the wait is settled."""
-        assert self._host is not None
-        self._site.parked(self._conversation, True)
-        # Not always the conversation's own: a library may run greenlets below it.
-        self._parked = getcurrent()
-        try:
-            self._host.switch()
-        finally:
-            self._site.parked(self._conversation, False)
-
-    def wake(self, wait: Wait) -> None:
-        """Have the host's thread go on with the conversation; from any thread."""
-        self._events.put(wait)
+    def __del__(self) -> None:
+        # A host that breaks PEP 3333 and never closes. A greenlet goes on on its own thread only.
+        if not self._thread.dead and get_ident() == self._ident:
+            try:
+                self.close()
+            except BaseException:
+                log.exception("the application failed: %s", self._conversation.describe())
 
     # The host's ---------------------------------------------------------------------------------
 
     def begin(self, start_response: Callable[..., Any]) -> Any:
         """Run to the first block, or to the end."""
-        self._switch()
+        self._parking.go_on()
         self._receive()
         head = self._head
         if head is None:
@@ -258,7 +291,6 @@ class _Call:
         if not self._over:
             self._conversation.stream.gone = True
             self._conversation.cancel(ClientDisconnected("the client has left"))
-        self._outlet.close()
         self._finish()
 
     def _pass_on(self) -> None:
@@ -276,14 +308,14 @@ class _Call:
                     self._head, self._length = part.head, part.length
                 self._blocks = part.blocks[::-1]
                 self._over = part.ended or part.cut
-            elif self._events.get() is not None:
-                self._switch()
+            else:
+                self._parking.await_event()
 
     def _finish(self) -> None:
         """Let the conversation come to its end, and raise what it has raised."""
+        self._outlet.close()
         while not self._thread.dead:
-            if self._events.get() is not None:
-                self._switch()
+            self._parking.await_event()
         conversation = self._conversation
         error, conversation.error = conversation.error, None
         if error is None and conversation.stream.state != ENDED and not self._closed:
@@ -293,10 +325,6 @@ class _Call:
                 raise error
             finally:
                 del error  # its traceback holds this frame: no cycle
-
-    def _switch(self) -> None:
-        self._host = getcurrent()
-        self._parked.switch()
 
 
 def _request(environ: dict[str, Any]) -> Request:
