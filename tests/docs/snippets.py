@@ -60,6 +60,11 @@ class Written:
         return "\n\n".join(part.text for part in self.parts)
 
     @property
+    def tests(self) -> bool:
+        """Whether pytest runs it."""
+        return self.name == "conftest" or self.name.startswith("test_")
+
+    @property
     def serves(self) -> bool:
         """Whether it has an application, and does not serve it itself."""
         names = {

@@ -4,7 +4,8 @@ What is done with a fenced block depends on the word behind its fence:
 
 - ``python``: a first line ``# name.py`` begins a module, a block without one goes on with the one
   before. A module that has ``app`` or ``application`` is served by a real server and fetched as
-  ``VISITS`` says; any other is run as a program, and prints what ``PRINTS`` says.
+  ``VISITS`` says; any other is run as a program, and prints what ``PRINTS`` says. Those that pytest
+  runs are run by it, in ``test_testing_page.py``.
 - ``console``: commands behind ``$``, and what they print. ``bide`` is really started.
 - ``sh``: commands that are there; what they do is tested elsewhere, or takes too long.
 - ``text NAME``, ``ini``, ``nginx``, ``dockerfile``: by a check of their own.
@@ -51,7 +52,7 @@ from tests.docs.test_pages import targets
 from tests.serving import DEADLINE, Environ, Gate, Served, until
 
 SNIPPETS = [snippet for page in PAGES for snippet in snippets_of(page)]
-MODULES = [module for page in PAGES for module in modules_of(page)]
+MODULES = [module for page in PAGES for module in modules_of(page) if not module.tests]
 
 
 # What the applications answer -------------------------------------------------------------------
@@ -115,6 +116,17 @@ def gives_up_for_a_client_that_leaves(served: Served) -> None:
     client.close()
     served.until_idle()
     assert served.get("/jobs").text == "started, given up"
+
+
+def stops_when_its_reader_leaves(served: Served) -> None:
+    """Its stream at /news waits for long; leaving ends it."""
+    client = served.request("/news")
+    client.head()
+    assert client.chunk() == b"first\n"
+    client.close()
+    served.until_idle()
+    module: Any = sys.modules["shop"]
+    assert module.log == ["nobody reads on"]
 
 
 def cleans_up_for_a_client_that_leaves(served: Served) -> None:
@@ -220,6 +232,7 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
         says("The other service takes too long.\n", "/patient", 504),
         says("first for ada\nsecond for ada\n", "/news?reader=ada"),
     ],
+    "docs/testing.md:shop": [says("2 EUR\n", "/price"), stops_when_its_reader_leaves],
     "docs/deployment.md:shop": [says("http, from 127.0.0.1\n"), tells_its_status("/health")],
 }
 PRINTS: Final = {
