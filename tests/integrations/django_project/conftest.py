@@ -35,6 +35,8 @@ def django(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         vars(connections).pop("settings", None)
         connections._settings = None
         django.setup()
+        for name in [each for each in os.environ if each.startswith("DJANGO_")]:
+            del os.environ[name]  # the settings have been read; other tests start programs
         patches._uninstall()
         for alias in connections:
             call_command("migrate", run_syncdb=True, database=alias, verbosity=0)
@@ -43,8 +45,6 @@ def django(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     finally:
         if postgres is not None:
             postgres.stop()
-        for name in [each for each in os.environ if each.startswith("DJANGO_")]:
-            del os.environ[name]
 
 
 class Project:

@@ -12,6 +12,9 @@ from tests.serving import DEADLINE
 
 MISSING = "PostgreSQL is not installed: apt-get install postgresql"
 
+UNTIL_STDIN_ENDS = '"$@" & read _; kill -INT $!; wait'
+"""Runs a command until its starter says so, or is killed; SIGINT has it close its connections."""
+
 
 def programs() -> Path | None:
     """Find the newest PostgreSQL's programs; Debian keeps them out of PATH."""
@@ -45,11 +48,13 @@ class Postgres:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         log = (self.directory / "log").open("wb")
-        options = ["-p", str(self.port), "-h", "127.0.0.1", "-c", "fsync=off"]
+        server = [str(where / "postgres"), "-D", str(data), "-p", str(self.port)]
+        server += ["-h", "127.0.0.1", "-k", str(self.directory), "-c", "fsync=off"]
         self.process = subprocess.Popen(
-            [where / "postgres", "-D", data, *options, "-k", self.directory],
+            ["sh", "-c", UNTIL_STDIN_ENDS, "sh", *server],
             user=user,
             cwd="/",
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
         )
@@ -63,6 +68,5 @@ class Postgres:
 
     def stop(self) -> None:
         """End it, and forget its data."""
-        self.process.send_signal(2)  # SIGINT: connections are closed
-        self.process.wait(DEADLINE)
+        self.process.communicate(timeout=DEADLINE)
         shutil.rmtree(self.directory)
