@@ -36,8 +36,9 @@ def test_requests_with_bodies_are_answered_in_order_within_the_limit(
     """The cut between what was taken and what was left falls between two requests."""
 
     def answer(environ: Environ) -> bytes:
+        path: str = environ["PATH_INFO"]
         body: bytes = environ["wsgi.input"].read()
-        return environ["PATH_INFO"].encode() + body
+        return path.encode() + body
 
     served = serve(answering(answer), limit_pipeline=limit)
     client = served.connect()
