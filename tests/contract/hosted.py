@@ -178,8 +178,15 @@ class UnderWSGI(Hosted):
             _idle.append(self._server)
 
 
+def _under_twisted(application: Application, **settings: Any) -> Hosted:
+    from tests.contract.under_twisted import UnderTwisted
+
+    return UnderTwisted(application, **settings)
+
+
 HOSTS: dict[str, Callable[..., Hosted]] = {
     "wsgi": UnderWSGI,
+    "twisted": _under_twisted,
 }
 
 MODULES: dict[str, dict[str, str]] = {
@@ -268,6 +275,55 @@ CANNOT: dict[str, dict[str, tuple[str, ...]]] = {
             "test_push::test_write_on_the_loop_would_block_when_the_client_is_behind",
         ),
     },
+    "twisted": {
+        "Twisted takes in the whole body before it asks the resource": (
+            "test_departure::test_a_departure_is_noticed_behind_a_body_that_nobody_reads",
+            "test_departure::test_a_request_may_clean_up_wherever_it_learns_of_the_departure",
+            "test_errors::test_an_error_while_a_body_is_unread_is_answered",
+            "test_input::test_100_continue_is_not_sent_once_the_response_has_begun",
+            "test_input::test_100_continue_is_not_sent_when_the_application_does_not_read",
+            "test_input::test_100_continue_is_not_sent_when_the_body_comes_unasked",
+            "test_input::test_100_continue_is_sent_when_the_application_reads",
+            "test_input::test_a_block_is_given_as_soon_as_it_has_come",
+            "test_input::test_a_body_that_breaks_off_raises_at_the_read",
+            "test_input::test_a_coroutine_reads_the_body_in_a_thread",
+            "test_input::test_a_malformed_chunk_after_the_head_cuts_the_response",
+            "test_input::test_a_malformed_chunk_raises_at_the_read_and_answers_400",
+            "test_input::test_memory_is_bounded_by_a_window",
+            "test_input::test_reading_waits_and_holds_no_thread",
+            "test_input::test_the_errors_of_the_body_are_the_request_s_own",
+            "test_pep3333::test_an_unread_body_does_not_end_the_connection",
+        ),
+        "to Twisted a half-closed connection is lost": (
+            "test_departure::test_a_half_closed_client_is_answered_after_a_wait_if_so_configured",
+            "test_departure::test_a_half_closed_client_is_still_written_to",
+            "test_departure::test_a_half_closed_upload_is_read_to_its_end_if_so_configured",
+            "test_departure::test_requests_pipelined_before_a_half_close_are_all_answered",
+        ),
+        "the reactor alone sends, a turn later, and takes more meanwhile": (
+            "test_push::test_a_pusher_that_notices_first_ends_the_request_quietly",
+            "test_push::test_write_on_the_loop_would_block_when_the_client_is_behind",
+        ),
+        "its client may have all it wants, and be gone, before the block too many": (
+            "test_pep3333::test_close_is_called_once_when_sending_fails",
+        ),
+        "the host has its own way to stop": (
+            "test_pep3333::test_close_is_called_once_when_the_server_stops",
+            "test_push::test_a_push_is_cancelled_when_the_server_stops",
+        ),
+        "Twisted writes the names of headers its own way, those of one name together": (
+            "test_pep3333::test_the_head_is_sent_as_the_application_gave_it",
+        ),
+        "a host is not told the length of a body that is not sent": (
+            "test_pep3333::test_head_of_a_list_has_the_length_that_get_would_have",
+        ),
+        "the connections are the host's own, and not counted": (
+            "test_departure::test_nothing_is_left_of_a_request_that_was_answered",
+        ),
+        "it has threads, which the test expects of the executor of that name": (
+            "test_pep3333::test_multithread_tells_the_truth[twisted-2-multithread1]",
+        ),
+    },
 }
 """What a host cannot do: for each, a reason, and the tests that are expected to fail for it.
 
@@ -285,6 +341,7 @@ NOT_TRIED = (
     "test_every_kind_of_promise::test_departure_is_raised_at_the_line_and_not_as_an_exception",
     # Whether they fail depends on how quick the host is, or the test.
     "test_iterate_using_in_thread::test_in_thread_holds_no_lane_while_it_blocks",
+    "test_pep3333::test_close_is_called_once_when_sending_fails",
     "test_push::test_write_in_a_request_parks_while_the_client_is_behind",
     "test_push::test_write_on_the_loop_would_block_when_the_client_is_behind",
 )

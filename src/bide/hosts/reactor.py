@@ -3,6 +3,8 @@
 - :func:`loop_of` gives a reactor's loop: asyncio's own, where the reactor runs on it, else a loop
   that asks the reactor for everything.
 - :func:`install` makes the loop of a Bide server Twisted's reactor (``bide --reactor twisted``).
+
+On asyncio's loop coroutines may then await both asyncio's futures and ``Deferred`` objects.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,6 +21,7 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
 from twisted.internet.main import installReactor
+from twisted.internet.process import reapAllProcesses
 from twisted.python.failure import Failure
 
 from bide.errors import StartError
@@ -25,11 +29,72 @@ from bide.errors import StartError
 
 def loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
     """Give the loop on which a reactor's conversations wait."""
-    found: Any = getattr(reactor, "_asyncioEventloop", None)
-    if found is None:
-        found = ReactorLoop(reactor)
-    loop: asyncio.AbstractEventLoop = found
-    return loop
+    loop: Any = getattr(reactor, "_asyncioEventloop", None)
+    if loop is None:
+        loop = ReactorLoop(reactor)
+    else:
+        await_both_kinds(loop)
+    return loop  # type: ignore[no-any-return]
+
+
+def await_both_kinds(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the tasks of a loop await ``Deferred`` objects; one that has a task factory is left."""
+    if loop.get_task_factory() is None:
+        loop.set_task_factory(_task)  # type: ignore[arg-type]
+
+
+def _task(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    return asyncio.Task(_BothKinds(coro, loop), loop=loop, **options)
+
+
+class _BothKinds(Coroutine[Any, Any, Any]):
+    """A coroutine as a task takes it: where it awaits a ``Deferred``, a future stands for that."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._coro = coro
+        self._loop = loop
+        self._awaited: Deferred[Any] | None = None
+
+    def send(self, value: Any) -> Any:
+        """Go on. The ``Deferred`` itself gives its result, or raises, where it is awaited."""
+        self._awaited = None
+        return self._translated(self._coro.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        """Raise where it waits: it is cancelled, and so is the ``Deferred``."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
+        return self._translated(self._coro.throw(*error))
+
+    def close(self) -> None:
+        """End."""
+        self._coro.close()
+
+    def __await__(self) -> Any:
+        return self._coro.__await__()
+
+    def __getattr__(self, name: str) -> Any:  # its name and its frame, for whoever shows the task
+        return getattr(self._coro, name)
+
+    def _translated(self, awaited: Any) -> Any:
+        if not isinstance(awaited, Deferred):
+            return awaited
+        future: Any = self._loop.create_future()
+        self._awaited = awaited
+        awaited.addBoth(_fired, future)
+        future._asyncio_future_blocking = True  # a task's word for "awaited"
+        return future
+
+
+def _fired(result: Any, future: asyncio.Future[None]) -> Any:
+    """Let the task go on, and keep the result for it; a failure that nobody awaits is dropped."""
+    if not future.done():
+        future.set_result(None)
+        return result
+    return None if isinstance(result, Failure) else result
 
 
 class ReactorLoop:
@@ -168,6 +233,7 @@ class BideReactor(AsyncioSelectorReactor):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        await_both_kinds(loop)
         self.stopped: Callable[[], object] = lambda: None
         self._ended = asyncio.Event()
 
@@ -182,10 +248,10 @@ class BideReactor(AsyncioSelectorReactor):
     def crash(self) -> None:
         """Note the end; the loop is Bide's."""
         ReactorBase.crash(self)
-        self._ended.set()
 
     async def finish(self, seconds: float) -> None:
         """Fire the shutdown event, and wait for what that starts, for so long at most."""
+        self.addSystemEventTrigger("after", "shutdown", self._ended.set)
         self.fireSystemEvent("shutdown")
         with contextlib.suppress(TimeoutError):  # what hangs there does not hang the process
             await asyncio.wait_for(self._ended.wait(), seconds)
@@ -223,4 +289,5 @@ def running_on(loop: asyncio.AbstractEventLoop, stopped: Callable[[], object]) -
         raise StartError("Twisted's reactor is not on the server's loop: start with bide.run")
     reactor.stopped = stopped
     reactor.startRunning(installSignalHandlers=False)
+    loop.add_signal_handler(signal.SIGCHLD, reapAllProcesses)  # for spawnProcess
     return reactor

@@ -17,11 +17,11 @@ from zope.interface import implementer
 from bide.conversation import Application, Conversation
 from bide.errors import ClientDisconnected
 from bide.hosts.outlet import Outlet
-from bide.hosts.reactor import loop_of
+from bide.hosts.reactor import ReactorLoop, loop_of
 from bide.hosts.runner import Runner
 from bide.messages import Request
 from bide.stream import Stream
-from bide.waiter import CLEANUP_SECONDS
+from bide.waiter import CLEANUP_SECONDS, home_loop
 
 WINDOW: Final = 64 * 1024
 """Bytes of a request's body that are in memory for the application."""
@@ -34,7 +34,7 @@ class Resource:
     """A leaf resource that calls a WSGI application; on the reactor's thread.
 
     Args:
-        reactor: Twisted's; its shutdown cancels what still waits.
+        reactor: Twisted's; its shutdown cancels what still waits, and waits until that has ended.
         application: the WSGI callable.
         executor: "auto", "loop" (the reactor's thread) or "threads"; as ``--executor``.
         threads: threads that run the application at most; waiting takes none.
@@ -58,15 +58,20 @@ class Resource:
         queue_timeout: float = 30.0,
     ) -> None:
         self.reactor = reactor
+        loop: Any = loop_of(reactor)
         self.runner = Runner(
             application,
-            loop_of(reactor),
+            loop,
             executor=executor,
             threads=threads,
             queue=queue,
             queue_timeout=queue_timeout,
         )
-        reactor.addSystemEventTrigger("during", "shutdown", self._stop)
+        # As a server of Bide's does, for what threads of the application wait for.
+        self._lent = None if isinstance(loop, ReactorLoop) else loop
+        if self._lent is not None:
+            home_loop.lend(self._lent)
+        self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
 
     def render(self, request: Any) -> int:
         """Serve a request; ``IResource``'s."""
@@ -83,7 +88,18 @@ class Resource:
         """Raise: a leaf has no children."""
         raise RuntimeError("a Bide resource is a leaf: it takes no children")
 
-    def _stop(self) -> Deferred[None]:
+    def stop(self) -> Deferred[None]:
+        """Cancel what waits, and end the threads; for one that is taken out of its site.
+
+        Returns:
+            what fires when it has ended, or after ten seconds.
+        """
+        self.reactor.removeSystemEventTrigger(self._trigger)
+        return self._shut_down()
+
+    def _shut_down(self) -> Deferred[None]:
+        if self._lent is not None:
+            home_loop.take_back(self._lent)
         self.runner.cancel()
         ended: Deferred[None] = Deferred()
         self._look(ended, self.reactor.seconds() + CLEANUP_SECONDS)
@@ -111,6 +127,7 @@ class _Exchange:
         self._paused = False  # by the transport: the client is behind
         self._unsent: list[bytes] = []  # given to the transport, which is behind
         self._over = False
+        request.defaultContentType = None  # the headers are the application's
         request.notifyFinish().addErrback(self._leave)
 
     def begin(self) -> None:
@@ -123,12 +140,7 @@ class _Exchange:
             _address(self._request.getHost(), ("localhost", "80")),
             _address(self._request.getClientAddress(), ("", "")),
         )
-        prepath: list[bytes] = self._request.prepath
-        postpath: list[bytes] = self._request.postpath
-        script = b"/".join([b"", *prepath]) if prepath and prepath != [b""] else b""
-        if script.endswith(b"/") and not postpath:
-            script = script[:-1]
-        environ["SCRIPT_NAME"] = script.decode("latin-1")
+        environ["SCRIPT_NAME"] = _paths(self._request)[0].decode("latin-1")
         environ["twisted.request"] = self._request
         self._conversation = self._runner.begin(self._stream, environ)
         self._feed()
@@ -166,9 +178,12 @@ class _Exchange:
         request = self._request
         if part.head is not None:
             request.setResponseCode(part.head.code, part.head.reason.encode("latin-1"))
+            for name, _ in part.head.headers:
+                request.responseHeaders.removeHeader(name)  # Twisted's own Date and Server
             for name, value in part.head.headers:
                 request.responseHeaders.addRawHeader(name, value)
-            if part.ended and part.head.length is None and not self._stream.bodiless:
+            whole = part.ended and len(part.blocks) < 2  # however many came together by chance
+            if whole and part.head.length is None and not self._stream.bodiless:
                 request.responseHeaders.setRawHeaders(
                     "Content-Length", [str(sum(map(len, part.blocks)))]
                 )
@@ -179,13 +194,24 @@ class _Exchange:
             request.finish()
         elif part.cut:
             self._end()
-            # What was sent must not look complete.
-            channel: Any = request.channel
-            (getattr(channel, "abortConnection", None) or channel.loseConnection)()
+            self._cut()
         elif self._paused:
             self._unsent += part.blocks
         else:
             self._outlet.sent(part.blocks)
+
+    def _cut(self) -> None:
+        """End the connection, so that what was sent does not look complete."""
+        channel: Any = self._request.channel
+        abort = getattr(channel, "abortConnection", None)  # HTTP/2's, of one stream
+        head = self._stream.head
+        if abort is not None:
+            abort()
+        elif self._request.chunked or (head is not None and head.length):
+            channel.loseConnection()  # after what is on its way; no last chunk, or too few bytes
+        else:
+            # The end would be the response's: a reset, once the transport had its turn to send.
+            self._reactor.callLater(0, channel.transport.abortConnection)
 
     def _end(self) -> None:
         self._over = True
@@ -224,8 +250,7 @@ class _Exchange:
 def _request(request: Any) -> Request:
     target: bytes = request.uri
     _, _, query = target.partition(b"?")
-    postpath: list[bytes] = request.postpath
-    path = b"/".join([b"", *postpath]) if postpath else b""
+    path = _paths(request)[1]
     headers = [
         (name, value)
         for name, values in request.requestHeaders.getAllRawHeaders()
@@ -242,6 +267,15 @@ def _request(request: Any) -> Request:
     )
     made.has_body = True
     return made
+
+
+def _paths(request: Any) -> tuple[bytes, bytes]:
+    """Give SCRIPT_NAME and PATH_INFO: what led to the resource, and what is left, both decoded."""
+    script = b"".join(b"/" + each for each in request.prepath)
+    path = b"".join(b"/" + each for each in request.postpath)
+    if not path and script.endswith(b"/"):  # the resource is the child "" of another
+        return script[:-1], b"/"
+    return script, path
 
 
 def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:

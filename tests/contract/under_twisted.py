@@ -1,0 +1,111 @@
+"""The contract over ``bide.hosts.twisted``: a ``Site`` of twisted.web on a reactor of its own.
+
+On asyncio's loop, so that what awaits asyncio's things can run; the one that is installed, which a
+process has once, is left to others.
+"""
+
+import asyncio
+import concurrent.futures
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import bide
+from bide.conversation import Conversation
+from tests.contract.hosted import Hosted
+from tests.serving import DEADLINE, Application, happened
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _running() -> Any:
+    """Give the reactor, which runs in a thread of its own."""
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+
+    class Reactor(AsyncioSelectorReactor):
+        _registerAsIOThread = False  # noqa: N815 - that word is the installed one's
+
+    loop = asyncio.new_event_loop()
+    reactor: Any = Reactor(loop)
+    running = threading.Event()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        reactor.run(installSignalHandlers=False)
+
+    threading.Thread(target=run, name="a reactor", daemon=True).start()
+    reactor.callFromThread(running.set)
+    happened(running, "the reactor did not start")
+    return reactor
+
+
+class UnderTwisted(Hosted):
+    """``bide.hosts.twisted.Resource``, the root of a site.
+
+    Args:
+        executor: as of ``Resource``.
+        threads: the same.
+        reactor: one that runs, in a thread; by default one on asyncio's loop.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        executor: str = "auto",
+        threads: int = 4,
+        reactor: Any = None,
+    ) -> None:
+        self.reactor = _running() if reactor is None else reactor
+        self.call(self._listen, application, executor, threads)
+        super().__init__()
+
+    def _listen(self, application: Application, executor: str, threads: int) -> None:
+        from twisted.web.server import Site
+
+        from bide.hosts.reactor import loop_of
+        from bide.hosts.twisted import Resource
+
+        self.loop = loop_of(self.reactor)
+        self._resource = Resource(self.reactor, application, executor=executor, threads=threads)
+        site = Site(self.root(self._resource), timeout=None)  # type: ignore[no-untyped-call]
+        self._port = self.reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.address = f"127.0.0.1:{self._port.getHost().port}"
+
+    def root(self, resource: Any) -> Any:
+        """Give the site's root: the resource itself."""
+        return resource
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function on the reactor's thread; return its result."""
+        result: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def calling() -> None:
+            try:
+                result.set_result(function(*args))
+            except BaseException as error:
+                result.set_exception(error)
+
+        self.reactor.callFromThread(calling)
+        return result.result(DEADLINE)
+
+    @property
+    def status(self) -> bide.Status:
+        """The numbers now."""
+        return self._resource.runner.status()
+
+    def conversations(self) -> list[Conversation]:
+        """Give those in progress."""
+        return list(self._resource.runner._conversations)
+
+    def release(self) -> None:
+        """Listen no more, and end the threads."""
+        ended = threading.Event()
+
+        def end() -> None:
+            self._port.stopListening()
+            self._resource.stop().addCallback(lambda _: ended.set())
+
+        self.call(end)
+        happened(ended, "the resource did not stop")

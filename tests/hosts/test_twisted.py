@@ -1,0 +1,360 @@
+"""``bide.hosts.twisted``: what is its own beside the contract, on both kinds of reactor."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("twisted")
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+import bide
+from bide.errors import LoadError
+from bide.hosts.twisted import Resource
+from tests.contract.under_twisted import UnderTwisted
+from tests.serving import Application, Environ, Gate, Log, answering, happened, request
+
+PLAIN = [("Content-Type", "text/plain")]
+Start = Callable[..., UnderTwisted]
+
+
+@pytest.fixture(params=["installed", "asyncio"])
+def start(request: pytest.FixtureRequest, reactor: Any, log: Log) -> Iterator[Start]:
+    """Give what starts sites: on the reactor that is installed (epoll's), and on asyncio's."""
+    started: list[UnderTwisted] = []
+    chosen = reactor if request.param == "installed" else None
+
+    def starting(
+        application: Application, kind: type[UnderTwisted] = UnderTwisted, **options: Any
+    ) -> UnderTwisted:
+        started.append(kind(application, reactor=chosen, **options))
+        return started[-1]
+
+    yield starting
+    for each in started:
+        each.stop()
+
+
+EXECUTORS = pytest.mark.parametrize("executor", ["threads", "loop"])
+
+
+@EXECUTORS
+def test_a_deferred_is_waited_for_on_its_reactor(start: Start, executor: str) -> None:
+    """Yielded, waited for, failed: made and fired on the reactor's thread."""
+    served: UnderTwisted
+
+    def later(value: Any) -> Any:
+        deferred: Deferred[Any] = Deferred()
+        served.reactor.callFromThread(served.reactor.callLater, 0, deferred.callback, value)
+        return deferred
+
+    def application(environ: Environ, start_response: Any) -> Iterator[Any]:
+        start_response("200 OK", PLAIN)
+        yield later(b"first ")
+        yield bide.wait(later(b"second"))
+        failing = later(None)
+        failing.addCallback(lambda _: 1 / 0)
+        try:
+            bide.wait(failing)
+        except ZeroDivisionError:
+            yield b" third"
+
+    served = start(application, executor=executor)
+    assert served.get().text == "first second third"
+
+
+def test_an_async_capable_application_runs_on_the_reactors_thread(start: Start) -> None:
+    """It may use the reactor as any code of Twisted's does; waiting stops nobody there."""
+    gate = Gate()
+
+    @bide.capable("async")
+    def application(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/wait":
+            bide.wait(gate.promise())
+        return [str(threading.get_ident()).encode()]
+
+    served = start(application)
+    waiting = [served.request("/wait") for _ in range(20)]
+    served.until_waiting(20)
+    assert served.get().text == str(served.thread)
+    gate.open()
+    assert {each.response().text for each in waiting} == {str(served.thread)}
+    assert served.status.threads == 0
+
+
+@EXECUTORS
+def test_a_coroutine_may_await_deferreds(start: Start, executor: str, log: Log) -> None:
+    """On either reactor; a failure is raised where it is awaited."""
+    served: UnderTwisted
+
+    async def application(environ: Environ, start_response: Any) -> list[bytes]:
+        text = await deferLater(served.reactor, 0, lambda: b"later")
+        try:
+            await deferLater(served.reactor, 0, lambda: 1 / 0)
+        except ZeroDivisionError:
+            text += b", and an error"
+        done: Deferred[bytes] = Deferred()
+        done.callback(b", and one that has fired")
+        text += await done
+        start_response("200 OK", PLAIN)
+        return [text]
+
+    served = start(application, executor=executor)
+    assert served.get().text == "later, and an error, and one that has fired"
+
+
+@EXECUTORS
+def test_a_coroutine_may_await_asyncios_things_on_asyncios_reactor(
+    start: Start, executor: str, log: Log
+) -> None:
+    """Both kinds in turn, and tasks of its own too; elsewhere asyncio's own error says why not."""
+    served: UnderTwisted
+
+    async def both() -> bytes:
+        await asyncio.sleep(0)
+        first: bytes = await deferLater(served.reactor, 0, lambda: b"both ")
+        await asyncio.sleep(0.001)
+        return first
+
+    async def application(environ: Environ, start_response: Any) -> list[bytes]:
+        asyncio.get_running_loop()
+        texts = await asyncio.gather(both(), asyncio.create_task(both()))
+        start_response("200 OK", PLAIN)
+        return [b"".join(texts)]
+
+    served = start(application, executor=executor)
+    response = served.get()
+    if hasattr(served.reactor, "_asyncioEventloop"):
+        assert response.text == "both both "
+    else:
+        assert response.status == 500
+        record = log.failure()
+        assert record.exc_info is not None
+        assert "no running event loop" in str(record.exc_info[1])
+
+
+@EXECUTORS
+def test_what_a_coroutine_awaits_is_cancelled_when_the_client_leaves(
+    start: Start, executor: str
+) -> None:
+    """Twisted's way: the ``Deferred`` is, and its canceller called."""
+    cancelled = threading.Event()
+    awaited = threading.Event()
+
+    async def awaiting() -> None:
+        deferred: Deferred[None] = Deferred(lambda _: cancelled.set())
+        awaited.set()
+        await deferred
+
+    served = start(answering(lambda environ: bide.wait(awaiting())), executor=executor)
+    client = served.request()
+    happened(awaited)
+    client.close()
+    happened(cancelled)
+    served.until_idle()
+
+
+@EXECUTORS
+def test_a_slow_client_holds_up_its_own_response_only(start: Start, executor: str) -> None:
+    """The transport says that it is full, and the application waits, in bounded memory."""
+    sent: list[int] = []
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/quick":
+            yield b"quick"
+            return
+        for number in range(512):
+            sent.append(number)
+            yield b"x" * 32768
+
+    served = start(application, executor=executor)
+    client = served.connect(window=4096)
+    client.send(request("/slow"))
+    served.until_waiting(1)
+    assert len(sent) < 400
+    assert served.get("/quick").text == "quick"
+    response = client.response()
+    assert response.complete
+    assert len(response.body) == 512 * 32768
+
+
+@EXECUTORS
+def test_whoever_pushes_from_the_reactor_is_never_blocked(start: Start, executor: str) -> None:
+    """To a client that is behind: an error, the block not taken; and a wait there is refused."""
+    served: UnderTwisted
+    raised: list[BaseException] = []
+    told = threading.Event()
+    writes: list[Any] = []
+
+    def push() -> None:
+        try:
+            while len(raised) < 1:
+                writes[0][0](b"x" * 65536)
+        except bide.WriteWouldBlock as error:
+            raised.append(error)
+        try:
+            bide.wait(Gate().promise())
+        except bide.WaitError as error:
+            raised.append(error)
+        told.set()
+
+    def application(environ: Environ, start_response: Any) -> None:
+        write, finish = start_response("200 OK", PLAIN)
+        writes.append((write, finish))
+        served.reactor.callFromThread(push)
+
+    served = start(application, executor=executor)
+    client = served.connect(window=4096)
+    client.send(request())
+    happened(told)
+    assert [type(each) for each in raised] == [bide.WriteWouldBlock, bide.WaitError]
+    served.call(writes.pop()[1])
+    response = client.response()
+    assert response.complete
+    assert len(response.body) % 65536 == 0
+
+
+class Tree(UnderTwisted):
+    """A site with the resource at /app, and at / for that alone."""
+
+    def root(self, resource: Any) -> Any:
+        """Make the root."""
+        from twisted.web.resource import Resource as Node
+
+        root: Any = Node()  # type: ignore[no-untyped-call]
+        below: Any = Node()  # type: ignore[no-untyped-call]
+        below.putChild(b"", resource)
+        root.putChild(b"app", resource)
+        root.putChild(b"below", below)
+        root.putChild(b"", resource)
+        return root
+
+
+@pytest.mark.parametrize(
+    ("path", "script", "info"),
+    [
+        ("/", "", "/"),
+        ("/app", "/app", ""),
+        ("/app/", "/app", "/"),
+        ("/app/a%2Fb/c%20d?e=f", "/app", "/a/b/c d"),
+        ("/below/", "/below", "/"),
+        ("/app/100%2525", "/app", "/100%25"),
+    ],
+)
+def test_the_way_through_the_tree_is_the_scripts_name(
+    start: Start, path: str, script: str, info: str
+) -> None:
+    """As PEP 3333 has it: SCRIPT_NAME and PATH_INFO together are the path, decoded."""
+    served = start(
+        answering(lambda environ: repr((environ["SCRIPT_NAME"], environ["PATH_INFO"]))), Tree
+    )
+    assert served.get(path).text == repr((script, info))
+
+
+def test_an_upload_is_read_in_pieces(start: Start) -> None:
+    """Twisted has taken it in, perhaps into a file; the application has a window of it."""
+
+    def application(environ: Environ, start_response: Any) -> list[bytes]:
+        sizes = []
+        while block := environ["wsgi.input"].read(100_000):
+            sizes.append(len(block))
+        start_response("200 OK", PLAIN)
+        return [repr(sizes).encode()]
+
+    served = start(application)
+    response = served.get(method="POST", body=b"x" * 1_050_000)
+    assert response.text == repr([100_000] * 10 + [50_000])
+
+
+def test_heads_are_the_applications(start: Start) -> None:
+    """No Content-Type is added, no header comes twice, a HEAD's length is kept, 1.0 is closed."""
+
+    def application(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Server", "mine"), ("Set-Cookie", "a"), ("Set-Cookie", "b")])
+        return [b"four"]
+
+    served = start(application)
+    response = served.get()
+    assert (response.all("Server"), response.all("Set-Cookie")) == (["mine"], ["a", "b"])
+    assert (response.header("Content-Type"), response.header("Content-Length")) == (None, "4")
+    head = served.get(method="HEAD")
+    assert (head.body, head.complete) == (b"", True)
+    old = served.get(version="1.0")
+    assert (old.body, old.header("Transfer-Encoding")) == (b"four", None)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_response_that_fails_does_not_look_complete(start: Start, log: Log, version: str) -> None:
+    """No last chunk; and a reset, where the connection's end would be the response's."""
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield b"some"
+        raise ValueError
+
+    served = start(application)
+    client = served.request(version=version)
+    try:
+        complete = client.response().complete
+    except (AssertionError, ConnectionResetError):  # before the head was read
+        complete = False
+    assert not complete
+    log.failure()
+
+
+def test_what_cannot_be_a_site_is_refused(reactor: Any) -> None:
+    """An ASGI application, with Bide's line; children, for it is a leaf."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    with pytest.raises(LoadError, match="ASGI"):
+        Resource(reactor, asgi)
+    resource = Resource(reactor, answering(lambda environ: ""))
+    for refused in (
+        lambda: resource.putChild(b"a", resource),
+        lambda: resource.getChildWithDefault(b"a", None),
+    ):
+        with pytest.raises(RuntimeError, match="leaf"):
+            refused()
+    ended = threading.Event()
+    reactor.callFromThread(lambda: resource.stop().addCallback(lambda _: ended.set()))
+    happened(ended)
+
+
+def test_tasks_of_a_loop_that_has_a_factory_are_left_alone() -> None:
+    """A loop's task factory is its owner's."""
+    from bide.hosts.reactor import await_both_kinds
+
+    loop = asyncio.new_event_loop()
+    try:
+        factory: Any = asyncio.Task
+        loop.set_task_factory(factory)
+        await_both_kinds(loop)
+        assert loop.get_task_factory() is factory
+    finally:
+        loop.close()
+
+
+def test_a_task_that_is_cancelled_before_it_began_leaves_no_warning() -> None:
+    """As asyncio's own; warnings are errors here."""
+    from bide.hosts.reactor import await_both_kinds
+
+    async def never() -> None:
+        raise AssertionError
+
+    async def main() -> None:
+        await_both_kinds(asyncio.get_running_loop())
+        task = asyncio.create_task(never())
+        assert "never" in repr(task)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
