@@ -49,6 +49,7 @@ URLS = """
 import asyncio
 import bide
 from django.contrib.auth.models import User
+from django.db import connections
 from django.http import HttpResponse
 from django.urls import path
 
@@ -56,11 +57,14 @@ def count(request):
     bide.wait(asyncio.sleep(0))
     return HttpResponse(f"{User.objects.count()} {request.META['SERVER_SOFTWARE']}")
 
+def connection(request):
+    return HttpResponse(str(id(connections["default"])))
+
 def add(request):
     User.objects.create(username="from the view")
     return HttpResponse("added")
 
-urlpatterns = [path("count", count), path("add", add)]
+urlpatterns = [path("count", count), path("add", add), path("connection", connection)]
 """
 
 
@@ -263,16 +267,28 @@ def test_a_suite_with_pytest_django_has_bides_server(
 ) -> None:
     """With the test's database, in memory, its static files and its settings."""
     options = ask(pytester, "conftest", "")
-    pytester.makepyfile(DJANGO_TESTS)
-    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=3)
+    shared = """
+
+def test_a_database_in_memory_is_its_connection(live_server):
+    from django.db import connections
+    assert get(live_server, "/connection").text == str(id(connections["default"]))
+"""
+    pytester.makepyfile(DJANGO_TESTS + shared)
+    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=4)
 
 
 def test_a_database_in_a_file_is_let_go_of(pytester: pytest.Pytester, project: Path) -> None:
     """Connections of lanes are closed with their requests, whatever CONN_MAX_AGE says."""
     settings = project / "settings.py"
-    settings.write_text(SETTINGS.replace("WHERE", repr(str(project / "test.db"))))
+    settings.write_text(
+        SETTINGS.replace("WHERE", repr(str(project / "test.db")))
+        + f'MEDIA_URL = "/media/"\nMEDIA_ROOT = {str(project)!r}\n'
+    )
     options = ask(pytester, "option", "")
     opened = """
+
+def test_media_files_are_served(live_server):
+    assert "ROOT_URLCONF" in get(live_server, "/media/settings.py").text
 
 def test_nothing_is_open():
     import os
@@ -283,7 +299,7 @@ def test_nothing_is_open():
     assert not [name for name in names if name.endswith("test.db")]
 """
     pytester.makepyfile(DJANGO_TESTS + opened)
-    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=4)
+    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=5)
 
 
 def test_djangos_live_test_cases_can_be_served_by_bide(
