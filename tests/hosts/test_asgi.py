@@ -40,6 +40,29 @@ def test_a_response_of_one_block_has_its_length(log: Log, executor: str) -> None
 
 
 @EXECUTORS
+@pytest.mark.parametrize("blocks", [[b"1", b"2"], [b"12", b""]])
+def test_a_response_of_several_blocks_has_no_length(
+    log: Log, executor: str, blocks: list[bytes]
+) -> None:
+    """However quick it is: the head does not depend on which thread is first."""
+
+    def application(environ: Environ, start_response: Any) -> list[bytes]:
+        start_response("200 OK", PLAIN)
+        return blocks
+
+    async def steps() -> None:
+        hosted = asgi(application, executor=executor)
+        for _ in range(10):
+            request = Exchange(hosted)
+            await request.task
+            assert request.headers == {b"content-type": b"text/plain"}
+            assert request.body == b"12"
+            assert request.complete
+
+    run(steps())
+
+
+@EXECUTORS
 def test_a_block_is_sent_before_the_next_is_made(log: Log, executor: str) -> None:
     """It streams: nothing is gathered."""
     gate = Gate()

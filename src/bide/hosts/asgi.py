@@ -22,7 +22,7 @@ from bide.errors import BideError, ClientDisconnected
 from bide.hosts.outlet import Outlet, Part
 from bide.hosts.runner import Runner, checked
 from bide.messages import Head, Request
-from bide.stream import ENDED, Stream
+from bide.stream import ENDED, READY, Stream
 from bide.waiter import CLEANUP_SECONDS
 
 Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
@@ -137,6 +137,21 @@ def asgi(
     )
 
 
+class _Outlet(Outlet):
+    """Also knows whether the application has given its response in one piece.
+
+    Not whether it has been quick: how a response is framed does not depend on that.
+    """
+
+    whole = False
+
+    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
+        """Put a block in."""
+        if stream.state == READY:
+            self.whole = last
+        return super().send(stream, block, last)
+
+
 class _Exchange:
     """One request; all of it on the loop, but for what is called from the conversation."""
 
@@ -149,7 +164,7 @@ class _Exchange:
         self._something = asyncio.Event()  # to be sent
         self._room = asyncio.Event()  # in the body's window
         self._ended = asyncio.Event()  # the conversation
-        self._outlet = Outlet(self._ready, room_again=self._room_again)
+        self._outlet = _Outlet(self._ready, room_again=self._room_again)
         self._script, request = _request(scope)
         self._stream = Stream(request, self._outlet, WINDOW)
         self._conversation: Conversation | None = None
@@ -255,7 +270,8 @@ class _Exchange:
                     return
                 continue
             if part.head is not None:
-                await self._send(_start(part, self._stream.bodiless))
+                counted = self._outlet.whole and not self._stream.bodiless
+                await self._send(_start(part, counted))
             for number, block in enumerate(part.blocks, 1):
                 more = not part.ended or number < len(part.blocks)
                 await self._send({"type": "http.response.body", "body": block, "more_body": more})
@@ -349,12 +365,12 @@ def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
     return (str(address[0]), str(address[1]))
 
 
-def _start(part: Part, bodiless: bool) -> Message:
+def _start(part: Part, counted: bool) -> Message:
     head: Head = part.head  # type: ignore[assignment]
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers
     ]
-    if part.ended and head.length is None and not bodiless:
+    if counted and head.length is None:
         length = b"%d" % sum(map(len, part.blocks))
         headers.append((b"content-length", length))
     return {"type": "http.response.start", "status": head.code, "headers": headers}
