@@ -251,6 +251,16 @@ def test_both_see_the_same_database(live_server):
     assert User.objects.count() == 2
     assert type(live_server).__module__ == "bide.testing.django"
 
+def test_a_client_without_sockets_sees_it_too(transactional_db):
+    from bide.testing.django import DjangoClient
+    User.objects.create(username="from the test")
+    with DjangoClient() as client:
+        assert client.get("/count").text == "1 bide"
+        assert client.get("/add").text == "added"
+        assert client.get("/count").headers["X-Project"] == "its own"
+    assert User.objects.count() == 2
+    client.close()
+
 def test_the_next_test_has_an_empty_one(live_server):
     assert get(live_server, "/count").text == "0 bide"
 
@@ -274,7 +284,7 @@ def test_a_database_in_memory_is_its_connection(live_server):
     assert get(live_server, "/connection").text == str(id(connections["default"]))
 """
     pytester.makepyfile(DJANGO_TESTS + shared)
-    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=4)
+    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=5)
 
 
 def test_a_database_in_a_file_is_let_go_of(pytester: pytest.Pytester, project: Path) -> None:
@@ -299,7 +309,7 @@ def test_nothing_is_open():
     assert not [name for name in names if name.endswith("test.db")]
 """
     pytester.makepyfile(DJANGO_TESTS + opened)
-    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=5)
+    run(pytester, "-p", "no:flask", *options).assert_outcomes(passed=6)
 
 
 def test_djangos_live_test_cases_can_be_served_by_bide(

@@ -2,7 +2,8 @@
 
 For ``LiveServerTestCase`` there is :class:`BideLiveServer`, a mixin; for pytest-django the fixture
 of ``bide.pytest_plugin``. Both serve what ``runserver`` would, ``WSGI_APPLICATION``, with static
-and media files before it. It imports Django, and is imported by those alone that have it.
+and media files before it. :class:`DjangoClient` asks it without sockets. This imports Django, and
+is imported by those alone that have it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.test import testcases
 from django.test.utils import modify_settings
 
 from bide.conversation import Application
+from bide.testing.client import Client
 from bide.testing.live import LiveServer
 from bide.waiter import current_waiter
 
@@ -49,6 +51,50 @@ class _WithConnections:
             # Another request of this thread may wait in its transaction.
             if connection.alias not in self._lent and not connection.in_atomic_block:
                 connection.close()
+
+
+def _in_memory() -> dict[str, Any]:
+    """Give the test's connections to databases in memory, by their aliases."""
+    return {
+        connection.alias: connection
+        for connection in connections.all()
+        if connection.vendor == "sqlite" and connection.is_in_memory_db()
+    }
+
+
+class DjangoClient(Client):
+    """A client of the project, ``WSGI_APPLICATION``: ``with DjangoClient() as client:``.
+
+    The application runs on other threads than the test, with connections of their own. So a test
+    that has to do with the database must be one of transactions: ``TransactionTestCase``, or
+    pytest-django's ``transactional_db``. A database in memory is shared.
+
+    Args:
+        options: as for :class:`bide.testing.Client`; the host is ``testserver``, as Django's is.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._lent = _in_memory()
+        self._shares = False
+        super().__init__(
+            _WithConnections(get_internal_wsgi_application(), self._lent),
+            **{"base_url": "http://testserver", **options},
+        )
+
+    def open(self) -> None:
+        """Start, and share the connections of databases in memory."""
+        super().open()
+        for connection in self._lent.values():
+            connection.inc_thread_sharing()
+        self._shares = True
+
+    def close(self) -> None:
+        """End, as :meth:`Client.close`."""
+        super().close()
+        if self._shares:
+            self._shares = False
+            for connection in self._lent.values():
+                connection.dec_thread_sharing()
 
 
 def application(static_handler: Callable[[Any], Any]) -> Application:
@@ -130,18 +176,13 @@ class DjangoLiveServer:
     """
 
     def __init__(self, **options: Any) -> None:
-        lent = {
-            connection.alias: connection
-            for connection in connections.all()
-            if connection.vendor == "sqlite" and connection.is_in_memory_db()
-        }
         handler = testcases._StaticFilesHandler
         if "django.contrib.staticfiles" in settings.INSTALLED_APPS:
             from django.contrib.staticfiles.handlers import StaticFilesHandler
 
             handler = StaticFilesHandler
         kind = type("ServerThread", (ServerThread,), {"settings": options})
-        self.thread: ServerThread = kind(HOST, handler, lent)
+        self.thread: ServerThread = kind(HOST, handler, _in_memory())
         # Enabled for each test by pytest-django itself, under this name.
         self._live_server_modified_settings = modify_settings(ALLOWED_HOSTS={"append": HOST})
 
