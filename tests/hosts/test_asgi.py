@@ -398,6 +398,37 @@ def test_what_may_run_on_the_loop_does_so_outside_the_servers_task(log: Log) -> 
     assert seen == [(threading.get_ident(), None)] * 3
 
 
+@EXECUTORS
+def test_head_has_the_length_that_get_would_have(log: Log, executor: str) -> None:
+    """And no byte of the body."""
+
+    async def steps() -> None:
+        request = Exchange(asgi(answering(lambda _: "hello"), executor=executor), method="HEAD")
+        await request.task
+        assert request.headers[b"content-length"] == b"5"
+        assert request.body == b""
+
+    run(steps())
+
+
+def test_threads_of_the_application_wait_on_the_servers_loop(log: Log) -> None:
+    """So that a client that was made once for the process works there, too; until it stops."""
+
+    async def ask() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def steps() -> None:
+        loop = asyncio.get_running_loop()
+        hosted = asgi(answering(lambda _: str(wait(in_thread(lambda: wait(ask()))) is loop)))
+        request = Exchange(hosted)
+        await request.task
+        assert request.body == b"True"
+        await hosted.stop()
+        assert await asyncio.to_thread(wait, ask()) is not loop
+
+    run(steps())
+
+
 def test_coroutines_run_on_the_servers_loop(log: Log) -> None:
     """So that a client that belongs to it can be used; an async generator streams."""
     loops: list[asyncio.AbstractEventLoop] = []

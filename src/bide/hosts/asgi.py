@@ -13,17 +13,18 @@ import asyncio
 import contextlib
 import contextvars
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from bide.conversation import Application, Conversation
 from bide.errors import BideError, ClientDisconnected
-from bide.hosts.outlet import Outlet, Part
+from bide.hosts.outlet import Outlet
 from bide.hosts.runner import Runner, checked
 from bide.messages import Head, Request
 from bide.stream import ENDED, READY, Stream
-from bide.waiter import CLEANUP_SECONDS
+from bide.waiter import CLEANUP_SECONDS, home_loop
 
 Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
 Message = MutableMapping[str, Any]
@@ -32,6 +33,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 WINDOW: Final = 64 * 1024
 """Bytes of a request's body that wait for the application; the server is asked for no more."""
+
+
+_lent: Final[deque[asyncio.AbstractEventLoop]] = deque()
+"""Loops that have been lent for applications which are no more, to be taken back."""
 
 
 class ResponseCut(BideError):  # noqa: N818 - says what happened
@@ -74,8 +79,13 @@ class ASGI:
                 if other.is_closed():
                     left = self._runners.pop(other, None)
                     if left is not None:
+                        home_loop.take_back(other)
                         left.abandon()
+            while _lent:
+                with contextlib.suppress(IndexError):  # another thread's loop has been quicker
+                    home_loop.take_back(_lent.popleft())
             runner = self._runners[loop] = Runner(self.app, loop, **self._options)
+            home_loop.lend(loop)
         return runner
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -99,11 +109,14 @@ class ASGI:
         runner = self._runners.get(loop)
         if runner is not None:
             await runner.stop()
-            self._runners.pop(loop, None)
+            if self._runners.pop(loop, None) is not None:
+                home_loop.take_back(loop)
 
 
 def _forget(runners: dict[asyncio.AbstractEventLoop, Runner]) -> None:
-    for runner in list(runners.values()):
+    # In a destructor, anywhere: home_loop's lock may be held by this very thread.
+    _lent.extend(runners)
+    for runner in runners.values():
         runner.forget()
 
 
@@ -143,12 +156,14 @@ class _Outlet(Outlet):
     Not whether it has been quick: how a response is framed does not depend on that.
     """
 
-    whole = False
+    length: int | None = None
+    """The bytes of that piece; a HEAD request has the length, too, though not the bytes."""
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Put a block in."""
-        if stream.state == READY:
-            self.whole = last
+        head = stream.head
+        if stream.state == READY and last and head is not None and not head.bodiless:
+            self.length = len(block)
         return super().send(stream, block, last)
 
 
@@ -270,8 +285,7 @@ class _Exchange:
                     return
                 continue
             if part.head is not None:
-                counted = self._outlet.whole and not self._stream.bodiless
-                await self._send(_start(part, counted))
+                await self._send(_start(part.head, self._outlet.length))
             for number, block in enumerate(part.blocks, 1):
                 more = not part.ended or number < len(part.blocks)
                 await self._send({"type": "http.response.body", "body": block, "more_body": more})
@@ -365,12 +379,10 @@ def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
     return (str(address[0]), str(address[1]))
 
 
-def _start(part: Part, counted: bool) -> Message:
-    head: Head = part.head  # type: ignore[assignment]
+def _start(head: Head, length: int | None) -> Message:
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers
     ]
-    if counted and head.length is None:
-        length = b"%d" % sum(map(len, part.blocks))
-        headers.append((b"content-length", length))
+    if head.length is None and length is not None:
+        headers.append((b"content-length", b"%d" % length))
     return {"type": "http.response.start", "status": head.code, "headers": headers}
