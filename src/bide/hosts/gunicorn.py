@@ -175,7 +175,7 @@ class _Server(Server):
         self._numbers = itertools.count(1)  # next() is atomic: requests end on many threads
         log = worker.log
         # A logger of another class may count what it does not write, as statsd's does.
-        self._logs = log.access_log_enabled or type(log).access is not Logger.access
+        self._logs = _writes_access(cfg) or type(log).access is not Logger.access
         self._observed = (
             self._logs
             or log.error_log.isEnabledFor(logging.DEBUG)
@@ -227,6 +227,12 @@ class _Server(Server):
         """
         said = [environ[name] == value for name, value in self._secure.items() if name in environ]
         return bool(said) and all(said) and self._trusts(environ["REMOTE_ADDR"])
+
+
+def _writes_access(cfg: Any) -> bool:
+    """Say whether gunicorn's own logger would write a line for a request."""
+    configured = cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
+    return bool(configured or (cfg.syslog and not cfg.disable_redirect_access_to_syslog))
 
 
 def _trusted(allowed: Any) -> Any:
