@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -347,10 +348,7 @@ class _HomeLoop:
                 if loop.is_running():
                     return loop
             if self._own is None:
-                self._own = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._own.run_forever, name="bide-background-loop", daemon=True
-                ).start()
+                self._own = _start_loop()
             return self._own
 
     def close(self) -> None:
@@ -358,6 +356,30 @@ class _HomeLoop:
         with self._lock:
             if self._own is not None and self._pid == os.getpid():
                 self._own.call_soon_threadsafe(self._own.stop)
+
+
+def _start_loop() -> asyncio.AbstractEventLoop:
+    """Run a new loop in a daemon thread of the system's, also where gevent has put greenlets there.
+
+    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
+    everybody's. The loop is made in its own thread, as gevent's selector belongs to that.
+    """
+    made: list[asyncio.AbstractEventLoop] = []
+    ready = threading.Lock()
+    ready.acquire()
+
+    def run() -> None:
+        made.append(asyncio.new_event_loop())
+        ready.release()
+        made[0].run_forever()
+
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        monkey.get_original("_thread", "start_new_thread")(run, ())
+    else:
+        threading.Thread(target=run, name="bide-background-loop", daemon=True).start()
+    ready.acquire()
+    return made[0]
 
 
 home_loop = _HomeLoop()

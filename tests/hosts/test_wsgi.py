@@ -175,6 +175,18 @@ def test_the_length_is_given_where_it_is_known() -> None:
     assert lengths == ["0", "1", None]
 
 
+def test_the_host_may_change_the_headers_it_is_given() -> None:
+    """As PEP 3333 lets it, and wsgiref does; the application's list may be a constant."""
+    site = bide.blocking(plain)
+    for _ in range(2):
+        kept: list[Any] = []
+        site(
+            FakeHost(plain).environ, lambda status, headers, kept=kept: kept.append(headers)
+        ).close()
+        kept[0].append(("X-Host", "1"))
+    assert PLAIN == [("Content-Type", "text/plain")]
+
+
 def test_one_in_another_is_as_one() -> None:
     """Middleware may wrap what is wrapped already; under Bide itself nothing is done."""
     assert FakeHost(bide.blocking(bide.blocking(promising))).run() == b"123"

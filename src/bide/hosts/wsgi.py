@@ -12,10 +12,10 @@ import contextvars
 import logging
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from queue import SimpleQueue
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -185,8 +185,12 @@ class _HostParking:
 
     def __init__(self, waiting: set[int]) -> None:
         self._waiting = waiting
-        self._events: SimpleQueue[Wait | None] = SimpleQueue()  # settled waits, and words to look
-        self.look = partial(self._events.put, None)
+        # Settled waits, and words to look. Of what gevent puts in the standard library's places, a
+        # lock can be released from another thread, and a queue cannot be filled from there.
+        self._events: deque[Wait | None] = deque()
+        self._turnstile = Lock()
+        self._turnstile.acquire()
+        self.look = partial(self.wake, None)
         self._host: greenlet | None = None
         self.parked: greenlet  # what goes on: the conversation's own, or a library's below it
 
@@ -200,13 +204,19 @@ class _HostParking:
         finally:
             self._waiting.discard(id(self))
 
-    def wake(self, wait: Wait) -> None:
+    def wake(self, wait: Wait | None) -> None:
         """Have the host's thread go on with the conversation; from any thread."""
-        self._events.put(wait)
+        self._events.append(wait)
+        try:
+            self._turnstile.release()
+        except RuntimeError:  # it is open: whoever comes through takes all there is
+            pass
 
     def await_event(self) -> None:
         """Block until the conversation has gone on, or there may be something to send."""
-        if self._events.get() is not None:
+        while not self._events:
+            self._turnstile.acquire()
+        if self._events.popleft() is not None:
             self.go_on()
 
     def go_on(self) -> None:
@@ -259,9 +269,9 @@ class _Call:
         if head is None:
             self._finish()
             return []  # nothing was sent, and nothing went wrong: the host has left meanwhile
-        headers = head.headers
+        headers = list(head.headers)  # PEP 3333 lets the host change it, and it may be a constant
         if self._length is not None:
-            headers = [*headers, ("Content-Length", str(self._length))]
+            headers.append(("Content-Length", str(self._length)))
         try:
             start_response(status_line(head), headers)
         except BaseException:
