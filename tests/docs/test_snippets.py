@@ -189,6 +189,7 @@ def tells_its_status(path: str) -> Callable[[Served], None]:
 
 
 VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
+    "docs/hosts.md:anywhere": [says("3\n")],
     "docs/hosts.md:waits": [says("3\n")],
     "docs/hosts.md:mounted": [says("")],  # under ASGI in tests/hosts
     "README.md:app": [waits_for_a_hundred],
