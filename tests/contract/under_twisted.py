@@ -57,17 +57,18 @@ class UnderTwisted(Hosted):
         threads: int = 4,
         reactor: Any = None,
     ) -> None:
+        from bide.hosts.reactor import loop_of
+
         self.reactor = _running() if reactor is None else reactor
+        self.loop = loop_of(self.reactor)
         self.call(self._listen, application, executor, threads)
         super().__init__()
 
     def _listen(self, application: Application, executor: str, threads: int) -> None:
         from twisted.web.server import Site
 
-        from bide.hosts.reactor import loop_of
         from bide.hosts.twisted import Resource
 
-        self.loop = loop_of(self.reactor)
         self._resource = Resource(self.reactor, application, executor=executor, threads=threads)
         site = Site(self.root(self._resource), timeout=None)  # type: ignore[no-untyped-call]
         self._port = self.reactor.listenTCP(0, site, interface="127.0.0.1")
@@ -87,7 +88,7 @@ class UnderTwisted(Hosted):
             except BaseException as error:
                 result.set_exception(error)
 
-        self.reactor.callFromThread(calling)
+        self.loop.call_soon_threadsafe(calling)
         return result.result(DEADLINE)
 
     @property

@@ -311,7 +311,7 @@ def test_a_stop_finishes_what_is_in_progress(gunicorn: Start, tmp_path: Path) ->
 
 def test_what_does_not_finish_in_time_is_told_so(gunicorn: Start) -> None:
     """Before the arbiter kills: an answer to the client, and the application may clean up."""
-    program = gunicorn("--graceful-timeout", "2")
+    program = gunicorn("--graceful-timeout", "1")
     address = program.listening()
     client = ask(address, "/never")
     program.until("it waits")
@@ -360,7 +360,7 @@ def test_a_worker_whose_loop_is_blocked_is_replaced(gunicorn: Start, tmp_path: P
 def test_a_worker_whose_lane_is_blocked_is_not_replaced(gunicorn: Start) -> None:
     """It serves others meanwhile; the monitor names what blocks, in gunicorn's error log."""
     program = gunicorn(
-        "--timeout", "1", "--threads", "2", BIDE_BLOCKED_LANE="2.5", BIDE_THREADS="7"
+        "--timeout", "1", "--threads", "2", BIDE_BLOCKED_LANE="1.8", BIDE_THREADS="7"
     )
     address = program.listening()
     first = get(address, "/pid").text
