@@ -184,24 +184,40 @@ def _under_twisted(application: Application, **settings: Any) -> Hosted:
     return UnderTwisted(application, **settings)
 
 
+def _asgi(executor: str) -> Callable[..., Hosted]:
+    def start(application: Application, **settings: Any) -> Hosted:
+        from tests.contract.under_asgi import UnderASGI
+
+        return UnderASGI(application, executor, **settings)
+
+    return start
+
+
 HOSTS: dict[str, Callable[..., Hosted]] = {
+    "asgi-threads": _asgi("threads"),
+    "asgi-loop": _asgi("loop"),
     "wsgi": UnderWSGI,
     "twisted": _under_twisted,
 }
 
+_ONCE = {"asgi-loop": "as with threads, but for the executor, which Bide's own server shows"}
+
 MODULES: dict[str, dict[str, str]] = {
-    "test_async_applications": {},
+    "test_async_applications": _ONCE,
     "test_departure": {
         "wsgi": "a WSGI server tells nothing of the client while it waits for a block"
     },
-    "test_errors": {},
-    "test_every_kind_of_promise": {},
+    "test_errors": _ONCE,
+    "test_every_kind_of_promise": {
+        "asgi-threads": "what a promise is belongs to no host",
+        "asgi-loop": "what a promise is belongs to no host",
+    },
     "test_input": {"wsgi": "the input is the server's own"},
-    "test_iterables_of_both_kinds": {},
-    "test_iterate_using_in_thread": {},
-    "test_pep3333": {},
-    "test_push": {},
-    "test_waiting_anywhere": {},
+    "test_iterables_of_both_kinds": _ONCE,
+    "test_iterate_using_in_thread": _ONCE,
+    "test_pep3333": _ONCE,
+    "test_push": _ONCE,
+    "test_waiting_anywhere": _ONCE,
 }
 """Those that are run under hosts, but for the ones that are given here, with the reason; the other
 modules are about Bide's own server."""
@@ -209,7 +225,52 @@ modules are about Bide's own server."""
 _DEPARTS = "cheroot waits for the next block, and learns only from sending it that nobody is there"
 _HEAD = "cheroot closes the connection after a HEAD whose length is not known"
 
+_ASGI: dict[str, tuple[str, ...]] = {
+    "uvicorn takes a client that has closed its sending side for one that has left": (
+        "test_departure::test_a_half_closed_client_is_still_written_to",
+        "test_departure::test_a_half_closed_client_is_answered_after_a_wait_if_so_configured",
+        "test_departure::test_requests_pipelined_before_a_half_close_are_all_answered",
+        "test_departure::test_requests_pipelined_behind_one_that_was_cancelled_are_not_begun",
+        "test_departure::test_a_half_closed_upload_is_read_to_its_end_if_so_configured",
+    ),
+    "an ASGI server tells nothing of its connections": (
+        "test_departure::test_nothing_is_left_of_a_request_that_was_answered",
+    ),
+    "what is malformed is the server's to notice, and a departure to the application": (
+        "test_input::test_a_malformed_chunk_raises_at_the_read_and_answers_400",
+        "test_input::test_a_malformed_chunk_after_the_head_cuts_the_response",
+    ),
+    "ASGI's receive is what sends 100 Continue, and what tells a departure": (
+        "test_input::test_100_continue_is_sent_when_the_application_reads",
+        "test_input::test_100_continue_is_not_sent_when_the_application_does_not_read",
+        "test_input::test_100_continue_is_not_sent_when_the_body_comes_unasked",
+        "test_input::test_100_continue_is_not_sent_once_the_response_has_begun",
+    ),
+    "uvicorn writes the head in its own way": (
+        "test_pep3333::test_the_head_is_sent_as_the_application_gave_it",
+        "test_pep3333::test_date_and_server_are_the_application_s_where_it_gives_them",
+    ),
+    "uvicorn sends chunks to HTTP/1.0, too": (
+        "test_pep3333::test_several_blocks_are_chunked_each_as_it_is",
+    ),
+    "the host has its own way to stop": (
+        "test_pep3333::test_close_is_called_once_when_the_server_stops",
+        "test_push::test_a_push_is_cancelled_when_the_server_stops",
+    ),
+    "the test names Bide's own executors": (
+        "test_pep3333::test_multithread_tells_the_truth[asgi-threads-2-multithread1]",
+    ),
+    "it is the loop that sends, and learns of a departure": (
+        "test_push::test_a_pusher_that_notices_first_ends_the_request_quietly",
+    ),
+    "uvicorn has a buffer of its own, and takes more meanwhile": (
+        "test_push::test_write_on_the_loop_would_block_when_the_client_is_behind",
+    ),
+}
+
 CANNOT: dict[str, dict[str, tuple[str, ...]]] = {
+    "asgi-threads": _ASGI,
+    "asgi-loop": _ASGI,
     "wsgi": {
         _DEPARTS: (
             "test_async_applications::test_a_coroutine_is_cancelled_when_the_client_leaves",
@@ -344,6 +405,7 @@ NOT_TRIED = (
     "test_pep3333::test_close_is_called_once_when_sending_fails",
     "test_push::test_write_in_a_request_parks_while_the_client_is_behind",
     "test_push::test_write_on_the_loop_would_block_when_the_client_is_behind",
+    "test_departure::test_requests_pipelined_before_a_half_close_are_all_answered",
 )
 """Expected failures that are not run."""
 
