@@ -8,10 +8,7 @@ awaitables run on the process's home loop. This module knows neither requests no
 from __future__ import annotations
 
 import asyncio
-import atexit
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +17,7 @@ from typing import Any, Final, Protocol
 from greenlet import getcurrent, greenlet
 
 from bide.errors import Cancelled, WaitError
+from bide.home import home_loop as home_loop  # where waiting outside a request looks for it
 from bide.mailboxes import on_loop, runs_loop
 from bide.promises import Signal, Wait
 from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
@@ -316,76 +314,6 @@ class _Timer:
 
 
 # Where there is no conversation -------------------------------------------------------------
-
-
-class _HomeLoop:
-    """The process's loop for awaitables outside a request; any thread.
-
-    A running server lends its own, so that a client made once for the process works in requests
-    and in the threads they start; else one background thread runs a loop, started at first need.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lent: list[asyncio.AbstractEventLoop] = []
-        self._own: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
-
-    def lend(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            self._lent.append(loop)
-
-    def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            self._lent.remove(loop)
-
-    def get(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._pid != os.getpid():  # a forked child has the objects, not the threads
-                self._pid = os.getpid()
-                self._own = None
-            for loop in self._lent:
-                if loop.is_running():
-                    return loop
-            if self._own is None:
-                self._own = _start_loop()
-            return self._own
-
-    def close(self) -> None:
-        """End the background loop when the program ends."""
-        with self._lock:
-            if self._own is not None and self._pid == os.getpid():
-                self._own.call_soon_threadsafe(self._own.stop)
-
-
-def _start_loop() -> asyncio.AbstractEventLoop:
-    """Run a new loop in a daemon thread of the system's, also where gevent has put greenlets there.
-
-    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
-    everybody's. The loop is made in its own thread, as gevent's selector belongs to that.
-    """
-    made: list[asyncio.AbstractEventLoop] = []
-    ready = threading.Lock()
-    ready.acquire()
-
-    def run() -> None:
-        made.append(asyncio.new_event_loop())
-        ready.release()
-        made[0].run_forever()
-
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        monkey.get_original("_thread", "start_new_thread")(run, ())
-    else:
-        threading.Thread(target=run, name="bide-background-loop", daemon=True).start()
-    ready.acquire()
-    return made[0]
-
-
-home_loop = _HomeLoop()
-atexit.register(home_loop.close)
-# A lock held by another thread at the fork would stay held in the child for ever.
-os.register_at_fork(after_in_child=home_loop.__init__)  # type: ignore[misc]
 
 
 def current_waiter() -> Waiter | None:
