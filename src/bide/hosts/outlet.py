@@ -5,12 +5,12 @@ The conversation, and whoever pushes, put in; the host takes out. What waits bet
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from bide.mailboxes import runs_loop
 from bide.messages import Head
 from bide.promises import Signal
 from bide.protocols.http1_syntax import encode_head
@@ -102,7 +102,7 @@ class Outlet:
     def room(self) -> Signal | None:
         """Give what fires when the host has sent on all that waits; None below the limit."""
         # On a loop's thread nobody can wait for each block, so there a few may be ahead.
-        limit = self._limit if asyncio._get_running_loop() is None else UNSENT
+        limit = UNSENT if runs_loop() else self._limit
         with self.lock:
             if self._waiting < limit or self.gone:
                 return None
