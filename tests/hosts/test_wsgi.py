@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from greenlet import greenlet
 
 import bide
 from bide import in_thread, iterate, using, wait, wait_all
@@ -305,6 +306,18 @@ def test_write_of_another_thread_waits_for_the_host() -> None:
     threads[0].join(20)
     assert isinstance(raised[0], bide.ClientDisconnected)
     assert len(written) < 5
+
+
+def test_a_wait_in_a_library_s_greenlet_goes_on_there() -> None:
+    """And not in the conversation's own, which waits for that greenlet."""
+
+    def application(environ: Environ, start_response: Any) -> list[bytes]:
+        gate: Future[bytes] = later()
+        threading.Timer(0.01, gate.set_result, (b"x",)).start()
+        start_response("200 OK", PLAIN)
+        return [greenlet(lambda: wait(gate)).switch()]
+
+    assert FakeHost(application).run() == b"x"
 
 
 # The host's orders ---------------------------------------------------------------------------
