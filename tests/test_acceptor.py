@@ -135,6 +135,16 @@ class Failing:
         return getattr(self._real, name)
 
 
+def test_acceptor_accepts_what_waits_before_it_is_closed(accepting: Accepting) -> None:
+    """Closing the listener would reset it."""
+    accepting.connect(1)
+    host, _, port = accepting.acceptor.addresses[0].partition(":")
+    accepting.clients.append(socket.create_connection((host, int(port)), DEADLINE))
+    assert len(accepting.accepted) == 1
+    accepting.acceptor.accept_waiting()
+    assert len(accepting.accepted) == 2
+
+
 def test_acceptor_that_is_closed_is_not_woken_by_its_pause(accepting: Accepting, log: Log) -> None:
     """Its listeners are no more."""
     accepting.acceptor._fail(OSError(errno.EMFILE, "nothing left"))

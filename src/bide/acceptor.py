@@ -89,6 +89,11 @@ class Acceptor:
         self._loop = loop
         self._watch()
 
+    def accept_waiting(self) -> None:
+        """Accept what has connected already: closing the listeners would reset it."""
+        for listener in list(self._listeners):
+            self._accept(listener)
+
     def close(self) -> None:
         """Listen no more, and remove the paths of Unix sockets."""
         self._unwatch()

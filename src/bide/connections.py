@@ -247,8 +247,13 @@ class Connection:
         return self._transport.behind
 
     def drain(self) -> None:
-        """Close when idle, or before half a request; else after the response in progress."""
-        self._protocol.draining = True
+        """Close when idle, or before half a request; else after the response in progress.
+
+        A request that has come is served, though nobody has read it yet.
+        """
+        if not self._protocol.draining:
+            self._protocol.draining = True
+            self._transport.look()
         if self._turn and not self._queue:
             self._transport.close(linger=self._protocol.receiving)
 

@@ -183,9 +183,11 @@ class Server:
             await asyncio.sleep(0.002)
 
     async def _finish(self) -> None:
+        self._acceptor.accept_waiting()
         self._acceptor.close()
-        for connection in list(self._connections):
-            connection.drain()
+        # Not in this task's own step: what begins now would run as if it were the task.
+        self.loop.call_soon(self._drain)
+        await asyncio.sleep(0)
         self._finish_by = self.loop.time() + self.settings.graceful_timeout
         if not await self._all_done(self.settings.graceful_timeout):
             self._reject_queued(0.0)
@@ -236,9 +238,13 @@ class Server:
             sending = any(each.sending for each in self._connections)
             if now >= soon and not (sending and now < self._finish_by):
                 break
-            for connection in list(self._connections):
-                connection.drain()
+            self._drain()
             await asyncio.sleep(0.01)
+
+    def _drain(self) -> None:
+        for connection in list(self._connections):
+            connection.drain()
+        self.flush()
 
     def _tick(self) -> None:
         """Mind the time, once in a while: deadlines cost no timers of their own."""

@@ -274,6 +274,18 @@ def test_the_server_drains_before_the_response_ends(server: Server) -> None:
     server.has_ended()
 
 
+def test_the_server_drains_before_a_request_that_has_come_is_read(server: Server) -> None:
+    """Closing would reset the connection, and lose it: it is served, and is the last."""
+    server.client.send(request("/1"))
+    server.draining = True
+    server.connection.drain()
+    assert server.paths == [b"/1"]
+    answer(server.begun[0].stream)
+    server.turn()
+    assert b"Connection: close" in server.client.recv(1000)
+    server.has_ended()
+
+
 def test_the_server_drains_after_the_response_ended(server: Server) -> None:
     """The connection is idle, and closed."""
     server.receive(request("/1"))

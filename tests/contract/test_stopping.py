@@ -11,7 +11,18 @@ import bide.server
 import bide.waiter
 from bide import ClientDisconnected, ServerStopping, wait
 from tests.conftest import Serve
-from tests.serving import Closing, Environ, Gate, Log, Served, answering, happened, request, until
+from tests.serving import (
+    Client,
+    Closing,
+    Environ,
+    Gate,
+    Log,
+    Served,
+    answering,
+    happened,
+    request,
+    until,
+)
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -361,4 +372,30 @@ def test_a_request_that_waits_for_its_client_is_ended_when_the_time_is_over(
     log.take("2 requests have not ended in time")
     until(lambda: iterables[0].count == 1)
     assert not taking.response().complete
+    served.join()
+
+
+def test_a_request_that_nobody_has_read_yet_is_served(serve: Serve) -> None:
+    """On a new connection, on one that nobody has accepted yet, and on a kept one."""
+    served = serve(answering(lambda environ: environ["PATH_INFO"]))
+    kept = served.request("/before")
+    assert kept.response().complete
+    until(lambda: served.status.connections == 1)
+    new: list[Client] = []
+
+    def stop_behind_their_backs() -> None:
+        # The loop does not turn meanwhile: it reads and accepts nothing before it stops.
+        kept.send(request("/kept"))
+        new.extend(served.connect() for _ in range(3))
+        for number, client in enumerate(new):
+            client.send(request(f"/{number}"))
+        assert served.stopping is not None
+        served.stopping.set()
+
+    served.call(stop_behind_their_backs)
+    assert kept.response().text == "/kept"
+    for number, client in enumerate(new):
+        assert client.response().text == f"/{number}"
+    for client in [kept, *new]:
+        assert client.rest() == b""
     served.join()

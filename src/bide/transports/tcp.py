@@ -123,6 +123,11 @@ class SocketTransport:
         self._watched = READ
         self._poller.register(self._descriptor, self)
 
+    def look(self) -> None:
+        """Take what has come already; on the loop."""
+        if self._watched & READ:
+            self._read()
+
     def ready(self, events: int) -> None:
         """Serve what the poller found; on the loop."""
         if events & READ:
