@@ -1,5 +1,6 @@
 """Every setting is declared once; its values are checked in one line for the deployer."""
 
+import asyncio
 import dataclasses
 import importlib.util
 import logging
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bide import Settings
-from bide.errors import SettingError
+from bide import Server, Settings
+from bide.errors import SettingError, StartError
 from bide.settings import flag, from_environment, variable
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -162,3 +163,15 @@ def test_settings_are_read_from_the_environment_where_there_is_no_command_line()
     }
     with pytest.raises(SettingError, match="BIDE_THREADS is 'many': it must be a number"):
         from_environment({"BIDE_THREADS": "many"})
+
+
+def test_a_server_does_not_pretend_to_run_the_reactor() -> None:
+    """It takes the loop that it is given; only what makes the loop can make it the reactor's."""
+
+    async def start() -> None:
+        await Server(
+            lambda environ, start_response: [], bind="127.0.0.1:0", reactor="twisted"
+        ).start()
+
+    with pytest.raises(StartError, match="Twisted's reactor is not on this event loop"):
+        asyncio.run(start())

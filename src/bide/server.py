@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
@@ -20,7 +21,7 @@ from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import RequestTimeout, ServerStopping
+from bide.errors import RequestTimeout, ServerStopping, StartError
 from bide.executors.loop import LoopExecutor
 from bide.executors.monitor import Monitor, stack_of
 from bide.executors.threads import ThreadsExecutor
@@ -56,6 +57,7 @@ class Server:
         SettingError: a setting with a value it cannot have.
         LoadError: what was given is no WSGI application.
         BindError: on entering: an address cannot be listened on.
+        StartError: on entering: ``reactor`` is Twisted's, and that is not on this loop.
     """
 
     def __init__(
@@ -126,6 +128,14 @@ class Server:
         """Listen and serve; returns at once."""
         self.loop = asyncio.get_running_loop()
         settings = self.settings
+        reactor = sys.modules.get("twisted.internet.reactor")
+        if settings.reactor == "twisted" and (
+            getattr(reactor, "_asyncioEventloop", None) is not self.loop
+        ):
+            raise StartError(
+                "Twisted's reactor is not on this event loop: bide.run and the command line put it "
+                "there, or your program does by asyncioreactor.install"
+            )
         if self.decision.executor == "loop":
             self._executor = LoopExecutor(self.loop)
         else:
