@@ -234,10 +234,6 @@ class _Exchange:
         return not request.version.startswith("1") and request.method not in ("GET", "HEAD")
 
     def _begin(self, context: contextvars.Context) -> None:
-        if self._left:  # on a loop whose tasks begin at once
-            self._stream.cut()
-            self._ended.set()
-            return
         scope = self._scope
         scheme = scope.get("scheme", "http")
         port = "443" if scheme == "https" else "80"
