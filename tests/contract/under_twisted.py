@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import bide
 from bide.conversation import Conversation
+from tests import serving
 from tests.contract.hosted import Hosted
-from tests.serving import DEADLINE, Application, happened
+from tests.serving import Application, happened
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class UnderTwisted(Hosted):
                 result.set_exception(error)
 
         self.loop.call_soon_threadsafe(calling)
-        return result.result(DEADLINE)
+        return result.result(serving.DEADLINE)  # as it is now: shorter while a failure is expected
 
     @property
     def status(self) -> bide.Status:

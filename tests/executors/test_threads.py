@@ -255,6 +255,15 @@ class TestPlayed:
         assert executor.take(0) is None
         assert executor.bring("four") == [True]
 
+    def test_a_lane_ends_its_work_when_the_loop_is_no_more(self, loop: ManualLoop) -> None:
+        """Nobody is to be told that the queue is empty, and the lane must not die of that."""
+        executor = Played(loop, lanes=1)
+        executor.bring(*["job"] * PLENTY)
+        assert executor.resting
+        loop.close()
+        assert [executor.take(0) for _ in range(PLENTY)] == ["job"] * PLENTY
+        assert executor.take(0) is None
+
     def test_a_lane_that_is_on_its_way_is_room_for_a_job(self, loop: ManualLoop) -> None:
         """It has been woken or started, and has not looked: three lanes take three jobs."""
         executor = Played(loop, lanes=3, queue=0)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from bide.executors.hub import Hub, Job
 from bide.promises import Wait
@@ -269,7 +269,7 @@ class ThreadsExecutor:
                 self._idle.append(lane)
                 return None
         if end:
-            self._loop.call_soon_threadsafe(self._rested)
+            self._tell(self._rested)
         return job
 
     def another_job(self, lane: Lane) -> Job | None:
@@ -285,8 +285,16 @@ class ThreadsExecutor:
             if end:
                 self.resting = False
         if end:
-            self._loop.call_soon_threadsafe(self._rested)
+            self._tell(self._rested)
         return job
+
+    def _tell(self, function: Callable[..., object], *args: Any) -> None:
+        """Have a function called on the loop, unless that is no more."""
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     def _has_come(self, lane: Lane) -> None:
         # Under the lock.
@@ -308,7 +316,7 @@ class ThreadsExecutor:
         if other is not None:
             other.queue.put(_LOOK)
         elif more:
-            self._loop.call_soon_threadsafe(self._wake_lanes, 1)
+            self._tell(self._wake_lanes, 1)
 
 
 class Lane(threading.Thread):
