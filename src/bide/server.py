@@ -22,14 +22,13 @@ from bide.connections import Connection
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
 from bide.errors import RequestTimeout, ServerStopping, StartError
-from bide.executors.loop import LoopExecutor
+from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor, stack_of
-from bide.executors.threads import ThreadsExecutor
 from bide.logs import access, access_line
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.protocols.sides import Limits
 from bide.settings import Settings
-from bide.status import Status
+from bide.status import Status, snapshot
 from bide.stream import Stream
 from bide.transports.addresses import parse_address
 from bide.transports.poller import Poller, make_poller
@@ -95,7 +94,7 @@ class Server:
         self.loop: asyncio.AbstractEventLoop
         self.poller: Poller
         self._mailbox: Mailbox
-        self._executor: LoopExecutor | ThreadsExecutor
+        self._executor: Executor
         self._environ: dict[str, Any] = {}
         self._acceptor = Acceptor(self._connect, self.settings.limit_connections)
         self._connections: set[Connection] = set()
@@ -136,14 +135,13 @@ class Server:
                 "Twisted's reactor is not on this event loop: bide.run and the command line put it "
                 "there, or your program does by asyncioreactor.install"
             )
-        if self.decision.executor == "loop":
-            self._executor = LoopExecutor(self.loop)
-        else:
-            serial = self.decision.executor == "serial"
-            threads = 1 if serial else settings.threads
-            self._executor = ThreadsExecutor(
-                self.loop, threads, settings.queue, serial, lambda: self.poller.wake()
-            )
+        self._executor = make_executor(
+            self.decision.executor,
+            self.loop,
+            settings.threads,
+            settings.queue,
+            lambda: self.poller.wake(),
+        )
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
         self._monitor = Monitor(
@@ -363,19 +361,7 @@ class Server:
 
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
-        executor = self._executor
-        waiting = executor.waiting
-        queued = executor.queued
-        return Status(
-            running=max(0, len(self._conversations) - waiting - queued),
-            waiting=waiting,
-            queued=queued,
-            threads=executor.threads,
-            threads_busy=executor.threads_busy,
-            threads_max=executor.threads_max,
-            connections=len(self._connections),
-            stopping=self.draining,
-        )
+        return snapshot(self._executor, self._conversations, len(self._connections), self.draining)
 
 
 def _interval(settings: Settings) -> float:

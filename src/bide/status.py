@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Counting(Protocol):
+    """An executor, as far as it counts."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that are parked."""
+
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for a thread."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that have been started."""
+
+    @property
+    def threads_busy(self) -> int:
+        """Threads that run a job's code."""
+
+    @property
+    def threads_max(self) -> int:
+        """Threads that may be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +54,19 @@ class Status:
     threads_max: int
     connections: int
     stopping: bool
+
+
+def snapshot(executor: Counting, in_progress: Sized, connections: int, stopping: bool) -> Status:
+    """Take a snapshot of an executor and of the requests that it has; from any thread."""
+    waiting = executor.waiting
+    queued = executor.queued
+    return Status(
+        running=max(0, len(in_progress) - waiting - queued),
+        waiting=waiting,
+        queued=queued,
+        threads=executor.threads,
+        threads_busy=executor.threads_busy,
+        threads_max=executor.threads_max,
+        connections=connections,
+        stopping=stopping,
+    )

@@ -35,8 +35,8 @@ PLENTY: Final = 4
 _LOOK: Final = None  # there may be a job
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing, where nobody is to be told."""
 
 
 class ThreadsExecutor:
@@ -51,7 +51,7 @@ class ThreadsExecutor:
         threads: int,
         queue: int,
         serial: bool = False,
-        rested: Callable[[], None] = _nothing,
+        rested: Callable[[], None] = nothing,
     ) -> None:
         """Make the executor; no thread is started yet.
 

@@ -20,12 +20,12 @@ from bide.capabilities import decide, name_of
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
 from bide.errors import ServerStopping, SettingError
-from bide.executors.loop import LoopExecutor
+from bide.executors.choice import make_executor
 from bide.executors.threads import ThreadsExecutor
 from bide.files import FileWrapper
-from bide.status import Status
+from bide.status import Status, snapshot
 from bide.stream import Stream
-from bide.waiter import CLEANUP_SECONDS
+from bide.waiter import CLEANUP_SECONDS, Waiter
 
 log = logging.getLogger("bide")
 
@@ -101,12 +101,7 @@ class Runner:
         self.stopping = False
         self._loop = loop
         self._queue_timeout = queue_timeout
-        self._executor: LoopExecutor | ThreadsExecutor
-        if self.decision.executor == "loop":
-            self._executor = LoopExecutor(loop)
-        else:
-            serial = self.decision.executor == "serial"
-            self._executor = ThreadsExecutor(loop, 1 if serial else threads, queue, serial)
+        self._executor = make_executor(self.decision.executor, loop, threads, queue)
         base = server_environ(self._executor.multithread)
         base["wsgi.file_wrapper"] = PlainFileWrapper
         self._base = base
@@ -140,10 +135,15 @@ class Runner:
         """
         conversation: Conversation
         if context is None:
-            conversation = Conversation(self, stream, environ, self._executor.waiter())
+            conversation = Conversation(self, stream, environ, self.waiter())
         else:
-            conversation = _InContext(self, stream, environ, self._executor.waiter())
+            conversation = _InContext(self, stream, environ, self.waiter())
             conversation.context = context
+        self.run(conversation, ended)
+        return conversation
+
+    def run(self, conversation: Conversation, ended: Callable[[], None] | None = None) -> None:
+        """Have a conversation of this runner's waiters run, or be answered 503; as ``begin``."""
         self._conversations[conversation] = ended
         if self.stopping or not self._executor.submit(conversation):
             conversation.reject(1)
@@ -151,13 +151,20 @@ class Runner:
             self._executor.flush()
             if self._ticker is None and self._executor.queued:
                 self._ticker = self._loop.call_later(TICK, self._tick)
-        return conversation
+
+    def waiter(self) -> Waiter:
+        """Make the waiter of a conversation that the host makes itself, for :meth:`run`."""
+        return self._executor.waiter()
+
+    def _reject_queued(self, age: float) -> None:
+        """Answer requests that have waited for a lane for so many seconds."""
+        for job in self._executor.expire(age):
+            assert isinstance(job, Conversation)
+            job.reject(1)
 
     def _tick(self) -> None:
         self._ticker = None
-        for job in self._executor.expire(self._queue_timeout):
-            assert isinstance(job, Conversation)
-            job.reject(1)
+        self._reject_queued(self._queue_timeout)
         self._executor.flush()  # for what no thread could be started for
         if self._executor.queued:
             self._ticker = self._loop.call_later(TICK, self._tick)
@@ -183,9 +190,7 @@ class Runner:
         self.stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
-        for job in self._executor.expire(0.0):
-            assert isinstance(job, Conversation)
-            job.reject(1)
+        self._reject_queued(0.0)
         for conversation in list(self._conversations):
             conversation.cancel(ServerStopping("the server stops"), firm=True)
 
@@ -198,9 +203,7 @@ class Runner:
     def abandon(self) -> None:
         """End what can be ended when the loop is closed; from any thread."""
         self.stopping = True
-        for job in self._executor.expire(0.0):
-            assert isinstance(job, Conversation)
-            job.reject(1)
+        self._reject_queued(0.0)
         for conversation in list(self._conversations):
             # On the loop itself nothing can go on any more: RuntimeError says so.
             with contextlib.suppress(RuntimeError):
@@ -220,16 +223,4 @@ class Runner:
 
     def status(self) -> Status:
         """Take a snapshot; from any thread. A host's own connections are not known: 0."""
-        executor = self._executor
-        waiting = executor.waiting
-        queued = executor.queued
-        return Status(
-            running=max(0, len(self._conversations) - waiting - queued),
-            waiting=waiting,
-            queued=queued,
-            threads=executor.threads,
-            threads_busy=executor.threads_busy,
-            threads_max=executor.threads_max,
-            connections=0,
-            stopping=self.stopping,
-        )
+        return snapshot(self._executor, self._conversations, 0, self.stopping)

@@ -86,16 +86,9 @@ class WatchedRunner(Runner):
 
     def begin_watched(self, exchange: Exchange, environ: dict[str, Any]) -> Conversation:
         """Do what ``begin`` does, with a conversation that tells the exchange."""
-        executor = self._executor
-        conversation = Watched(self, environ, executor.waiter(), exchange)
-        self._conversations[conversation] = exchange.ended
+        conversation = Watched(self, environ, self.waiter(), exchange)
         exchange.conversation = conversation
-        if self.stopping or not executor.submit(conversation):
-            conversation.reject(1)
-        else:
-            executor.flush()
-            if self._ticker is None and executor.queued:
-                self._ticker = self._loop.call_later(TICK, self._tick)
+        self.run(conversation, exchange.ended)
         return conversation
 
     async def stop(self) -> None:

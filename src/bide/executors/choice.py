@@ -1,0 +1,34 @@
+"""The executor that a decision asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from bide.capabilities import ExecutorName
+from bide.executors.loop import LoopExecutor
+from bide.executors.threads import ThreadsExecutor, nothing
+
+Executor = LoopExecutor | ThreadsExecutor
+
+
+def make_executor(
+    name: ExecutorName,
+    loop: asyncio.AbstractEventLoop,
+    threads: int,
+    queue: int,
+    rested: Callable[[], None] = nothing,
+) -> Executor:
+    """Make the executor of a decision; on the loop.
+
+    Args:
+        name: the decision's.
+        loop: where awaitables run.
+        threads: lanes at most, unless one request runs at a time.
+        queue: jobs that may wait for a lane.
+        rested: as for :class:`ThreadsExecutor`.
+    """
+    if name == "loop":
+        return LoopExecutor(loop)
+    serial = name == "serial"
+    return ThreadsExecutor(loop, 1 if serial else threads, queue, serial, rested)
