@@ -381,9 +381,6 @@ CANNOT: dict[str, dict[str, tuple[str, ...]]] = {
         "Twisted writes the names of headers its own way, those of one name together": (
             "test_pep3333::test_the_head_is_sent_as_the_application_gave_it",
         ),
-        "a host is not told the length of a body that is not sent": (
-            "test_pep3333::test_head_of_a_list_has_the_length_that_get_would_have",
-        ),
         "the connections are the host's own, and not counted": (
             "test_departure::test_nothing_is_left_of_a_request_that_was_answered",
         ),

@@ -23,7 +23,7 @@ from bide.errors import BideError, ClientDisconnected
 from bide.hosts.outlet import Outlet
 from bide.hosts.runner import Runner, checked
 from bide.messages import Head, Request
-from bide.stream import ENDED, READY, Stream
+from bide.stream import ENDED, Stream
 from bide.waiter import CLEANUP_SECONDS, home_loop
 
 Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
@@ -150,23 +150,6 @@ def asgi(
     )
 
 
-class _Outlet(Outlet):
-    """Also knows whether the application has given its response in one piece.
-
-    Not whether it has been quick: how a response is framed does not depend on that.
-    """
-
-    length: int | None = None
-    """The bytes of that piece; a HEAD request has the length, too, though not the bytes."""
-
-    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
-        """Put a block in."""
-        head = stream.head
-        if stream.state == READY and last and head is not None and not head.bodiless:
-            self.length = len(block)
-        return super().send(stream, block, last)
-
-
 class _Exchange:
     """One request; all of it on the loop, but for what is called from the conversation."""
 
@@ -179,7 +162,7 @@ class _Exchange:
         self._something = asyncio.Event()  # to be sent
         self._room = asyncio.Event()  # in the body's window
         self._ended = asyncio.Event()  # the conversation
-        self._outlet = _Outlet(self._ready, room_again=self._room_again)
+        self._outlet = Outlet(self._ready, room_again=self._room_again)
         self._script, request = _request(scope)
         self._stream = Stream(request, self._outlet, WINDOW)
         self._conversation: Conversation | None = None
@@ -281,7 +264,7 @@ class _Exchange:
                     return
                 continue
             if part.head is not None:
-                await self._send(_start(part.head, self._outlet.length))
+                await self._send(_start(part.head, part.length))
             for number, block in enumerate(part.blocks, 1):
                 more = not part.ended or number < len(part.blocks)
                 await self._send({"type": "http.response.body", "body": block, "more_body": more})
@@ -379,6 +362,6 @@ def _start(head: Head, length: int | None) -> Message:
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers
     ]
-    if head.length is None and length is not None:
+    if length is not None:
         headers.append((b"content-length", b"%d" % length))
     return {"type": "http.response.start", "status": head.code, "headers": headers}

@@ -183,11 +183,8 @@ class _Exchange:
                 request.responseHeaders.removeHeader(name)  # Twisted's own Date and Server
             for name, value in part.head.headers:
                 request.responseHeaders.addRawHeader(name, value)
-            whole = part.ended and len(part.blocks) < 2  # however many came together by chance
-            if whole and part.head.length is None and not self._stream.bodiless:
-                request.responseHeaders.setRawHeaders(
-                    "Content-Length", [str(sum(map(len, part.blocks)))]
-                )
+            if part.length is not None:
+                request.responseHeaders.setRawHeaders("Content-Length", [str(part.length)])
         for block in part.blocks:
             request.write(block)
         if part.ended:
