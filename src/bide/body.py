@@ -72,6 +72,17 @@ class Body:
             self._fed - self._taken >= self.window or len(self._blocks) >= _MOST_BLOCKS
         ) and not self.discarding
 
+    def must_pause(self) -> bool:
+        """Mark a pause when the body is full; whether no more may be fed until there is room.
+
+        On the loop, for a host: the stream's channel is told of the room. First the mark, then a
+        second look: the reader looks for the mark after it has taken.
+        """
+        if not self.full:
+            return False
+        self.paused = True
+        return self.full
+
     def feed(self, block: bytes) -> None:
         """Add a block; on the loop."""
         self._fed += len(block)

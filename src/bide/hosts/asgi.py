@@ -297,12 +297,10 @@ class _Exchange:
                 if not message.get("more_body", False):
                     body.finish()
                 message = None
-                while body.full and not body.complete:
-                    # First the mark, then a second look: the reader looks for it after taking.
+                self._room.clear()
+                while not body.complete and body.must_pause():
+                    await self._room.wait()
                     self._room.clear()
-                    body.paused = True
-                    if body.full:
-                        await self._room.wait()
         except OSError:
             self._leave("the client has left")
         except Exception as error:  # noqa: BLE001 - the request's task raises it
@@ -313,9 +311,7 @@ class _Exchange:
         """Know that nobody takes the response any more."""
         self._left = True
         complete = self._stream.state == ENDED
-        self._stream.gone = True
-        self._outlet.close()
-        self._stream.body.fail(ClientDisconnected(reason))
+        self._outlet.lose(self._stream, reason)
         if not complete:  # else close() may take its time
             self._cancel(reason)
 

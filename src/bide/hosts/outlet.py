@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from bide.errors import ClientDisconnected
 from bide.mailboxes import runs_loop
 from bide.messages import Head
 from bide.promises import Signal
@@ -165,6 +166,17 @@ class Outlet:
         for signal in signals:
             if signal is not None:
                 signal.fire()
+
+    def lose(self, stream: Stream, reason: str) -> ClientDisconnected:
+        """Take no more for a client that has left, whose body breaks off; on the loop.
+
+        Gives what the conversation is to be cancelled with.
+        """
+        gone = ClientDisconnected(reason)
+        stream.gone = True
+        self.close()
+        stream.body.fail(gone)
+        return gone
 
     def closed(self) -> Signal | None:
         """Give what fires when the host takes no more; None where it has closed. Any thread."""

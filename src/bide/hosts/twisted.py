@@ -16,7 +16,6 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from bide.conversation import Application, Conversation
-from bide.errors import ClientDisconnected
 from bide.hosts.outlet import Outlet
 from bide.hosts.reactor import loop_of
 from bide.hosts.runner import Runner
@@ -161,11 +160,8 @@ class _Exchange:
         body = self._stream.body
         content: Any = self._request.content
         while not self._over and not body.complete:
-            if body.full:
-                # First the mark, then a second look: the reader looks for the mark after taking.
-                body.paused = True
-                if body.full:
-                    return
+            if body.must_pause():
+                return
             block = content.read(WINDOW)
             if block:
                 body.feed(block)
@@ -220,10 +216,7 @@ class _Exchange:
         if self._over:
             return
         self._over = True
-        gone = ClientDisconnected("the client has left")
-        self._stream.gone = True
-        self._outlet.close()
-        self._stream.body.fail(gone)
+        gone = self._outlet.lose(self._stream, "the client has left")
         if self._conversation is not None:
             self._conversation.cancel(gone)
 

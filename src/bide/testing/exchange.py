@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bide.conversation import Application, Conversation
-from bide.errors import BideError, Cancelled, ClientDisconnected
+from bide.errors import BideError, Cancelled
 from bide.executors.monitor import stack_of
 from bide.hosts.outlet import Outlet, Part
 from bide.hosts.runner import TICK, Runner
@@ -198,12 +198,10 @@ class Exchange:
     async def _feed(self, piece: bytes) -> bool:
         body = self.stream.body
         body.feed(piece)
-        while body.full and not self.done.is_set() and not self.left:
-            # First the mark, then a second look: the reader looks for the mark after taking.
+        self._room.clear()
+        while not self.done.is_set() and not self.left and body.must_pause():
+            await self._room.wait()
             self._room.clear()
-            body.paused = True
-            if body.full and not self.done.is_set():
-                await self._room.wait()
         return not (self.done.is_set() or self.left)
 
     # The response -------------------------------------------------------------------------------
@@ -264,10 +262,7 @@ class Exchange:
             self._loop.call_soon_threadsafe(self._leave, reason)
 
     def _leave(self, reason: str) -> None:
-        gone = ClientDisconnected(reason)
-        self.stream.gone = True
-        self._outlet.close()
-        self.stream.body.fail(gone)
+        gone = self._outlet.lose(self.stream, reason)
         self._room.set()
         if self.conversation is not None:
             self.conversation.cancel(gone)
