@@ -40,7 +40,9 @@ test. How to report what is missing is in [SECURITY.md](../SECURITY.md).
   take its response, holds no thread. Each client has a deadline for the head, a rate for the body
   and the response, and a window of memory in both directions.
 - **A client that costs more than it sends.** What a request costs grows with its bytes and no
-  faster, and no pattern searches back and forth.
+  faster, no pattern searches back and forth, and no byte costs more than three of the cheapest. A
+  header, a chunk, a trailer and a request are each a thing of their own, which costs more than its
+  few bytes: how many there may be is limited.
 - **An application's mistake that becomes an attack.** A response's status and headers with
   control characters are refused, and so are headers that belong to the connection. A body that is
   not as long as its Content-Length is cut, so that it never looks complete. An error becomes a
@@ -176,7 +178,7 @@ OTHERS = [
     ),
     (
         "Requests that cost more than their bytes",
-        "none: calls and copied bytes are counted for twice the input",
+        "none: calls and copied bytes are counted, for twice the input and against plain data",
         "tests/advisories/test_linear_cost.py",
         "test_twice_as_much_is_twice_the_work",
     ),

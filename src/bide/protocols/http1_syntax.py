@@ -34,6 +34,10 @@ _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.D
 # What a response's head may not have but in its line ends: every control but HTAB.
 _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Whether a token is in the list that a Connection header is (RFC 9110 section 5.6.1): asked for, so
+# that a list of thousands costs a search and no objects.
+CLOSES: Final = re.compile(rb"(?:^|,)[ \t]*+close[ \t]*+(?:,|\Z)", re.IGNORECASE)
+KEEPS_ALIVE: Final = re.compile(rb"(?:^|,)[ \t]*+keep-alive[ \t]*+(?:,|\Z)", re.IGNORECASE)
 # Hosts that have been found good; bounded, for a client can send any.
 _hosts: Final[set[bytes]] = set()
 # Header names that mean something here, looked up as they were sent; bounded.
@@ -165,11 +169,6 @@ def meaning_of(name: bytes) -> bytes:
     if len(MEANINGS) < 1024 and len(name) <= 64:
         MEANINGS[name] = meaning
     return meaning
-
-
-def tokens(value: bytes) -> list[bytes]:
-    """Split a comma-separated list of tokens, in lower case (RFC 9110 section 5.6.1)."""
-    return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
 def plain_head(remaining: int | None) -> bytes:
