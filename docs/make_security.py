@@ -135,6 +135,12 @@ OTHERS = [
         "test_a_client_that_takes_nothing_is_reset_when_its_time_is_over",
     ),
     (
+        "A client that vanishes without a word",
+        "asked by TCP's keep-alive after `--tcp-keepalive` of silence, then lost",
+        "tests/test_acceptor.py",
+        "test_connections_are_asked_for_when_they_are_silent",
+    ),
+    (
         "A body that grows too large",
         "413 where it exceeds `--limit-body`",
         "tests/contract/test_limits.py",

@@ -96,7 +96,9 @@ class Server:
         self._mailbox: Mailbox
         self._executor: Executor
         self._environ: dict[str, Any] = {}
-        self._acceptor = Acceptor(self._connect, self.settings.limit_connections)
+        self._acceptor = Acceptor(
+            self._connect, self.settings.limit_connections, self.settings.tcp_keepalive
+        )
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()

@@ -140,6 +140,14 @@ class Settings:
         metavar="SECONDS",
         minimum=0,
     )
+    tcp_keepalive: int = _setting(
+        "Time",
+        60,
+        "Seconds of silence after which the system asks a TCP client whether it is there; one that "
+        "does not answer for half as many again is gone. 0: nobody is asked.",
+        metavar="SECONDS",
+        minimum=0,
+    )
     half_close: str = _setting(
         "Time",
         "cancel",
