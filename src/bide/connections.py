@@ -20,6 +20,7 @@ from bide.protocols.http1 import HTTP1
 from bide.protocols.sides import Limits
 from bide.settings import Settings
 from bide.stream import Stream
+from bide.totals import Total
 from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
 
@@ -38,6 +39,8 @@ class Serving(Protocol):
     loop: asyncio.AbstractEventLoop
     poller: Poller
     limits: Limits
+    unsent_total: Total
+    unread_total: Total
     health: bytes
     cancels_half_closed: bool
     draining: bool
@@ -80,8 +83,16 @@ class Connection:
         self._serving = serving
         self.environ = environ
         limits = serving.limits
-        self._transport = SocketTransport(sock, serving.poller, self, limits.unsent, limits.linger)
-        self._protocol = HTTP1(self._transport, self, limits)
+        self._transport = SocketTransport(
+            sock,
+            serving.poller,
+            self,
+            limits.unsent,
+            limits.linger,
+            serving.unsent_total,
+            serving.unread_total,
+        )
+        self._protocol = HTTP1(self._transport, self, limits, serving.unread_total)
         self._queue: list[Stream | RemoteProtocolError] = []  # short, and mostly empty
         self._turn = [True]  # the token; empty while a response is being made
         self._conversation: Conversation | None = None
@@ -155,7 +166,7 @@ class Connection:
 
     def begin(self, stream: Stream) -> None:
         """Begin a stream at once when none is before it, else queue it."""
-        if not self._queue and self._turn and not self._transport.queued:
+        if not self._queue and self._turn and not self._transport.queue.size:
             self._turn.pop()  # the loop alone takes it
             self._converse(stream)
         else:
@@ -240,6 +251,11 @@ class Connection:
     @property
     def _client(self) -> str:
         return str(self.environ["REMOTE_ADDR"]) or "on a Unix socket"
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the client."""
+        return self._transport.queued
 
     @property
     def sending(self) -> bool:

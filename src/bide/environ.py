@@ -66,8 +66,10 @@ def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
     environ = base.copy()
     target = request.target.decode("latin-1")
     path = request.path
+    if b"%" in path:
+        path = _unquoted(path)
     environ["REQUEST_METHOD"] = request.method
-    environ["PATH_INFO"] = "" if path == b"*" else _unquoted(path)
+    environ["PATH_INFO"] = "" if path == b"*" else path.decode("latin-1")
     environ["QUERY_STRING"] = request.query.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = (
@@ -92,15 +94,13 @@ def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
     return environ
 
 
-def _unquoted(path: bytes) -> str:
+def _unquoted(path: bytes) -> bytes:
     """Decode a path's percent signs (RFC 3986 section 2.1); those of no octet stay as they are.
 
     Not by ``urllib``, which makes two objects of each: here it is one pass, whatever there is.
     """
-    if b"%" not in path:
-        return path.decode("latin-1")
     path = _BARE_PERCENT.sub(b"%25", path).replace(b"\\", b"\\\\").replace(b"%", b"\\x")
-    return path.decode("unicode_escape")
+    return path.decode("unicode_escape").encode("latin-1")
 
 
 def _key(name: bytes) -> str:

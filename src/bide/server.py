@@ -30,6 +30,7 @@ from bide.protocols.sides import Limits
 from bide.settings import Settings
 from bide.status import Status, snapshot
 from bide.stream import Stream
+from bide.totals import Total
 from bide.transports.addresses import parse_address
 from bide.transports.poller import Poller, make_poller
 from bide.waiter import CLEANUP_SECONDS, home_loop
@@ -88,6 +89,8 @@ class Server:
             pipeline=self.settings.limit_pipeline,
             linger=self.settings.linger_timeout,
         )
+        self.unsent_total = Total(self.settings.limit_unsent_total)
+        self.unread_total = Total(self.settings.limit_unread_total)
         self.health = self.settings.health.encode("latin-1")
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False

@@ -207,6 +207,14 @@ class Settings:
         metavar="BYTES",
         minimum=1024,
     )
+    limit_unread_total: int = _setting(
+        "Space",
+        128 * 1024**2,
+        "Bytes of all requests' bodies together that wait for the application. With more, each "
+        "client waits until what it has sent is read. 0: any number.",
+        metavar="BYTES",
+        minimum=0,
+    )
     limit_discard: int = _setting(
         "Space",
         256 * 1024,
@@ -220,6 +228,14 @@ class Settings:
         "Bytes of a response that wait for the client; the application waits with more.",
         metavar="BYTES",
         minimum=1024,
+    )
+    limit_unsent_total: int = _setting(
+        "Space",
+        256 * 1024**2,
+        "Bytes of all responses together that wait for clients. With more, the application waits "
+        "until its client has taken all. 0: any number.",
+        metavar="BYTES",
+        minimum=0,
     )
     limit_pipeline: int = _setting(
         "Space",

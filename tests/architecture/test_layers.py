@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "home", "mailboxes", "status"],
+    ["errors", "home", "mailboxes", "status", "totals"],
     ["promises", "capabilities", "settings", "files"],
     ["subscriptions"],
     ["residents", "body", "messages"],
@@ -152,6 +152,7 @@ def test_locks_live_where_threads_meet(module: Module) -> None:
         "promises",
         "subscriptions",
         "home",
+        "totals",
         "waiter",
         "hosts",
     ):

@@ -19,6 +19,7 @@ from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
 from bide.promises import Signal
 from bide.protocols.sides import Limits
 from bide.stream import Stream
+from bide.totals import UNBOUND
 from bide.transports.poller import READ, WRITE
 from tests.fakes import HandPoller, ManualLoop
 from tests.fuzz.strict import Message, Reader, ShortError
@@ -67,6 +68,7 @@ class Pipelines(RuleBasedStateMachine):
 
     cancels_half_closed = True
     health = b""
+    unsent_total = unread_total = UNBOUND
 
     def __init__(self) -> None:
         super().__init__()

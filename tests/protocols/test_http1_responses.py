@@ -318,6 +318,43 @@ def test_head_with_every_other_character_is_sent() -> None:
     assert client.received == response(b"X: " + data, *STAMP, length(0), status=b"200 " + data)
 
 
+# Large blocks ------------------------------------------------------------------------------------
+
+LARGE = b"x" * 16384
+IN_PIECES = {
+    "chunked": (GET, Response((LARGE,)), 1),
+    "chunked, and the last": (GET, Response((b"a", LARGE), last=LARGE), 2),
+    "with its length": (GET, Response(last=LARGE), 1),
+    "with a length": (GET, Response((LARGE,), headers=[("Content-Length", "16384")]), 1),
+    "to the end": (OLD, Response((LARGE, LARGE)), 2),
+}
+
+
+@pytest.mark.parametrize("kind", IN_PIECES)
+def test_large_block_is_passed_on_as_it_is(kind: str) -> None:
+    """One object for all clients, which nobody copies; what frames it stands beside it."""
+    request, answer, times = IN_PIECES[kind]
+    client = exchange(request, answer)
+    assert sum(each is LARGE for each in client.transport.blocks) == times
+    small = LARGE[1:]
+    copied = exchange(request, replace_blocks(answer, small))
+    assert not any(each is small for each in copied.transport.blocks[:1])
+    expected = copied.received.replace(small, LARGE)
+    for few, many in ((b"3fff", b"4000"), (b"16383", b"16384")):
+        expected = expected.replace(few, many)
+    assert client.received == expected
+
+
+def replace_blocks(answer: Response, block: bytes) -> Response:
+    """Answer with another block in the place of the large one."""
+
+    def other(each: bytes) -> bytes:
+        return block if each is LARGE else each
+
+    headers = [(name, value.replace("16384", "16383")) for name, value in answer.headers]
+    return Response(tuple(map(other, answer.blocks)), other(answer.last), headers=headers)
+
+
 # Files -------------------------------------------------------------------------------------------
 
 

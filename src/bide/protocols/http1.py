@@ -15,7 +15,6 @@ Invariants:
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import httptools
@@ -34,16 +33,16 @@ from bide.protocols.http1_syntax import (
     join_repeated,
     meaning_of,
     plain_head,
+    skip_empty_lines,
     split_request_line,
     split_target,
     without_trailing_blanks,
 )
 from bide.protocols.sides import Limits, Owner, Transport
 from bide.stream import ENDED, Stream
+from bide.totals import UNBOUND, Total
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
-_LINE_ENDS: Final = re.compile(rb"[\r\n]*+")
-_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 
@@ -61,11 +60,15 @@ class HTTP1(Responses):
         "_parser",
         "_repeated",
         "_stream",
+        "_unread",
         "stopped",
     )
 
-    def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
+    def __init__(
+        self, transport: Transport, owner: Owner, limits: Limits, unread: Total = UNBOUND
+    ) -> None:
         super().__init__(transport, owner, limits)
+        self._unread = unread  # of all connections' bodies
         self.stopped = False  # nothing more is parsed; by the loop
         self._parser: httptools.HttpRequestParser | None = self._new_parser()
         # The request that is coming in.
@@ -136,7 +139,7 @@ class HTTP1(Responses):
 
     def _receive_head(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
-            at = _skip_empty_lines(data, at)
+            at = skip_empty_lines(data, at)
         end = data.find(_EMPTY_LINE, at) + 4
         if end < 4:
             if at < len(data):
@@ -197,10 +200,9 @@ class HTTP1(Responses):
         try:
             method, target, version = split_request_line(head[:end])
             # Counted before each is made an object of: its line, and the empty one, are no headers.
-            if head.count(b"\r\n") - 2 > self._limits.fields:
-                raise RemoteProtocolError(
-                    f"the request has more than {self._limits.fields} headers", 431
-                )
+            fields = self._limits.fields
+            if len(head) > 4 * fields and head.count(b"\r\n") - 2 > fields:
+                raise RemoteProtocolError(f"the request has more than {fields} headers", 431)
             if b" \r\n" in head or b"\t\r\n" in head:
                 head = without_trailing_blanks(head)
             self._parse(head)
@@ -254,7 +256,8 @@ class HTTP1(Responses):
         request.has_body = coding is not None or length > 0
         self.remaining = None if coding is not None else length
         self._chunked = None if coding is None else Chunked(self._limits)
-        stream = Stream(request, self, self._limits.window if request.has_body else 0)
+        window = self._limits.window if request.has_body else 0
+        stream = Stream(request, self, window, self._unread)
         expect = meant.get(b"expect")
         if expect is not None and version == "1.1":
             if expect.lower() != b"100-continue":
@@ -270,21 +273,19 @@ class HTTP1(Responses):
         self._complete = False
         try:
             self._parse(data[at:end])
-        except RemoteProtocolError as error:
-            self.refuse(error)
-        else:
             if self._complete:
                 self._finish_body()
+        except RemoteProtocolError as error:
+            self.refuse(error)
         return end
 
     def _receive_chunked(self, chunked: Chunked, data: bytes, at: int) -> int:
         try:
             at = chunked.receive(data, at, self)
-        except RemoteProtocolError as error:
-            self.refuse(error)
-        else:
             if chunked.done:
                 self._finish_body()
+        except RemoteProtocolError as error:
+            self.refuse(error)
         return at
 
     def _finish_body(self) -> None:
@@ -387,12 +388,3 @@ class HTTP1(Responses):
     def on_message_complete(self) -> None:
         """Note the end of a message."""
         self._complete = True
-
-
-def _skip_empty_lines(data: bytes, at: int) -> int:
-    """Return where the first line that is not empty begins."""
-    end = _LINE_ENDS.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
-    if data.count(b"\r\n", at, end) * 2 == end - at:
-        return end
-    # The CR of one more, or something malformed: looked at pair by pair, which takes longer.
-    return _EMPTY_LINES.match(data, at).end()  # type: ignore[union-attr]
