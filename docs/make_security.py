@@ -38,7 +38,7 @@ test. How to report what is missing is in [SECURITY.md](../SECURITY.md).
   `Connection: close`, and not one byte more of that connection is parsed.
 - **A client that holds what others need.** Waiting for a client, for the rest of a request or to
   take its response, holds no thread. Each client has a deadline for the head, a rate for the body
-  and the response, and a window of memory in both directions.
+  and the response, and a window of memory in both directions; all together have a bound.
 - **A client that costs more than it sends.** What a request costs grows with its bytes and no
   faster, no pattern searches back and forth, and no byte costs more than three of the cheapest. A
   header, a chunk, a trailer and a request are each a thing of their own, which costs more than its
@@ -123,6 +123,12 @@ OTHERS = [
         "test_a_head_has_its_time_from_the_first_byte",
     ),
     (
+        "Empty lines, or halves of them, that never become a request",
+        "they begin a head, all but one of them: 408 after `--head-timeout`",
+        "tests/contract/test_deadlines_of_connections.py",
+        "test_empty_lines_do_not_prolong_the_time_of_a_head",
+    ),
+    (
         "A body that comes slowly",
         "408 when `--idle-timeout` is used up, which `--min-rate` earns back",
         "tests/contract/test_deadlines_of_connections.py",
@@ -133,6 +139,30 @@ OTHERS = [
         "the application waits, then the connection is reset",
         "tests/contract/test_deadlines_of_connections.py",
         "test_a_client_that_takes_nothing_is_reset_when_its_time_is_over",
+    ),
+    (
+        "A client that takes a large response as slowly as it may",
+        "it must take what waits in half an hour, else the connection is reset",
+        "tests/contract/test_deadlines_of_connections.py",
+        "test_the_rate_grows_with_what_is_held",
+    ),
+    (
+        "Sending and taking by turns, for more time",
+        "a body and a response have one allowance together",
+        "tests/contract/test_deadlines_of_connections.py",
+        "test_sending_and_taking_by_turns_does_not_prolong_the_time",
+    ),
+    (
+        "Many clients that do not read large responses",
+        "queued by reference; at `--limit-unsent-total` those with the most are given up first",
+        "tests/contract/test_held_together.py",
+        "test_those_who_hold_the_most_are_given_up_first_and_no_more_than_must_be",
+    ),
+    (
+        "Many bodies that wait to be read",
+        "at `--limit-unread-total` each is read no further before it is empty",
+        "tests/contract/test_held_together.py",
+        "test_bodies_that_wait_are_bounded_together",
     ),
     (
         "A client that vanishes without a word",

@@ -269,7 +269,10 @@ class Server:
         elapsed = min(now - self._ticked, 2 * self._interval)
         self._ticked = now
         crowded = self._acceptor.crowded
-        for connection in list(self._connections):
+        connections = list(self._connections)
+        if self.unsent_total.full:  # until it is no more, those that hold the most are given up
+            connections.sort(key=lambda each: each.held, reverse=True)
+        for connection in connections:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
             self._end_overdue(now - settings.request_timeout)

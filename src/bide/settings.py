@@ -113,7 +113,8 @@ class Settings:
         "Time",
         240,
         "Bytes a second at which a client must send a body that is waited for, or take its "
-        "response; a slower one has idle-timeout seconds in all. 0: any rate.",
+        "response; a slower one has idle-timeout seconds in all. Where much of a response waits, "
+        "it is the rate that takes it in half an hour. 0: any rate.",
         metavar="BYTES",
         minimum=0,
     )
@@ -233,7 +234,8 @@ class Settings:
         "Space",
         256 * 1024**2,
         "Bytes of all responses together that wait for clients. With more, the application waits "
-        "until its client has taken all. 0: any number.",
+        "until its client has taken all, and slow clients are given up, those for which most waits "
+        "first. 0: any number.",
         metavar="BYTES",
         minimum=0,
     )

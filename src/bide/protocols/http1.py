@@ -50,6 +50,7 @@ class HTTP1(Responses):
     """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
 
     __slots__ = (
+        "_blank",
         "_buffer",
         "_chunked",
         "_complete",
@@ -73,6 +74,7 @@ class HTTP1(Responses):
         self._parser: httptools.HttpRequestParser | None = self._new_parser()
         # The request that is coming in.
         self._buffer: bytearray = _NOTHING  # a head that is not complete
+        self._blank = 0  # bytes of empty lines since the last head
         self._line = -1  # bytes of its request line; -1 while that is not complete
         self._held = b""  # what came when the owner was full
         self._stream: Stream | None = None  # whose body is coming
@@ -88,6 +90,11 @@ class HTTP1(Responses):
     def receiving(self) -> bool:
         """Whether a request has begun to come and is not complete."""
         return self._stream is not None or bool(self._buffer)
+
+    @property
+    def head_begun(self) -> bool:
+        """Whether anything has come since the last head and its body, but for one empty line."""
+        return bool(self._buffer) or self._blank > 2
 
     @property
     def awaits_body(self) -> bool:
@@ -139,7 +146,9 @@ class HTTP1(Responses):
 
     def _receive_head(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
+            self._blank -= at
             at = skip_empty_lines(data, at)
+            self._blank += at
         end = data.find(_EMPTY_LINE, at) + 4
         if end < 4:
             if at < len(data):
@@ -193,6 +202,7 @@ class HTTP1(Responses):
         end = head.find(b"\r\n")
         if self._too_long(end, len(head)):
             return
+        self._blank = 0
         self._headers = []
         self._meant = {}
         self._repeated = []
