@@ -243,7 +243,8 @@ def test_accepting_pauses_when_the_descriptors_run_out(start: Start, tmp_path: P
         client.send(request(headers=["Connection: close"]))
         descriptors = Path("/proc", client.response().text, "fd")
         assert client.rest() == b""
-    before = os.listdir(descriptors)
+    # That connection, too, may still be there for a moment.
+    before = set(os.listdir(descriptors))
     with contextlib.ExitStack() as opened:
         clients = [opened.enter_context(contextlib.closing(Client(address))) for _ in range(60)]
         began = time.monotonic()
@@ -256,7 +257,7 @@ def test_accepting_pauses_when_the_descriptors_run_out(start: Start, tmp_path: P
         (tmp_path / "open").touch()
         for client in clients:
             assert client.response().status == 200
-    until(lambda: os.listdir(descriptors) == before, "descriptors were left open")
+    until(lambda: set(os.listdir(descriptors)) <= before, "descriptors were left open")
     assert get(address).status == 200
     program.close()
     assert sum("Too many open files" in line for line in program.lines) == 1
