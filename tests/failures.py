@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import pytest
 
 SHOWN = 600
 """Characters of a value that are shown; a longer one is cut in its middle."""
+PATIENCE = 5.0
+"""Seconds: a row that fails after more has hung, and so will others; they are not tried."""
 
 
 class Failures:
@@ -23,12 +26,14 @@ class Failures:
                 with failures.of(sample.name):
                     same(read(sample.data), sample.expected)
 
-    A loop without a row fails as well.
+    A loop without a row fails as well. One row that hangs ends the loop.
     """
 
     def __init__(self) -> None:
+        self._hung: BaseException | None = None
         self.told: list[str] = []
         self.checked = 0
+        self.failed = 0
 
     def __enter__(self) -> Failures:
         return self
@@ -39,16 +44,17 @@ class Failures:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
+        if error is not self._hung:
             return  # it is no row's
         told = "\n\n".join(self.told)
         if told or not self.checked:
-            pytest.fail(f"{len(self.told)} of {self.checked} fail\n\n{told}", pytrace=False)
+            pytest.fail(f"{self.failed} of {self.checked} fail\n\n{told}", pytrace=False)
 
     @contextmanager
     def of(self, name: object) -> Iterator[None]:
         """Check one row: whatever is raised is told at the end, under this name."""
         self.checked += 1
+        began = time.monotonic()
         try:
             yield
         except (Exception, pytest.fail.Exception) as error:
@@ -59,7 +65,12 @@ class Failures:
             ]
             place = f"{places[-1].filename}:{places[-1].lineno}" if places else ""
             what = "".join(traceback.format_exception_only(error)).rstrip()
+            self.failed += 1
             self.told.append(f"{name}: {place}\n{what}")
+            if time.monotonic() - began > PATIENCE:
+                self.told.append("it hung: no row behind this one was checked")
+                self._hung = error
+                raise
 
 
 def same(came: object, expected: object, how: object = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests import failures
 from tests.failures import SHOWN, Failures, same
 
 
@@ -12,9 +13,9 @@ def test_every_row_that_fails_is_told_with_what_came_and_what_was_expected() -> 
     checked = []
 
     def loop() -> None:
-        with Failures() as failures:
+        with Failures() as rows:
             for row in (1, 2, 3, 4, 5):
-                with failures.of(f"row {row}"):
+                with rows.of(f"row {row}"):
                     checked.append(row)
                     if row == 2:
                         same("left", "right", "upside down")
@@ -45,7 +46,7 @@ def test_a_loop_without_a_row_fails() -> None:
 
 def test_a_loop_whose_rows_are_good_passes() -> None:
     """And says nothing."""
-    with Failures() as failures, failures.of("row"):
+    with Failures() as rows, rows.of("row"):
         same([1], [1])
 
 
@@ -53,8 +54,8 @@ def test_what_is_raised_between_rows_is_not_taken_for_a_row() -> None:
     """It passes through, whatever has failed before."""
 
     def loop() -> None:
-        with Failures() as failures:
-            with failures.of("row"):
+        with Failures() as rows:
+            with rows.of("row"):
                 same(1, 2)
             raise LookupError
 
@@ -64,9 +65,9 @@ def test_what_is_raised_between_rows_is_not_taken_for_a_row() -> None:
 
 def test_what_ends_the_run_is_not_taken_for_a_failure() -> None:
     """An interrupt, and a skip."""
-    with pytest.raises(KeyboardInterrupt), Failures() as failures, failures.of("row"):
+    with pytest.raises(KeyboardInterrupt), Failures() as rows, rows.of("row"):
         raise KeyboardInterrupt
-    with pytest.raises(pytest.skip.Exception), Failures() as failures, failures.of("row"):
+    with pytest.raises(pytest.skip.Exception), Failures() as rows, rows.of("row"):
         pytest.skip("not here")
 
 
@@ -75,3 +76,20 @@ def test_what_is_long_is_told_shortly() -> None:
     with pytest.raises(AssertionError) as told:
         same("a" * 60_000, "b")
     assert len(str(told.value)) < 2 * SHOWN
+
+
+def test_a_row_that_hangs_is_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that wait for an answer in vain would take the test's whole time, and be told never."""
+    monkeypatch.setattr(failures, "PATIENCE", -1.0)
+    checked = []
+
+    def loop() -> None:
+        with Failures() as each:
+            for row in (1, 2, 3):
+                with each.of(f"row {row}"):
+                    checked.append(row)
+                    assert row == 1
+
+    with pytest.raises(pytest.fail.Exception, match=r"1 of 2 fail(?s:.*)row 2: (?s:.*)it hung"):
+        loop()
+    assert checked == [1, 2]
