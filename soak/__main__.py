@@ -53,28 +53,19 @@ _TOO_SHORT = 3
     help="This executor; repeatable.  [default: all]",
 )
 @click.option(
-    "--interval",
-    type=click.FloatRange(0.1),
-    default=3.0,
-    show_default=True,
-    help="Seconds between two samples.",
-)
-@click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=ROOT / "soak" / "results",
     help="Where latest.md, .json, .svg and .png go.  [default: soak/results]",
 )
-def main(
-    requests: int, departures: int, executors: tuple[str, ...], interval: float, output: Path
-) -> None:
+def main(requests: int, departures: int, executors: tuple[str, ...], output: Path) -> None:
     """Soak Bide: many mixed requests and departures, and nothing may grow.
 
     Ends with 0 where all is flat and right, with 1 where it is not, with 2 where nothing could be
     run, and with 3 where all was right but the run too short to say whether it is flat.
     """
     signal.signal(signal.SIGTERM, _leave)
-    size = Size(requests, departures, interval)
+    size = Size(requests, departures)
     try:
         report = _run(size, executors or EXECUTORS)
     except (CannotRunError, RoundFailedError) as error:

@@ -25,7 +25,6 @@ _COURSE = {
     "threads": "threads",
     "tasks": "tasks",
     "timers": "timers",
-    "collections": "full collections",
 }
 _TITLES = {"threads": "In threads", "loop": "On the event loop"}
 _WORDS = {
@@ -47,8 +46,8 @@ class Report:
 def seconds(result: Result) -> float:
     """Return how long the load lasted, without the rest at half."""
     samples = result.samples
-    half = result.half["requests"]
-    first = [each for each in samples if each["requests"] <= half]
+    half = result.half["seconds"]
+    first = [each for each in samples if each["seconds"] <= half]
     second = samples[len(first) :]
     return sum(part[-1]["seconds"] - part[0]["seconds"] for part in (first, second) if part)
 
@@ -157,10 +156,7 @@ def _thin(samples: list[Sample]) -> list[Sample]:
 
 
 def _figures(sample: dict[str, Any]) -> list[str]:
-    def full(value: Any) -> int:
-        return int(value[-1] if isinstance(value, list) else value)  # of the oldest generation
-
-    return [f"{full(sample[name]):,}" for name in _COURSE]
+    return [f"{int(sample[name]):,}" for name in _COURSE]
 
 
 def _counts(numbers: dict[str, int]) -> str:
