@@ -46,10 +46,10 @@ class Watch:
     async def following(self, requests: int) -> AsyncIterator[None]:
         """Sample for the length of the block, which makes so many requests.
 
-        At its beginning, and then each time that a fortieth of the requests is done.
+        At its beginning, and then each time that a fortieth of the requests is done, one at least.
         """
         await self._sample()
-        task = asyncio.create_task(self._follow(requests / SAMPLES))
+        task = asyncio.create_task(self._follow(max(requests / SAMPLES, 1.0)))
         try:
             yield
         finally:
