@@ -34,8 +34,9 @@ FILE_PATTERN = b"the soaked file\n"
 LANES = 4
 """Threads for the application that the server is started with."""
 PUSHERS = 8
-CROWD = 300
-"""How many wait for each other in `crowd`: at least as many as the load has clients at once."""
+CROWD = 400
+"""How many wait for each other in `crowd`: more than the load has clients at once."""
+_DEEP = 150  # calls, which fill the 16 KB that Python takes for a stack at first
 _LONG = 60.0  # seconds; longer than any client of the soak stays
 
 View = Callable[["WSGIEnvironment", "StartResponse", str, int], "Iterable[Any] | None"]
@@ -341,20 +342,23 @@ def warm(
     return _say(start_response, f"warm {token}")
 
 
-def lane(
-    environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
-) -> Iterable[bytes]:
-    """Block until as many do as there are lanes, so that each of them runs."""
-    if environ["wsgi.multithread"]:
-        _on_lanes.wait(20)
-    return _say(start_response, f"lane {token}")
+def _descend(levels: int) -> None:
+    if levels:
+        _descend(levels - 1)
 
 
 def crowd(
     environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
 ) -> Iterable[bytes]:
-    """Wait until all of the crowd wait, so that no later request is the first of so many."""
+    """Wait until all of the crowd wait, as many of them on each lane, in a deep call.
+
+    So no later request is the first of so many, nor the first that uses a greenlet's whole stack;
+    and every lane runs, for each blocks until all do.
+    """
+    if environ["wsgi.multithread"]:
+        _on_lanes.wait(20)
     wait(_together.wait())
+    _descend(_DEEP)
     return _say(start_response, f"crowd {token}")
 
 
@@ -374,7 +378,7 @@ VIEWS: dict[str, View] = {
         *(sleep, future, several, timeout, broken),
         *(stream, promised, generated, iterated, large, push),
         *(hold, endless, trickle, pushed, unfinished, closing),
-        *(warm, lane, crowd, look),
+        *(warm, crowd, look),
     )
 }
 

@@ -105,7 +105,7 @@ def _command(executor: str, stalls: bool) -> str:
 async def _soak(process: ServerProcess, executor: str, argv: list[str], size: Size) -> Result:
     load = Load(process.port, size.stalls)
     watch = Watch(process, load.tally)
-    await _start_threads(process.port)
+    await _ask(process.port, f"/warm/start/{IN_THREAD_POOL}", b"warm start")
     await _crowd(process.port)
     warm_up = min(size.requests // _WARM_UP, _MOST_WARM_UP)
     await load.run(warm_up, size.departures * warm_up // size.requests)
@@ -130,16 +130,9 @@ async def _soak(process: ServerProcess, executor: str, argv: list[str], size: Si
     )
 
 
-async def _start_threads(port: int) -> None:
-    # All that there may be: none is to come later, and look like growth.
-    await asyncio.gather(
-        _ask(port, f"/warm/start/{IN_THREAD_POOL}", b"warm start"),
-        *[_ask(port, f"/lane/{number}/0", b"lane %d" % number) for number in range(LANES)],
-    )
-
-
 async def _crowd(port: int) -> None:
-    # As many conversations at once as the load may ever have: their greenlets are kept.
+    # Every lane, and as many conversations at once as the load may ever have, whose greenlets are
+    # kept: none of them is to come later, and look like growth.
     await asyncio.gather(*[_ask(port, f"/crowd/{n:04}/0", b"crowd %04d" % n) for n in range(CROWD)])
 
 

@@ -27,8 +27,11 @@ from soak.verdict import (
 )
 
 SERIES = json.loads(Path(__file__).with_name("series.json").read_text())
-"""Two runs of 100,000 requests, as they were measured: in threads, and on the event loop."""
-LEAKS = {"rss_kb": 30.0, "heap_kb": 5.0, "blocks": 15.0, "objects": 10.0}
+"""Runs of 100,000 requests, as they were measured.
+
+In the one on a busy machine the number of connections went up all through the second half.
+"""
+LEAKS = {"rss_kb": 60.0, "heap_kb": 5.0, "blocks": 15.0, "objects": 10.0}
 """So much more for each 1,000 requests is a leak, and is found in runs as short as these."""
 
 FAILED = "ERROR the application failed: %s"
@@ -82,9 +85,9 @@ def make_result(**figures: Any) -> Result:
     return Result(**values)
 
 
-def make_recorded(executor: str, *, times: float = 1.0, **leaks: float) -> Result:
+def make_recorded(name: str, *, times: float = 1.0, **leaks: float) -> Result:
     """Make the result of a recorded run, so many times as long, with leaks in 1,000 requests."""
-    recorded = SERIES[executor]
+    recorded = SERIES[name]
 
     def grow(figures: dict[str, float]) -> dict[str, float]:
         requests = figures["requests"] * times
@@ -98,7 +101,7 @@ def make_recorded(executor: str, *, times: float = 1.0, **leaks: float) -> Resul
     requests, departures = (int(number * times) for number in recorded["size"])
     size = Size(requests, departures)
     result = make_result(
-        executor=executor,
+        executor=name.split(",")[0],
         size=size,
         samples=[grow({**make_seen(0), **each}) for each in columns],
         warmed=(0, 0),
@@ -129,11 +132,12 @@ def test_a_line_is_fitted_with_its_rise_its_level_and_its_error() -> None:
     assert rough.error == pytest.approx((1 / 12) ** 0.5)
 
 
-def test_a_line_is_fitted_without_what_follows_a_second_quantity() -> None:
+def test_a_line_is_fitted_without_what_follows_other_quantities() -> None:
     """What is in progress at the moment is no growth, though there is more of it at the end."""
-    beside = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0]
-    points = [(float(x), 7.0 + 2.0 * x + 50.0 * more) for x, more in enumerate(beside)]
-    plain, found = fit(points), fit(points, beside)
+    first, second = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0], [2.0, 7.0, 1.0, 8.0, 2.0, 8.0]
+    heights = [50.0 * a + 20.0 * b for a, b in zip(first, second, strict=True)]
+    points = [(float(x), 7.0 + 2.0 * x + height) for x, height in enumerate(heights)]
+    plain, found = fit(points), fit(points, first, second)
     assert plain is not None
     assert plain.rise > 20.0
     assert found is not None
@@ -143,16 +147,20 @@ def test_a_line_is_fitted_without_what_follows_a_second_quantity() -> None:
     assert found.at(2.5) == pytest.approx(sum(y for _, y in points) / 6)
 
 
-def test_a_line_is_fitted_as_without_it_when_the_second_quantity_stays_the_same() -> None:
-    """Nothing follows it then."""
-    points = [(0.0, 5.0), (1.0, 7.0), (2.0, 9.0), (3.0, 11.0)]
-    found = fit(points, [8.0] * 4)
+def test_a_quantity_beside_a_line_is_let_pass_when_it_says_nothing_new() -> None:
+    """One that stays the same, and one that goes with another."""
+    points = [(0.0, 5.0), (1.0, 7.0), (2.0, 9.0), (3.0, 11.0), (4.0, 13.0)]
+    found = fit(points, [8.0] * 5)
     assert found is not None
     assert (found.rise, found.level) == (2.0, 5.0)
+    beside = [3.0, 1.0, 4.0, 1.0, 5.0]
+    twice = fit(points, beside, [each / 3 + 0.1 for each in beside])
+    assert twice is not None
+    assert twice.rise == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.1, 1 / 3])
-def test_no_line_is_fitted_when_the_second_quantity_goes_with_the_first(factor: float) -> None:
+def test_no_line_is_fitted_when_a_quantity_beside_it_goes_with_its_x(factor: float) -> None:
     """Which of the two it is that makes the rise cannot be told then."""
     points = [(float(x), 3.0 * x) for x in range(20)]
     assert fit(points, [factor * x for x, _ in points]) is None
@@ -185,7 +193,7 @@ def test_a_flat_run_is_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rise", "outcome"), [(3.9, "good"), (4.1, "too short to say"), (17.0, "bad")]
+    ("rise", "outcome"), [(3.9, "good"), (4.1, "too short to say"), (30.0, "bad")]
 )
 @pytest.mark.parametrize("where", ["under load", "idle"])
 def test_memory_that_rises_beyond_its_bound_and_a_step_is_bad(
@@ -229,39 +237,38 @@ def test_what_an_idle_server_has_not_given_back_is_bad_beyond_its_bound_and_a_st
 
 def test_a_recorded_run_is_judged_by_what_it_has_shown() -> None:
     """In threads pages were still touched for the first time: flat, but memory cannot be told."""
-    threads = make_recorded("threads")
-    assert overall(judge(threads)) == "too short to say"
-    open_to_doubt = [each.what for each in judge(threads) if each.outcome != "good"]
-    assert len(open_to_doubt) == 2
-    assert all(what.startswith("resident memory") for what in open_to_doubt)
+    for name in ("threads", "threads, busy machine"):
+        doubtful = [each for each in judge(make_recorded(name)) if each.outcome != "good"]
+        assert {each.outcome for each in doubtful} == {"too short to say"}
+        assert [each.what[:19] for each in doubtful] == ["resident memory, KB"] * 2
     assert overall(judge(make_recorded("loop"))) == "good"
 
 
-@pytest.mark.parametrize("executor", ["threads", "loop"])
+@pytest.mark.parametrize("name", SERIES)
 @pytest.mark.parametrize("figure", BOUNDS)
-def test_a_leak_is_found_in_a_recorded_run_of_the_least_size(executor: str, figure: str) -> None:
+def test_a_leak_is_found_in_a_recorded_run_of_the_least_size(name: str, figure: str) -> None:
     """It is in the figure idle, and under load where that is judged; each alone would do."""
-    result = make_recorded(executor, **{figure: LEAKS[figure]})
+    result = make_recorded(name, **{figure: LEAKS[figure]})
     assert result.size.requests == LEAST_REQUESTS
     bad = [each.what for each in judge(result) if each.outcome == "bad"]
     assert len(bad) == (2 if figure in UNDER_LOAD else 1)
     assert overall(judge(result)) == "bad"
 
 
-@pytest.mark.parametrize("executor", ["threads", "loop"])
+@pytest.mark.parametrize("name", SERIES)
 @pytest.mark.parametrize("figure", [None, *BOUNDS])
 def test_a_recorded_run_below_the_least_size_is_too_short_to_say(
-    executor: str, figure: str | None
+    name: str, figure: str | None
 ) -> None:
     """With a leak and without: neither is told of a run whose warm-up may not be over."""
     leaks = {} if figure is None else {figure: LEAKS[figure]}
-    assert overall(judge(make_recorded(executor, times=0.99, **leaks))) == "too short to say"
+    assert overall(judge(make_recorded(name, times=0.99, **leaks))) == "too short to say"
 
 
-@pytest.mark.parametrize("executor", ["threads", "loop"])
-def test_a_longer_run_of_the_same_course_is_flat(executor: str) -> None:
+@pytest.mark.parametrize("name", SERIES)
+def test_a_longer_run_of_the_same_course_is_flat(name: str) -> None:
     """What has come once in 100,000 requests weighs less in a million."""
-    assert overall(judge(make_recorded(executor, times=10.0))) == "good"
+    assert overall(judge(make_recorded(name, times=10.0))) == "good"
 
 
 def test_what_grew_in_the_first_half_is_not_held_against_the_server() -> None:
