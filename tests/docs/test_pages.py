@@ -49,7 +49,7 @@ def test_a_message_that_is_explained_is_in_the_source() -> None:
 
 def targets() -> set[str]:
     """Give the Makefile's targets."""
-    return set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
 
 
 def test_what_a_page_names_is_there() -> None:
@@ -60,7 +60,7 @@ def test_what_a_page_names_is_there() -> None:
         for page in PAGES:
             text = prose_of(page)
             with failures.of(page):
-                assert set(re.findall(r"`make (\w+)", text)) <= targets()
+                assert set(re.findall(r"`make ([\w-]+)", text)) <= targets()
                 assert (
                     set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_PROGRAMS
                 )
