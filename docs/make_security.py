@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-from typing import Any
+import sys
 
 PAGE = pathlib.Path(__file__).with_name("security.md")
-TESTS = PAGE.parent.parent / "tests"
+ROOT = PAGE.parent.parent
+if __name__ == "__main__":  # a test that imports this has the project on its path
+    sys.path.insert(0, str(ROOT))
+
+from tests.samples.tables import Sample, samples  # noqa: E402
+
 SHOWN = 120
 """Characters of an attack that are shown; a longer one is cut in its middle."""
 
@@ -253,19 +258,16 @@ OTHERS = [
 
 def page() -> str:
     """Give the page's text."""
-    attacks: dict[str, list[dict[str, Any]]] = {}
-    count = refused = 0
-    for path in sorted((TESTS / "samples" / "http1").glob("*/*.json")):
-        sample = json.loads(path.read_text(encoding="utf-8"))
-        sample["data"] = path.with_suffix(".http").read_bytes()
-        count += 1
-        refused += "status" in sample
-        if "attack" in sample:
-            attacks.setdefault(sample["attack"], []).append(sample)
-    published = json.loads((TESTS / "advisories" / "published.json").read_text(encoding="utf-8"))
+    attacks: dict[str, list[Sample]] = {}
+    for sample in samples():
+        if sample.attack:
+            attacks.setdefault(sample.attack, []).append(sample)
+    refused = sum(sample.kind == "reject" for sample in samples())
+    advisories = ROOT / "tests" / "advisories" / "published.json"
+    published = json.loads(advisories.read_text(encoding="utf-8"))
     return "".join(
         [
-            INTRODUCTION.format(count=count, refused=refused),
+            INTRODUCTION.format(count=len(samples()), refused=refused),
             *(_attack(name, attacks[name]) for name in sorted(attacks, key=_order)),
             BEHAVIOUR,
             *(_row(attack, answer, f"`{path}`") for attack, answer, path, _ in OTHERS),
@@ -301,26 +303,26 @@ def _order(attack: str) -> str:
     return attack.lower().removeprefix("a ").removeprefix("an ").lstrip("`")
 
 
-def _attack(name: str, samples: list[dict[str, Any]]) -> str:
-    (shown,) = [each for each in samples if each.get("shown")]
-    answer = shown.get("answer")
-    if answer is None:
-        statuses = sorted({each["status"] for each in samples})
+def _attack(name: str, group: list[Sample]) -> str:
+    (shown,) = [each for each in group if each.shown]
+    answer = shown.answer
+    if not answer:
+        statuses = sorted({each.status for each in group})
         *first, last = map(str, statuses)
         answer = f"{', '.join(first)} or {last}, closed" if first else f"{last}, closed"
     return _row(
         name,
-        f"`{readable(shown['data'])}`".replace("|", "\\|"),
+        f"`{readable(shown.data)}`".replace("|", "\\|"),
         answer,
-        _sources(samples),
-        str(len(samples)),
+        _sources(group),
+        str(len(group)),
     )
 
 
-def _sources(samples: list[dict[str, Any]]) -> str:
+def _sources(group: list[Sample]) -> str:
     sections: dict[str, list[str]] = {}
     advisories = set()
-    for source in sorted({source for each in samples for source in each["source"]}):
+    for source in sorted({source for each in group for source in each.source}):
         if source.startswith("RFC"):
             name, _, section = source.partition(" section ")
             sections.setdefault(name, []).extend([f"§{section}"] if section else [])

@@ -356,7 +356,7 @@ SEARCHED: dict[str, tuple[Callable[[Any], object], bytes | str]] = {
     "header's name": (lambda text: Head("200 OK", [(text, "")]), "a" * MANY + " "),
     "header's value": (lambda text: encode_head(Head("200 OK", [("X", text)])), "a" * MANY + "\n"),
     "reason": (lambda text: Head(f"200 {text}", []), "a" * MANY + "\n"),
-    "log line": (escaped, '"\\\x1b' * MANY),
+    "log line": (escaped, '"\\\x1b' * (MANY // 8)),  # each character costs a microsecond
 }
 
 

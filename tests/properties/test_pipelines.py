@@ -314,5 +314,5 @@ class Pipelines(RuleBasedStateMachine):
             assert self.lost == 1, "the server does not notice that its client has left"
 
 
-Pipelines.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=30)
+Pipelines.TestCase.settings = settings(stateful_step_count=30)
 test_connection_serves_pipelines_in_any_order_of_events = Pipelines.TestCase
