@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.examples.serving import DEADLINE, Example, Serve, until
+from tests.ports import free_port
 
 BOTH = pytest.mark.parametrize("executor", ["loop", "threads"])
 PROMISING = pytest.mark.parametrize("name", ["2004.deferred", "2004.bare_callback"])
@@ -163,9 +164,7 @@ def test_the_xmlrpc_page_answers_502_when_there_is_no_server(
     serve: Serve, example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused connection is no traceback."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-    monkeypatch.setenv("GUESTBOOK_URL", url)
+    monkeypatch.setenv("GUESTBOOK_URL", f"http://127.0.0.1:{free_port()}/")
     with serve(example("2004.xmlrpc_page").application) as served:
         assert served.get().status_code == 502
 

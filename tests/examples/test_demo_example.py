@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.examples.serving import DEADLINE, Example, LoopThread, Serve, Served, until
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -220,12 +221,10 @@ def test_a_crowd_that_is_too_slow_is_a_504(
 
 def test_a_crowd_that_reaches_nobody_is_a_502(demo: Any) -> None:
     """The first failure is told."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
     environ = {
         "bide.status": lambda: SimpleNamespace(waiting=0),
         "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": str(port),
+        "SERVER_PORT": str(free_port()),
     }
     response = demo.app.test_client().post("/crowd", environ_overrides=environ)
     assert response.status_code == 502

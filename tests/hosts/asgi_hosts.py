@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 
+from tests.ports import free_port
 from tests.serving import DEADLINE, Client, Response, request, until
 
 PROJECT: Final = Path(__file__).parent.parent.parent
@@ -54,8 +55,7 @@ class Host:
         self.notes = directory / f"notes-{name}"
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(DEADLINE)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.address = f"127.0.0.1:{port}"
         words = [word.format(port=port, site="tests.hosts.asgi_site") for word in COMMANDS[name]]
         self._out = (directory / f"out-{name}").open("w")

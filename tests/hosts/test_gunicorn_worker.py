@@ -432,7 +432,8 @@ def test_hooks_around_a_request_that_fail_spoil_no_other(gunicorn: Start, tmp_pa
 
 def test_an_application_loaded_before_the_fork_serves_in_each_worker(gunicorn: Start) -> None:
     """``preload_app``: imported once, by the arbiter; waits work in its children."""
-    program = gunicorn("--preload", "-w", "2")
+    # The second worker may be told to stop before it listens to signals: the arbiter then kills it.
+    program = gunicorn("--preload", "-w", "2", "--graceful-timeout", "2")
     address = program.listening()
     client = ask(address, "/wait")
     program.until("it waits")

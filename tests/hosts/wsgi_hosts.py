@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.hosts.wsgi_site import BLOCKS
+from tests.ports import free_port
 from tests.serving import DEADLINE, Client, Response, request, until
 
 PROJECT: Final = Path(__file__).parent.parent.parent
@@ -51,19 +51,6 @@ def uwsgi() -> str | None:
     return str(beside) if beside.exists() else shutil.which("uwsgi")
 
 
-_ports: set[int] = set()
-
-
-def _free_port() -> int:
-    """Find a port that no other server of this run is to get; they are started at once."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port: int = free.getsockname()[1]
-        if port not in _ports:
-            _ports.add(port)
-            return port
-
-
 class Host:
     """A running WSGI server.
 
@@ -79,7 +66,7 @@ class Host:
         self._directory = directory / name.replace(" ", "-")
         self._directory.mkdir()
         self._numbers = itertools.count()
-        port = _free_port()
+        port = free_port()
         self.address = f"127.0.0.1:{port}"
         words = COMMANDS[name].replace("PORT", str(port)).split()
         program = [sys.executable]

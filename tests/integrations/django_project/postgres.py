@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.serving import DEADLINE
 
 MISSING = "PostgreSQL is not installed: apt-get install postgresql"
@@ -44,9 +44,7 @@ class Postgres:
             cwd="/",
             stdout=subprocess.DEVNULL,
         )
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         log = (self.directory / "log").open("wb")
         server = [str(where / "postgres"), "-D", str(data), "-p", str(self.port)]
         server += ["-h", "127.0.0.1", "-k", str(self.directory), "-c", "fsync=off"]

@@ -1,7 +1,6 @@
 """Putting the integration in force: by one line, and with one clear error where it cannot be."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 import bide.integrations.django as integration
 from bide import StartError
 from tests.integrations.django_project.conftest import Project
+from tests.ports import free_port
 from tests.serving import DEADLINE, until
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -132,9 +132,7 @@ def test_the_project_is_served_from_the_command_line(
     variables: dict[str, str], command: list[str]
 ) -> None:
     """As it is, by one line in the settings; ``runserver`` has its own way, and goes on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{free.getsockname()[1]}"
+    where = f"127.0.0.1:{free_port()}"
     words = [*command, "--bind", where] if command[0] == "bide" else [*command, where]
     process = subprocess.Popen(
         [sys.executable, "-m", *words],
