@@ -141,6 +141,7 @@ class Server:
             settings.threads,
             settings.queue,
             lambda: self.poller.wake(),
+            settings.limit_threads,
         )
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
