@@ -45,8 +45,14 @@ class Serving(Protocol):
     def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
         """Make a stream's conversation. On the loop."""
 
+    def hold(self, conversation: Conversation) -> None:
+        """Count a conversation that is to be submitted when its body has come. On the loop."""
+
     def submit(self, conversation: Conversation) -> None:
         """Have it run, or reject it. On the loop."""
+
+    def drop(self, conversation: Conversation) -> None:
+        """End one that was held, and whose client has left. On the loop."""
 
     def flush(self) -> None:
         """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
@@ -64,6 +70,7 @@ class Connection:
         "_conversation",
         "_credit",
         "_half_closed",
+        "_held",
         "_moved",
         "_phase",
         "_protocol",
@@ -87,6 +94,7 @@ class Connection:
         self._conversation: Conversation | None = None
         self._stream: Stream | None = None
         self._half_closed = False
+        self._held = 0  # looks at the time, and one, since the conversation waits for its body
         self._behind = False  # to be told when the client has caught up
         # For the looks once a second, which keep the time off the way of each request:
         self._begun = False  # a request since the last look
@@ -104,6 +112,8 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Parse, and begin what can begin."""
         self._parse(self._protocol.receive_data, data)
+        if self._held and self._is_due():
+            self._submit_held()
         if self._queue and self.full:
             self._transport.pause_reading()
 
@@ -124,6 +134,8 @@ class Connection:
             self._transport.close()
         elif conversation is not None and (short or self._serving.cancels_half_closed):
             conversation.cancel(ClientDisconnected("the client has closed the connection"))
+        if self._held and self._is_due():
+            self._submit_held()
 
     def eof_ahead(self) -> None:
         """Half-closed, behind what the application has not read: its wait is cancelled now."""
@@ -143,6 +155,9 @@ class Connection:
             stream.body.fail(gone)
             if conversation is not None:
                 conversation.cancel(gone)
+                if self._held:
+                    self._held = 0
+                    self._serving.drop(conversation)
         self._stream = self._conversation = None
         self._serving.connection_lost(self)
 
@@ -219,7 +234,24 @@ class Connection:
             self._answer_health(stream)
             return
         conversation = self._conversation = self._serving.conversation(stream, self.environ)
-        self._serving.submit(conversation)
+        if stream.body.complete or stream.expects_continue or self._is_due():
+            self._held = 0
+            self._serving.submit(conversation)
+        else:
+            self._held = 1
+            self._serving.hold(conversation)
+
+    def _is_due(self) -> bool:
+        """Whether what the application would read first has come: no lane need wait for it."""
+        stream = self._stream
+        return stream is not None and (
+            stream.body.complete or stream.body.full or stream.body.failed
+        )
+
+    def _submit_held(self) -> None:
+        self._held = 0
+        if self._conversation is not None:  # else it has been answered without being begun
+            self._serving.submit(self._conversation)
 
     def _answer_health(self, stream: Stream) -> None:
         """Say that the server lives, which needs no thread."""
@@ -287,7 +319,12 @@ class Connection:
         if behind:
             phase = _RESPONSE
         elif not self._turn or self._queue:
-            if not protocol.awaits_body:
+            if self._held:
+                self._held += 1
+                # Chunks may be a conversation: whoever sends them waits for an answer to each.
+                if self._held > 2 and protocol.remaining is None:
+                    self._submit_held()
+            elif not protocol.awaits_body:
                 return  # it is the application's time; the client's goes on where it was
             phase = _BODY
         else:
@@ -315,6 +352,8 @@ class Connection:
             self._transport.close()
         else:
             protocol.refuse(RemoteProtocolError("the request took too long", 408))
+            if self._held and self._is_due():
+                self._submit_held()
 
     def abort(self) -> None:
         """Reset the connection."""

@@ -100,6 +100,7 @@ class Server:
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
+        self._held: set[Conversation] = set()  # of these, those whose bodies are still to come
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
         self._finish_by = 0.0  # by the loop's clock, once it stops
@@ -203,7 +204,10 @@ class Server:
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
-                conversation.cancel(ServerStopping("the server stops"), firm=True)
+                if conversation in self._held:
+                    self.drop(conversation)
+                else:
+                    conversation.cancel(ServerStopping("the server stops"), firm=True)
             if not await self._all_done(CLEANUP_SECONDS):
                 for connection in list(self._connections):
                     connection.abort()  # which ends those that hang on their own clients
@@ -280,6 +284,8 @@ class Server:
                 stack = stack_of(conversation, self._executor.hubs)
                 taken = monotonic() - conversation.started
                 conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
+                if conversation in self._held:  # what it would read raises this
+                    self.submit(conversation)
                 if stack:
                     log.warning(
                         "%s has taken %.1f s, and its code goes on:\n%s",
@@ -329,8 +335,19 @@ class Server:
         """Make a stream's conversation."""
         return Conversation(self, stream, environ, self._executor.waiter())
 
+    def hold(self, conversation: Conversation) -> None:
+        """Count a conversation that is to be submitted when its body has come."""
+        self._conversations.add(conversation)
+        self._held.add(conversation)
+
+    def drop(self, conversation: Conversation) -> None:
+        """End one that was held without beginning it; where there still is a client, by a 503."""
+        self._held.discard(conversation)
+        conversation.reject(1)
+
     def submit(self, conversation: Conversation) -> None:
         """Have it run, or reject it."""
+        self._held.discard(conversation)
         self._conversations.add(conversation)
         if not self._executor.submit(conversation):
             conversation.reject(1)
@@ -362,7 +379,13 @@ class Server:
 
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
-        return snapshot(self._executor, self._conversations, len(self._connections), self.draining)
+        return snapshot(
+            self._executor,
+            self._conversations,
+            len(self._connections),
+            self.draining,
+            len(self._held),
+        )
 
 
 def _interval(settings: Settings) -> float:

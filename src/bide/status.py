@@ -37,7 +37,7 @@ class Status:
 
     Attributes:
         running: requests whose code runs now, or could.
-        waiting: requests that wait, and hold no thread.
+        waiting: requests that wait, and hold no thread; those too whose bodies are still to come.
         queued: requests that wait for a thread.
         threads: threads that have been started for requests.
         threads_busy: threads that run a request's code now.
@@ -56,9 +56,14 @@ class Status:
     stopping: bool
 
 
-def snapshot(executor: Counting, in_progress: Sized, connections: int, stopping: bool) -> Status:
-    """Take a snapshot of an executor and of the requests that it has; from any thread."""
-    waiting = executor.waiting
+def snapshot(
+    executor: Counting, in_progress: Sized, connections: int, stopping: bool, held: int = 0
+) -> Status:
+    """Take a snapshot of an executor and of the requests that it has; from any thread.
+
+    ``held`` of these requests wait for their bodies, and the executor has not seen them.
+    """
+    waiting = executor.waiting + held
     queued = executor.queued
     return Status(
         running=max(0, len(in_progress) - waiting - queued),
