@@ -45,7 +45,7 @@ class Serving(Protocol):
     def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
         """Make a stream's conversation. On the loop."""
 
-    def hold(self, conversation: Conversation) -> None:
+    def hold(self, conversation: Conversation, connection: Connection) -> None:
         """Count a conversation that is to be submitted when its body has come. On the loop."""
 
     def submit(self, conversation: Conversation) -> None:
@@ -113,7 +113,7 @@ class Connection:
         """Parse, and begin what can begin."""
         self._parse(self._protocol.receive_data, data)
         if self._held and self._is_due():
-            self._submit_held()
+            self.submit_held()
         if self._queue and self.full:
             self._transport.pause_reading()
 
@@ -135,7 +135,7 @@ class Connection:
         elif conversation is not None and (short or self._serving.cancels_half_closed):
             conversation.cancel(ClientDisconnected("the client has closed the connection"))
         if self._held and self._is_due():
-            self._submit_held()
+            self.submit_held()
 
     def eof_ahead(self) -> None:
         """Half-closed, behind what the application has not read: its wait is cancelled now."""
@@ -156,8 +156,7 @@ class Connection:
             if conversation is not None:
                 conversation.cancel(gone)
                 if self._held:
-                    self._held = 0
-                    self._serving.drop(conversation)
+                    self.drop_held()
         self._stream = self._conversation = None
         self._serving.connection_lost(self)
 
@@ -239,7 +238,7 @@ class Connection:
             self._serving.submit(conversation)
         else:
             self._held = 1
-            self._serving.hold(conversation)
+            self._serving.hold(conversation, self)
 
     def _is_due(self) -> bool:
         """Whether what the application would read first has come: no lane need wait for it."""
@@ -247,11 +246,6 @@ class Connection:
         return stream is not None and (
             stream.body.complete or stream.body.full or stream.body.failed
         )
-
-    def _submit_held(self) -> None:
-        self._held = 0
-        if self._conversation is not None:  # else it has been answered without being begun
-            self._serving.submit(self._conversation)
 
     def _answer_health(self, stream: Stream) -> None:
         """Say that the server lives, which needs no thread."""
@@ -289,6 +283,18 @@ class Connection:
         if self._turn and not self._queue:
             self._transport.close(linger=self._protocol.receiving)
 
+    def submit_held(self) -> None:
+        """Have the conversation that waits for its body begin, with what has come of it."""
+        self._held = 0
+        assert self._conversation is not None
+        self._serving.submit(self._conversation)
+
+    def drop_held(self) -> None:
+        """End the conversation that waits for its body without beginning it."""
+        self._held = 0
+        assert self._conversation is not None
+        self._serving.drop(self._conversation)
+
     def mind_time(self, elapsed: float, settings: Settings, crowded: bool) -> None:
         """Take so many seconds from what the client has; end the connection when none are left.
 
@@ -323,7 +329,7 @@ class Connection:
                 self._held += 1
                 # Chunks may be a conversation: whoever sends them waits for an answer to each.
                 if self._held > 2 and protocol.remaining is None:
-                    self._submit_held()
+                    self.submit_held()
             elif not protocol.awaits_body:
                 return  # it is the application's time; the client's goes on where it was
             phase = _BODY
@@ -353,7 +359,7 @@ class Connection:
         else:
             protocol.refuse(RemoteProtocolError("the request took too long", 408))
             if self._held and self._is_due():
-                self._submit_held()
+                self.submit_held()
 
     def abort(self) -> None:
         """Reset the connection."""

@@ -100,7 +100,8 @@ class Server:
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
-        self._held: set[Conversation] = set()  # of these, those whose bodies are still to come
+        # Of these, those whose bodies are still to come.
+        self._held: dict[Conversation, Connection] = {}
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
         self._finish_by = 0.0  # by the loop's clock, once it stops
@@ -205,7 +206,7 @@ class Server:
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
                 if conversation in self._held:
-                    self.drop(conversation)
+                    self._held[conversation].drop_held()
                 else:
                     conversation.cancel(ServerStopping("the server stops"), firm=True)
             if not await self._all_done(CLEANUP_SECONDS):
@@ -285,7 +286,7 @@ class Server:
                 taken = monotonic() - conversation.started
                 conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
                 if conversation in self._held:  # what it would read raises this
-                    self.submit(conversation)
+                    self._held[conversation].submit_held()
                 if stack:
                     log.warning(
                         "%s has taken %.1f s, and its code goes on:\n%s",
@@ -335,19 +336,19 @@ class Server:
         """Make a stream's conversation."""
         return Conversation(self, stream, environ, self._executor.waiter())
 
-    def hold(self, conversation: Conversation) -> None:
+    def hold(self, conversation: Conversation, connection: Connection) -> None:
         """Count a conversation that is to be submitted when its body has come."""
         self._conversations.add(conversation)
-        self._held.add(conversation)
+        self._held[conversation] = connection
 
     def drop(self, conversation: Conversation) -> None:
         """End one that was held without beginning it; where there still is a client, by a 503."""
-        self._held.discard(conversation)
+        del self._held[conversation]
         conversation.reject(1)
 
     def submit(self, conversation: Conversation) -> None:
         """Have it run, or reject it."""
-        self._held.discard(conversation)
+        self._held.pop(conversation, None)
         self._conversations.add(conversation)
         if not self._executor.submit(conversation):
             conversation.reject(1)

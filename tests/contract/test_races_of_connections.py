@@ -69,7 +69,7 @@ class Server:
         """Make one."""
         return Conversation(stream)
 
-    def hold(self, conversation: Any) -> None:
+    def hold(self, conversation: Any, connection: Any) -> None:
         """Keep it, until its body has come."""
         self.held.append(conversation)
 

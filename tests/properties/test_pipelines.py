@@ -102,7 +102,7 @@ class Pipelines(RuleBasedStateMachine):
         """Make one."""
         return Conversation(stream)
 
-    def hold(self, conversation: Any) -> None:
+    def hold(self, conversation: Any, connection: Any) -> None:
         """It is begun when its body has come."""
 
     def drop(self, conversation: Any) -> None:
