@@ -100,8 +100,7 @@ class Server:
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
-        # Of these, those whose bodies are still to come.
-        self._held: dict[Conversation, Connection] = {}
+        self._held: dict[Conversation, Connection] = {}  # whose bodies are still to come
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
         self._finish_by = 0.0  # by the loop's clock, once it stops
@@ -380,13 +379,8 @@ class Server:
 
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
-        return snapshot(
-            self._executor,
-            self._conversations,
-            len(self._connections),
-            self.draining,
-            len(self._held),
-        )
+        in_progress, connections = self._conversations, len(self._connections)
+        return snapshot(self._executor, in_progress, connections, self.draining, len(self._held))
 
 
 def _interval(settings: Settings) -> float:

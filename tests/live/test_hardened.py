@@ -376,7 +376,9 @@ def test_a_request_whose_client_left_is_freed_without_the_collector(
     served = serve(application, executor=executor)
     gc.disable()
     try:
-        client = served.request(method="POST", headers=["Content-Length: 1", "Expect: 100-continue"])
+        client = served.request(
+            method="POST", headers=["Content-Length: 1", "Expect: 100-continue"]
+        )
         served.until_waiting(1)
         client.close()
         until(lambda: kept[0]() is None, "the request is still alive")

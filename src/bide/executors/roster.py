@@ -119,7 +119,10 @@ class Roster:
     def _is_better(self, lane: Lane) -> bool:
         """Whether another lane should have the job, since this one has parked ones."""
         if self._crowded:
-            return not lane.begun and lane not in self._lanes[: self._threads]
+            if lane in self._lanes[: self._threads]:
+                return False
+            # One that was woken while all of the first ones were at something goes on.
+            return not lane.begun or self._first_idle() is not None
         if self._empty or self._may_start():
             return True
         if not self._idle:
