@@ -20,8 +20,8 @@ import bide.server
 import bide.waiter
 from bide import ClientDisconnected, using, wait
 from bide.errors import BindError, SettingError
-from bide.executors.monitor import Monitor
 from bide.executors.lane import Lane
+from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
 from bide.logs import access
 from bide.messages import _FIELDS, _STATUSES, Head
