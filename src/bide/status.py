@@ -28,7 +28,7 @@ class Counting(Protocol):
 
     @property
     def threads_max(self) -> int:
-        """Threads that may be started."""
+        """Threads that may begin jobs at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Status:
         running: requests whose code runs now, or could.
         waiting: requests that wait, and hold no thread; those too whose bodies are still to come.
         queued: requests that wait for a thread.
-        threads: threads that have been started for requests.
-        threads_busy: threads that run a request's code now.
-        threads_max: threads that may be started; 0 where all run on the event loop.
+        threads: threads that have been started for requests, those of waiting ones among them.
+        threads_busy: threads that run a request's code now, or block in it.
+        threads_max: threads that may begin requests at a time; 0 where all run on the event loop.
         connections: open connections.
         stopping: whether the server stops: streams without an end should come to one.
     """

@@ -216,7 +216,7 @@ def test_others_begin_in_the_place_of_those_that_block(loop: ManualLoop) -> None
 def test_without_a_queue_there_is_room_in_the_place_of_those_that_block(loop: ManualLoop) -> None:
     """As the queue's places are counted, too."""
     site = Site(loop, 1, queue=0)
-    assert site.threads_max == 1
+    assert site.lanes_max == 1
     site = Site(loop, 2, queue=0, limit=3)
     assert site.bring("one", "two", "three") == [True, True, False]
 

@@ -24,7 +24,7 @@ _thread_clock = getattr(time, "pthread_getcpuclockid", None)  # macOS has none
 class Jobs(Protocol):
     """The executor, as far as a lane knows it; called on the lane's thread."""
 
-    threads_max: int
+    lanes_max: int
 
     def next_job(self, lane: Lane) -> Job | None:
         """Return the lane's next job, or note that it is idle."""
@@ -85,7 +85,7 @@ class Lane(threading.Thread):
         executor = self._executor
         if _thread_clock is not None:
             self._clock = _thread_clock(threading.get_ident())
-        idle = max(16, 4 * IDLE_WORKERS // executor.threads_max)
+        idle = max(16, 4 * IDLE_WORKERS // executor.lanes_max)
         hub = self.hub = Hub(self.name.removeprefix("bide-"), self._wake, min(idle, IDLE_WORKERS))
         queue = self.queue
         stopping = False

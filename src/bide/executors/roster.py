@@ -43,7 +43,8 @@ class Roster:
     """
 
     def __init__(self, threads: int, limit: int, serial: bool) -> None:
-        self.threads_max = 1 if threads == 1 else max(threads, limit)
+        self.threads_max = threads
+        self.lanes_max = 1 if threads == 1 else max(threads, limit)
         self._threads = threads
         self._serial = serial
         self._jobs: deque[Job] = deque()
@@ -61,12 +62,12 @@ class Roster:
         self._crowded = False
 
     def _has_room(self) -> bool:
-        lanes = len(self._empty) + len(self._idle) + self.threads_max - len(self._lanes)
+        lanes = len(self._empty) + len(self._idle) + self.lanes_max - len(self._lanes)
         return len(self._jobs) < self._coming + min(lanes, self._threads - self._begun)
 
     def _may_start(self) -> bool:
         lanes = len(self._lanes)
-        if lanes >= self.threads_max:
+        if lanes >= self.lanes_max:
             return False
         return not (lanes and self._refused and monotonic() - self._refused < START_PAUSE)
 

@@ -172,7 +172,7 @@ class ThreadsExecutor(Roster):
             self._find_blocked()
         if self._wake_lanes(number):
             self._look_after(PATIENCE, number * 2)
-        elif self._lanes and (self._empty or self._idle or len(self._lanes) < self.threads_max):
+        elif self._lanes and (self._empty or self._idle or len(self._lanes) < self.lanes_max):
             self._look_after(BLOCKED / 4, 1)  # there are lanes, once one that is busy blocks
 
     def _find_blocked(self) -> None:
@@ -267,22 +267,23 @@ class ThreadsExecutor(Roster):
 
     # The lanes' ---------------------------------------------------------------------------------
 
-    def _ends_rest(self) -> bool:
-        if not self.resting or self._jobs:
-            return False
-        self.resting = False
-        return True
-
     def next_job(self, lane: Lane) -> Job | None:
         """Give a lane its next job, or note that it is idle."""
         other = None
         end = False
         with self._lock:
-            self._has_come(lane)
-            self._note_parked(lane)
-            job = self._take(lane)
+            if lane.coming:
+                self._has_come(lane)
+            if lane.begun and self._jobs and not lane.parked:  # most: the next of a batch
+                lane.noted = 0
+                job: Job | None = self._jobs.popleft()
+            else:
+                self._note_parked(lane)
+                job = self._take(lane)
             if job is not None:
-                end = self._ends_rest()
+                if self.resting and not self._jobs:
+                    self.resting = False
+                    end = True
             else:
                 self._release(lane)
                 if self._serial and lane.parked:
@@ -307,7 +308,9 @@ class ThreadsExecutor(Roster):
             self._note_parked(lane)
             job = self._take(lane)
             if job is not None:
-                end = self._ends_rest()
+                if self.resting and not self._jobs:
+                    self.resting = False
+                    end = True
             elif self._jobs and not self._serial:
                 self._release(lane)
                 other = self._another()
