@@ -44,6 +44,7 @@ class Lane(threading.Thread):
 
     def __init__(self, executor: Jobs, number: int) -> None:
         super().__init__(name=f"bide-lane-{number}", daemon=True)
+        self.number = number  # in the order of their start, from 1
         self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
         self.hub: Hub | None = None
         # Under the executor's lock; it is looked at without it.

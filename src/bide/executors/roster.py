@@ -26,7 +26,7 @@ START_PAUSE: Final = 1.0
 PARKS: Final = 500.0
 """Jobs that may park in a second, and the next one still have a lane of its own."""
 PARKS_AT_ONCE: Final = 256
-"""And so many more at once."""
+"""And so many more at once, or twice as many after a pause."""
 NEW: Final = object()
 """A lane that is to be started."""
 
@@ -57,8 +57,9 @@ class Roster:
         self._asked = False  # the loop has been asked to start a lane
         self._looking = False  # a look of the loop's is due; by the loop
         self._refused = 0.0  # when the system refused a thread, in monotonic seconds
-        self._parks = 0.0  # jobs that have parked, but for PARKS each second since
-        self._parked_at = 0.0
+        self._parks = 0.0  # jobs that have parked, but for PARKS each second up to _parked_at
+        self._cool_at = float(PARKS_AT_ONCE)
+        self._parked_at = monotonic()
         self._crowded = False
 
     def _has_room(self) -> bool:
@@ -120,7 +121,7 @@ class Roster:
     def _is_better(self, lane: Lane) -> bool:
         """Whether another lane should have the job, since this one has parked ones."""
         if self._crowded:
-            if lane in self._lanes[: self._threads]:
+            if lane.number <= self._threads:
                 return False
             # One that was woken while all of the first ones were at something goes on.
             return not lane.begun or self._first_idle() is not None
@@ -158,10 +159,9 @@ class Roster:
         """Count what a lane has parked since it was last here."""
         parked = lane.parked
         if parked > lane.noted:
-            self._cool()
             self._parks += 1.0
-            if self._parks > PARKS_AT_ONCE:
-                self._crowded = True
+            if self._parks >= self._cool_at:
+                self._cool()
         lane.noted = parked
 
     def _is_crowded(self) -> bool:
@@ -174,8 +174,13 @@ class Roster:
         self._parked_at = now
         # No more than twice, so that it is soon over.
         self._parks = min(max(0.0, parks), 2.0 * PARKS_AT_ONCE)
-        if parks < PARKS_AT_ONCE / 2:
-            self._crowded = False
+        if parks >= PARKS_AT_ONCE:
+            self._crowded = True
+            self._cool_at = self._parks + 16.0  # a look at the clock for each would show
+        else:
+            self._cool_at = float(PARKS_AT_ONCE)
+            if parks < PARKS_AT_ONCE / 2:
+                self._crowded = False
 
     def _release(self, lane: Lane) -> None:
         if lane.begun:
