@@ -12,7 +12,7 @@ from typing import Any
 
 from .markdown import list_facts, write_table
 from .rounds import Result
-from .scenarios import Aim, Figure, Load, Scenario
+from .scenarios import Aim, Beside, Figure, Load, Scenario
 
 TITLES: dict[Figure, str] = {
     "requests_per_second": "requests/s",
@@ -22,6 +22,9 @@ TITLES: dict[Figure, str] = {
     "memory_mb": "memory MB",
     "parked_mb": "MB parked",
     "kb_per_request": "KB/request",
+    "quick_p99_ms": "quick request p99 ms",
+    "event_p99_ms": "event late by p99 ms",
+    "million_counts_per_second": "million counts/s",
 }
 _LOAD_COLUMNS: tuple[Figure, ...] = (
     "cpu_us_per_request",
@@ -31,6 +34,11 @@ _LOAD_COLUMNS: tuple[Figure, ...] = (
     "memory_mb",
 )
 _PARK_COLUMNS: tuple[Figure, ...] = ("kb_per_request", "memory_mb", "parked_mb")
+_BESIDE_COLUMNS: tuple[Figure, ...] = (
+    "quick_p99_ms",
+    "event_p99_ms",
+    "million_counts_per_second",
+)
 _WITH_RATIO: tuple[Figure, ...] = ("cpu_us_per_request", "requests_per_second", "kb_per_request")
 # A share of the server's core taken by others that makes figures doubtful.
 _DISTURBED = 0.1
@@ -211,6 +219,12 @@ def _describe(scenario: Scenario) -> str:
             f"`GET {load.path}` from {load.connections:,} clients that keep their connections."
             " Median of the rounds (least–most). Less CPU is better, more requests/s are."
         )
+    if isinstance(load, Beside):
+        return (
+            f"`GET /quick`, one after another, and `GET /events` while {load.computing} views"
+            " compute; what these counted is what is left for them. Median of the rounds"
+            " (least–most). Less p99 is better, more counts/s are."
+        )
     return (
         f"`GET {load.path}`, {load.requests:,} at once, each of which waits {load.seconds:g} s."
         " Memory (PSS) of all the server's processes before and while all of them wait."
@@ -220,6 +234,8 @@ def _describe(scenario: Scenario) -> str:
 
 def _write_scenario(scenario: Scenario, results: list[Result]) -> list[str]:
     columns = _LOAD_COLUMNS if isinstance(scenario.load, Load) else _PARK_COLUMNS
+    if isinstance(scenario.load, Beside):
+        columns = _BESIDE_COLUMNS
     heads = ["server", "version"]
     for column in columns:
         heads.append(TITLES[column])

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 
 from . import processes
+from .beside import run_beside
 from .errors import RoundFailedError
 from .parking import park
 from .processes import ServerProcess
-from .scenarios import Contender, Figure, Load, Park, Scenario
+from .scenarios import Beside, Contender, Figure, Load, Park, Scenario
 from .wrk import run_wrk
 
 
@@ -105,13 +106,15 @@ def measure(
     return results
 
 
-def _measure_once(load: Load | Park, result: Result, conditions: Conditions) -> Sample:
+def _measure_once(load: Load | Park | Beside, result: Result, conditions: Conditions) -> Sample:
     port = processes.find_free_port()
     contender = result.contender
     result.command = contender.server.argv(contender.application, port)
     with processes.start(result.command, port, conditions.server_core) as server:
         if isinstance(load, Load):
             return _measure_load(server, load, conditions)
+        if isinstance(load, Beside):
+            return _measure_beside(server, load, conditions)
         return _measure_park(server, load, conditions)
 
 
@@ -193,6 +196,27 @@ def _measure_park(server: ServerProcess, load: Park, conditions: Conditions) -> 
         errors=report.errors,
         foreign_share=max(0.0, busy_after - busy - cpu_after + cpu) / (clock_after - clock),
     )
+
+
+def _measure_beside(server: ServerProcess, load: Beside, conditions: Conditions) -> Sample:
+    server.await_answer("/quick")
+    cpu, busy, clock = _read_clocks(server, conditions)
+    report = run_beside(server, load, conditions.seconds)
+    cpu_after, busy_after, clock_after = _read_clocks(server, conditions)
+    server.check_alive()
+    return Sample(
+        figures={
+            "quick_p99_ms": _p99(report.quick_ms),
+            "event_p99_ms": _p99(report.late_ms),
+            "million_counts_per_second": report.counted / 1e6 / (clock_after - clock),
+        },
+        errors={},
+        foreign_share=max(0.0, busy_after - busy - cpu_after + cpu) / (clock_after - clock),
+    )
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.99)]
 
 
 def _read_clocks(server: ServerProcess, conditions: Conditions) -> tuple[float, float, float]:

@@ -40,6 +40,17 @@ class Park:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Quick requests, one after another, and a stream of events, beside views that compute.
+
+    Attributes:
+        computing: How many views compute all the while.
+    """
+
+    computing: int
+
+
 Figure = Literal[
     "requests_per_second",
     "new_client_ms",
@@ -48,6 +59,9 @@ Figure = Literal[
     "memory_mb",
     "parked_mb",
     "kb_per_request",
+    "quick_p99_ms",
+    "event_p99_ms",
+    "million_counts_per_second",
 ]
 
 
@@ -82,7 +96,7 @@ class Scenario:
 
     name: str
     title: str
-    load: Load | Park
+    load: Load | Park | Beside
     contenders: tuple[Contender, ...]
     aims: tuple[Aim, ...]
 
@@ -158,5 +172,12 @@ SCENARIOS = (
             *_serve("starlette_waiting", servers.uvicorn),
         ),
         aims=(Aim("kb_per_request", 16.0, "at most"),),
+    ),
+    Scenario(
+        name="beside-computing",
+        title="A quick request and a stream's events beside four computing views, 8 threads",
+        load=Beside(computing=4),
+        contenders=(*_serve("computing", servers.bide_eight, servers.gunicorn_eight),),
+        aims=(Aim("quick_p99_ms", 100.0, "at most"), Aim("event_p99_ms", 100.0, "at most")),
     ),
 )

@@ -86,6 +86,12 @@ _UWSGI = (
 )
 
 bide_threads = Server("bide", "4 threads", ("bide", "greenlet", "httptools"), _BIDE + "threads")
+bide_eight = Server(
+    "bide",
+    "8 threads",
+    ("bide", "greenlet", "httptools"),
+    _BIDE.replace("--threads 4", "--threads 8") + "threads",
+)
 bide_loop = Server("bide", "event loop", ("bide", "greenlet", "httptools"), _BIDE + "loop")
 
 granian = Server("granian", "4 threads", ("granian",), _GRANIAN + " --blocking-threads 4")
@@ -94,6 +100,12 @@ gunicorn_gthread = Server(
     "gthread, 4 threads",
     ("gunicorn",),
     _GUNICORN + " --worker-class gthread --threads 4",
+)
+gunicorn_eight = Server(
+    "gunicorn",
+    "gthread, 8 threads",
+    ("gunicorn",),
+    _GUNICORN + " --worker-class gthread --threads 8",
 )
 waitress = Server(
     "waitress",

@@ -4,7 +4,7 @@ The view is a plain function and its stream a plain generator. Where they need t
 ``using`` and ``iterate``, with httpx's *asynchronous* client: between two words the request holds
 no thread, so four of them are enough::
 
-    bide examples.llm_chat.app:app --threads 4
+    bide examples.llm_chat.app:app --threads 4 --limit-threads 4
     curl -N -d message=hello http://127.0.0.1:8000/chat   # word by word
     curl http://127.0.0.1:8000/status
 

@@ -56,8 +56,14 @@ class Serving(Protocol):
     def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
         """Make a stream's conversation. On the loop."""
 
+    def hold(self, conversation: Conversation, connection: Connection) -> None:
+        """Count a conversation that is to be submitted when its body has come. On the loop."""
+
     def submit(self, conversation: Conversation) -> None:
         """Have it run, or reject it. On the loop."""
+
+    def drop(self, conversation: Conversation) -> None:
+        """End one that was held, and whose client has left. On the loop."""
 
     def flush(self) -> None:
         """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
@@ -76,6 +82,7 @@ class Connection:
         "_credit",
         "_fed",
         "_half_closed",
+        "_body_looks",
         "_phase",
         "_protocol",
         "_queue",
@@ -108,6 +115,7 @@ class Connection:
         self._conversation: Conversation | None = None
         self._stream: Stream | None = None
         self._half_closed = False
+        self._body_looks = 0  # looks at the time, and one, since the conversation waits for its body
         self._behind = False  # to be told when the client has caught up
         # For the looks once a second, which keep the time off the way of each request:
         self._begun = False  # a request since the last look
@@ -127,6 +135,8 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """Parse, and begin what can begin."""
         self._parse(self._protocol.receive_data, data)
+        if self._body_looks and self._is_due():
+            self.submit_held()
         if self._queue and self.full:
             self._transport.pause_reading()
 
@@ -147,6 +157,8 @@ class Connection:
             self._transport.close()
         elif conversation is not None and (short or self._serving.cancels_half_closed):
             conversation.cancel(ClientDisconnected("the client has closed the connection"))
+        if self._body_looks and self._is_due():
+            self.submit_held()
 
     def eof_ahead(self) -> None:
         """Half-closed, behind what the application has not read: its wait is cancelled now."""
@@ -166,6 +178,8 @@ class Connection:
             stream.body.fail(gone)
             if conversation is not None:
                 conversation.cancel(gone)
+                if self._body_looks:
+                    self.drop_held()
         self._stream = self._conversation = None
         self._serving.connection_lost(self)
 
@@ -242,7 +256,19 @@ class Connection:
             self._answer_health(stream)
             return
         conversation = self._conversation = self._serving.conversation(stream, self.environ)
-        self._serving.submit(conversation)
+        if stream.body.complete or stream.expects_continue or self._is_due():
+            self._body_looks = 0
+            self._serving.submit(conversation)
+        else:
+            self._body_looks = 1
+            self._serving.hold(conversation, self)
+
+    def _is_due(self) -> bool:
+        """Whether what the application would read first has come: no lane need wait for it."""
+        stream = self._stream
+        return stream is not None and (
+            stream.body.complete or stream.body.full or stream.body.failed
+        )
 
     def _answer_health(self, stream: Stream) -> None:
         """Say that the server lives, which needs no thread."""
@@ -285,6 +311,18 @@ class Connection:
         if self._turn and not self._queue:
             self._transport.close(linger=self._protocol.receiving)
 
+    def submit_held(self) -> None:
+        """Have the conversation that waits for its body begin, with what has come of it."""
+        self._body_looks = 0
+        assert self._conversation is not None
+        self._serving.submit(self._conversation)
+
+    def drop_held(self) -> None:
+        """End the conversation that waits for its body without beginning it."""
+        self._body_looks = 0
+        assert self._conversation is not None
+        self._serving.drop(self._conversation)
+
     def mind_time(self, elapsed: float, settings: Settings, crowded: bool) -> None:
         """Take so many seconds from what the client has; end the connection when none are left.
 
@@ -317,7 +355,12 @@ class Connection:
         if behind:
             phase = _RESPONSE
         elif not self._turn or self._queue:
-            if not protocol.awaits_body:
+            if self._body_looks:
+                self._body_looks += 1
+                # Chunks may be a conversation: whoever sends them waits for an answer to each.
+                if self._body_looks > 2 and protocol.remaining is None:
+                    self.submit_held()
+            elif not protocol.awaits_body:
                 self._worked = True
                 return  # it is the application's time; the client's goes on where it was
             phase = _BODY
@@ -351,6 +394,8 @@ class Connection:
             self._transport.close()
         else:
             protocol.refuse(RemoteProtocolError("the request took too long", 408))
+            if self._body_looks and self._is_due():
+                self.submit_held()
 
     def _rate(self, settings: Settings, hurried: bool) -> float:
         """Return the bytes a second that this client must take of its response; 0: any."""

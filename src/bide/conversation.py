@@ -39,6 +39,11 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Any]
 
 _END: Final = object()
+_MADE: Final[tuple[type, ...]] = (
+    type(iter([])),
+    type(iter(())),
+)  # iterators over blocks that are all there
+_LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at once
 _FILE_PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go on
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
@@ -201,7 +206,19 @@ class Conversation:
                 return
         if kind is FileWrapper and self._send_file(result):
             return
-        for block in self._blocks(result):
+        # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
+        iterator: Iterator[Any] = (
+            iterate(result)
+            if isinstance(result, AsyncIterable) and not isinstance(result, Iterable)
+            else iter(result)
+        )
+        if type(iterator) in _MADE and self.finished is None:
+            made = list(iterator)
+            if all(type(block) is bytes for block in made):
+                self._send_made(made)
+                return
+            iterator = iter(made)
+        for block in self._blocks(iterator):
             self.waiter.keep_pace(stream.send(block))
             if stream.bodiless and self.finished is None:
                 break  # the head is out, and nothing else may follow it
@@ -210,14 +227,36 @@ class Conversation:
         else:
             self.waiter.wait(self.finished)
 
-    def _blocks(self, result: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
+    def _send_made(self, blocks: list[bytes]) -> None:
+        """Send blocks that are all there, whatever the client's speed.
+
+        They are queued as they are, so that memory holds no more than the application has made,
+        and this conversation, its thread with it, is done at once: the loop sends the rest.
+        """
+        stream = self.stream
+        if len(blocks) == 1:
+            stream.end(blocks[0])
+            return
+        head = stream.head
+        size = sum(map(len, blocks))
+        if (
+            size > _LARGE
+            and head is not None
+            and head.length is None
+            and not (stream.head_sent or stream.bodiless)
+        ):  # chunks would be copies
+            length = ("Content-Length", str(size))
+            stream.start(f"{head.code} {head.reason}", [*head.headers, length])
+        for block in blocks:
+            if block:
+                stream.send(block)
+                if stream.bodiless:
+                    break  # the head is out, and nothing else may follow it
+                self.waiter.keep_pace(None)
+        stream.end()
+
+    def _blocks(self, iterator: Iterator[Any]) -> Iterator[bytes]:
         """Give the blocks that are not empty, waiting for those that are promised."""
-        # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
-        iterator: Iterator[Any] = (
-            iterate(result)
-            if isinstance(result, AsyncIterable) and not isinstance(result, Iterable)
-            else iter(result)
-        )
         cancelled = False
         block = next(iterator, _END)
         while block is not _END:

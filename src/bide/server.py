@@ -105,6 +105,7 @@ class Server:
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
+        self._held: dict[Conversation, Connection] = {}  # whose bodies are still to come
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
         self._finish_by = 0.0  # by the loop's clock, once it stops
@@ -146,6 +147,7 @@ class Server:
             settings.threads,
             settings.queue,
             lambda: self.poller.wake(),
+            settings.limit_threads,
         )
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
@@ -207,7 +209,10 @@ class Server:
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
-                conversation.cancel(ServerStopping("the server stops"), firm=True)
+                if conversation in self._held:
+                    self._held[conversation].drop_held()
+                else:
+                    conversation.cancel(ServerStopping("the server stops"), firm=True)
             if not await self._all_done(CLEANUP_SECONDS):
                 for connection in list(self._connections):
                     connection.abort()  # which ends those that hang on their own clients
@@ -287,6 +292,8 @@ class Server:
                 stack = stack_of(conversation, self._executor.hubs)
                 taken = monotonic() - conversation.started
                 conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
+                if conversation in self._held:  # what it would read raises this
+                    self._held[conversation].submit_held()
                 if stack:
                     log.warning(
                         "%s has taken %.1f s, and its code goes on:\n%s",
@@ -336,8 +343,19 @@ class Server:
         """Make a stream's conversation."""
         return Conversation(self, stream, environ, self._executor.waiter())
 
+    def hold(self, conversation: Conversation, connection: Connection) -> None:
+        """Count a conversation that is to be submitted when its body has come."""
+        self._conversations.add(conversation)
+        self._held[conversation] = connection
+
+    def drop(self, conversation: Conversation) -> None:
+        """End one that was held without beginning it; where there still is a client, by a 503."""
+        del self._held[conversation]
+        conversation.reject(1)
+
     def submit(self, conversation: Conversation) -> None:
         """Have it run, or reject it."""
+        self._held.pop(conversation, None)
         self._conversations.add(conversation)
         if not self._executor.submit(conversation):
             conversation.reject(1)
@@ -369,7 +387,8 @@ class Server:
 
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
-        return snapshot(self._executor, self._conversations, len(self._connections), self.draining)
+        in_progress, connections = self._conversations, len(self._connections)
+        return snapshot(self._executor, in_progress, connections, self.draining, len(self._held))
 
 
 def _interval(settings: Settings) -> float:

@@ -69,7 +69,14 @@ class Settings:
     threads: int = _setting(
         "Serving",
         4,
-        "Threads that run the application, at most; waiting takes none.",
+        "Threads that begin requests at a time, those that block aside. 1: one thread in all.",
+        metavar="N",
+        minimum=1,
+    )
+    limit_threads: int = _setting(
+        "Serving",
+        64,
+        "Threads in all, with those whose requests wait or block; threads, if that is more.",
         metavar="N",
         minimum=1,
     )

@@ -28,7 +28,7 @@ class Counting(Protocol):
 
     @property
     def threads_max(self) -> int:
-        """Threads that may be started."""
+        """Threads that may begin jobs at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Status:
 
     Attributes:
         running: requests whose code runs now, or could.
-        waiting: requests that wait, and hold no thread.
+        waiting: requests that wait, and hold no thread; those too whose bodies are still to come.
         queued: requests that wait for a thread.
-        threads: threads that have been started for requests.
-        threads_busy: threads that run a request's code now.
-        threads_max: threads that may be started; 0 where all run on the event loop.
+        threads: threads that have been started for requests, those of waiting ones among them.
+        threads_busy: threads that run a request's code now, or block in it.
+        threads_max: threads that may begin requests at a time; 0 where all run on the event loop.
         connections: open connections.
         stopping: whether the server stops: streams without an end should come to one.
     """
@@ -56,9 +56,14 @@ class Status:
     stopping: bool
 
 
-def snapshot(executor: Counting, in_progress: Sized, connections: int, stopping: bool) -> Status:
-    """Take a snapshot of an executor and of the requests that it has; from any thread."""
-    waiting = executor.waiting
+def snapshot(
+    executor: Counting, in_progress: Sized, connections: int, stopping: bool, held: int = 0
+) -> Status:
+    """Take a snapshot of an executor and of the requests that it has; from any thread.
+
+    ``held`` of these requests wait for their bodies, and the executor has not seen them.
+    """
+    waiting = executor.waiting + held
     queued = executor.queued
     return Status(
         running=max(0, len(in_progress) - waiting - queued),

@@ -166,7 +166,8 @@ class Stream:
     def send(self, block: bytes) -> Signal | None:
         """Send a block that is not empty, and before the first one the head.
 
-        Gives None, or what to wait for before the next block, since the client is behind.
+        Gives None, or what to wait for before the next block, since the client is behind. After
+        as much as Content-Length says there is no next block, and nothing to wait for.
 
         Raises:
             ClientDisconnected: the client has left.
@@ -175,6 +176,9 @@ class Stream:
         with self._lock:
             self._require("send")
             self._write(block, False)
+            head = self.head
+            if head is not None and head.length == self.sent:
+                return None
         return self._channel.room()
 
     def end(self, block: bytes = b"") -> None:

@@ -16,6 +16,9 @@ from bide.transports.poller import WRITE
 from tests.contract.test_races_of_connections import Server, answer
 from tests.serving import Log, request
 
+UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n"
+"""An upload that the application is called for before its body comes."""
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:
@@ -129,7 +132,7 @@ def test_a_new_request_has_its_head_s_time_anew(server: Server) -> None:
 
 def awaited(server: Server) -> Signal:
     """Receive the head of an upload whose body the application waits for."""
-    server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    server.receive(UPLOAD % 1000000)
     signal = server.begun[0].stream.receive()
     assert isinstance(signal, Signal)
     return signal
@@ -186,7 +189,7 @@ def test_a_body_at_the_rate_goes_on_for_ever(server: Server) -> None:
 
 def test_a_body_that_nobody_waits_for_costs_its_client_no_time(server: Server) -> None:
     """The application takes its time: that is not the client's."""
-    server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    server.receive(UPLOAD % 10)
     for _ in range(100):
         assert look(server)
     assert not server.connection._protocol.stopped

@@ -558,7 +558,7 @@ def test_a_request_may_clean_up_wherever_it_learns_of_the_departure(
 
     served = serve(application)
     client = served.connect(window=4096)
-    client.send(request(method="POST", headers=["Content-Length: 10"]))
+    client.send(request(method="POST", headers=["Content-Length: 10", "Expect: 100-continue"]))
     served.until_waiting(1)
     client.reset()
     served.until_idle()

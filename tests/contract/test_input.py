@@ -15,10 +15,13 @@ from tests.serving import Client, Environ, Gate, Log, answering, happened, reque
 BODY = b"one\ntwo two\n\nthree, without an end\nfour"
 
 
-def post(path: str = "/", *, chunked: bool = False, length: int | None = None) -> bytes:
-    """Make the head of a request whose body comes later."""
+def post(
+    path: str = "/", *, chunked: bool = False, length: int | None = None, expect: bool = False
+) -> bytes:
+    """Make the head of a request whose body comes later; ``expect``: the application is called."""
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
-    return request(path, method="POST", headers=[framing])
+    more = ["Expect: 100-continue"] if expect else []
+    return request(path, method="POST", headers=[framing, *more])
 
 
 def chunk(data: bytes) -> bytes:
@@ -174,8 +177,9 @@ def test_a_coroutine_reads_the_body_in_a_thread(serve: Serve) -> None:
 
     served = serve(application)
     client = served.connect()
-    client.send(post(length=4))
+    client.send(post(length=4, expect=True))
     happened(tried)
+    assert client.head().status == 100
     client.send(b"body")
     assert client.response().body == b"told body"
 
@@ -230,7 +234,7 @@ def test_a_body_that_breaks_off_raises_at_the_read(serve: Serve, ending: str) ->
 
     served = serve(answering(answer))
     client = served.connect()
-    client.send(post(length=6) + b"slow")
+    client.send(post(length=6, expect=ending == "reset") + b"slow")
     served.until_waiting(1)
     getattr(client, ending)()
     served.until_idle()
@@ -365,7 +369,7 @@ def test_the_last_bytes_and_the_departure_are_told_in_order(serve: Serve) -> Non
 
     served = serve(answering(answer))
     client = served.connect()
-    client.send(post(length=4))
+    client.send(post(length=4, expect=True))
     happened(begun)
     client.send(b"body")
     client.close()

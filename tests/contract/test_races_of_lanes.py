@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bide.executors.threads import _LOOK, Lane, ThreadsExecutor
+from bide.executors.lane import LOOK, Lane
+from bide.executors.threads import ThreadsExecutor
 from bide.promises import Signal
 from bide.waiter import Waiter
 from tests.serving import DEADLINE, happened, until
@@ -114,7 +115,7 @@ def test_a_job_submitted_after_a_lane_looked_wakes_it(loop: asyncio.AbstractEven
     job = lanes.job()
     assert lanes.executor.submit(job)
     lanes.executor.flush()
-    assert lanes.words(0) == [_LOOK]
+    assert lanes.words(0) == [LOOK]
     assert lanes.executor.next_job(lanes.lanes[0]) is job
 
 
@@ -128,9 +129,9 @@ def test_a_woken_lane_that_was_resumed_first_passes_the_wake_on(
     job = lanes.job()
     assert lanes.executor.submit(job)
     lanes.executor.flush()
-    assert (lanes.words(0), lanes.words(1)) == ([], [_LOOK])
+    assert (lanes.words(0), lanes.words(1)) == ([], [LOOK])
     lanes.executor.busy(lanes.lanes[1])
-    assert lanes.words(0) == [_LOOK]
+    assert lanes.words(0) == [LOOK]
     assert lanes.executor.next_job(lanes.lanes[0]) is job
 
 
@@ -144,7 +145,7 @@ def test_an_idle_lane_that_is_resumed_is_not_woken_for_a_job(
     lanes.executor.busy(lanes.lanes[1])
     assert lanes.executor.submit(lanes.job())
     lanes.executor.flush()
-    assert (lanes.words(0), lanes.words(1)) == ([_LOOK], [])
+    assert (lanes.words(0), lanes.words(1)) == ([LOOK], [])
 
 
 def test_a_woken_lane_finds_that_another_one_took_the_job(
@@ -161,7 +162,7 @@ def test_a_woken_lane_finds_that_another_one_took_the_job(
     assert lanes.executor.next_job(second) is None
     assert lanes.executor.submit(lanes.job())
     lanes.executor.flush()
-    assert lanes.words(1) == [_LOOK, _LOOK]
+    assert lanes.words(1) == [LOOK, LOOK]
 
 
 def test_of_a_batch_each_job_gets_a_lane_though_the_first_blocks(
@@ -209,7 +210,7 @@ def test_a_job_gets_a_new_lane_when_the_woken_one_is_resumed_and_blocks(
             signal.fire()
             executor._jobs.append(job)
             executor._take_idle()
-            lane.queue.put(_LOOK)
+            lane.queue.put(LOOK)
         happened(late)
         turn(loop, job.begun)
         assert job.thread != waiting.thread

@@ -167,7 +167,7 @@ def test_a_crowd_waits_at_once_over_two_threads(
 ) -> None:
     """More requests wait than there are threads, and the view that sent them is one of them."""
     monkeypatch.setattr(demo, "CROWD", 100)
-    with serve(demo.app, threads=2) as served:
+    with serve(demo.app, threads=2, limit_threads=2) as served:
         response = post(served, "/crowd")
         assert response.status_code == 200, response.text
         report = response.json()

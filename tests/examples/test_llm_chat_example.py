@@ -73,7 +73,10 @@ def test_three_hundred_chats_share_four_threads(serve: Serve, app: Flask) -> Non
     """All are on their way at once, each waits for the model, and each has its own words."""
     upstream: Upstream = app.extensions["upstream"]
     upstream.pause = 600.0  # the second word comes when the test says so
-    with serve(app, threads=4) as served, contextlib.ExitStack() as leaving:
+    with (
+        serve(app, threads=4, limit_threads=4) as served,
+        contextlib.ExitStack() as leaving,
+    ):
         browsers = [Browser(served, f"m{number}") for number in range(CROWD)]
         for browser in browsers:
             leaving.callback(browser.close)

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from bide.executors import threads
-from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, Lane, ThreadsExecutor
+from bide.executors import roster, threads
+from bide.executors.lane import Lane
+from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, ThreadsExecutor
 from bide.promises import Signal
 from bide.waiting import wait
 from tests.fakes import ManualLoop, Run
@@ -114,6 +115,7 @@ class Played(ThreadsExecutor):
 def clock(loop: ManualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the executor's time be the loop's."""
     monkeypatch.setattr(threads, "monotonic", loop.time)
+    monkeypatch.setattr(roster, "monotonic", loop.time)
 
 
 @pytest.mark.usefixtures("clock")
@@ -218,7 +220,7 @@ class TestPlayed:
 
     def test_the_lane_with_the_fewest_parked_jobs_is_woken_first(self, loop: ManualLoop) -> None:
         """A new job may block them."""
-        executor = Played(loop, lanes=4)
+        executor = Played(loop, lanes=3)
         executor.idle(5, 0, 3)
         executor.bring("one")
         assert executor.woken() == [1]
@@ -229,7 +231,7 @@ class TestPlayed:
 
     def test_of_equals_the_lane_that_went_idle_last_is_woken(self, loop: ManualLoop) -> None:
         """Which leaves the others asleep."""
-        executor = Played(loop, lanes=4)
+        executor = Played(loop, lanes=3)
         executor.idle(1, 1, 1)
         executor.bring("one")
         assert executor.woken() == [2]

@@ -16,7 +16,7 @@ MANY = 60
 
 def test_many_views_wait_on_two_threads(serve: Serve, site: Site) -> None:
     """Which of the framework's code below and above the wait allows."""
-    served = serve(site.application, threads=2)
+    served = serve(site.application, threads=2, limit_threads=2)
     clients = [served.request(f"/wait/{number}") for number in range(MANY)]
     served.until_waiting(MANY)
     assert served.status.threads <= 2

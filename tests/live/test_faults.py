@@ -442,7 +442,9 @@ def waits_in_close(left: Left) -> None:
 NOTHING = (0, ())
 QUIET = (1, ())
 STOPPED = (1, ("GeneratorExit",))
-UPLOAD = request(method="POST", headers=["Content-Length: 10"]) + b"x" * 5
+LENGTH = "Content-Length: 10"
+HALF = request(method="POST", headers=[LENGTH]) + b"x" * 5
+UPLOAD = request(method="POST", headers=[LENGTH, "Expect: 100-continue"]) + b"x" * 5
 
 STATES = [
     State("head half read", answers, Left.until_half_read, request()[:20],
@@ -456,6 +458,7 @@ STATES = [
     State("waiting at a yield", yields, Left.until_waiting),
     State("awaiting a coroutine", awaits, Left.until_waiting,
           fin=(1, ("CancelledError", LEFT)), rst=(1, ("CancelledError", LEFT))),
+    State("body half come", reads, Left.until_waiting, HALF, rst=NOTHING),
     State("body half read", reads, Left.until_waiting, UPLOAD),
     State("waiting, its body unread", waits, Left.until_waiting, UPLOAD),
     State("writing", writes, Left.until_waiting, fin=STOPPED, rst=STOPPED),
@@ -486,7 +489,7 @@ def test_a_client_leaves_in_every_state_and_nothing_is_left(
     """``close()`` is called once, on its thread, in its context; the rest is in the table."""
     left = Left(state)
     left.ending = ending
-    arena = left.arena = Arena(serve, log, left, executor=executor)
+    arena = left.arena = Arena(serve, log, left, executor=executor, limit_threads=4)
     if state.name == "queued":
         for _ in range(arena.served.status.threads_max):
             arena.request("/block")

@@ -20,8 +20,9 @@ import bide.server
 import bide.waiter
 from bide import ClientDisconnected, using, wait
 from bide.errors import BindError, SettingError
+from bide.executors.lane import Lane
 from bide.executors.monitor import Monitor
-from bide.executors.threads import Lane, ThreadsExecutor
+from bide.executors.threads import ThreadsExecutor
 from bide.logs import access
 from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
@@ -375,7 +376,9 @@ def test_a_request_whose_client_left_is_freed_without_the_collector(
     served = serve(application, executor=executor)
     gc.disable()
     try:
-        client = served.request(method="POST", headers=["Content-Length: 1"])
+        client = served.request(
+            method="POST", headers=["Content-Length: 1", "Expect: 100-continue"]
+        )
         served.until_waiting(1)
         client.close()
         until(lambda: kept[0]() is None, "the request is still alive")

@@ -304,7 +304,7 @@ def test_blocking_calls_to_the_own_server_are_answered_503(
         everyone.wait(DEADLINE)
         return fetch(environ, "/inner")
 
-    served = serve(answering(answer), threads=3, **settings)
+    served = serve(answering(answer), threads=3, limit_threads=3, **settings)
     clients = []
     for number in range(3):
         clients.append(served.request("/outer"))

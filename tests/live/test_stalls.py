@@ -47,6 +47,7 @@ def stall(serve: Serve, log: Log, executor: str) -> None:
         victim,
         executor=executor,
         threads=4,
+        limit_threads=4,
         head_timeout=SECONDS,
         idle_timeout=SECONDS,
         request_timeout=2.5 * SECONDS,

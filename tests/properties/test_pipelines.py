@@ -104,6 +104,12 @@ class Pipelines(RuleBasedStateMachine):
         """Make one."""
         return Conversation(stream)
 
+    def hold(self, conversation: Any, connection: Any) -> None:
+        """It is begun when its body has come."""
+
+    def drop(self, conversation: Any) -> None:
+        """Its client has left before that."""
+
     def submit(self, conversation: Any) -> None:
         """Begin it."""
         assert self.current is None, "two requests are in progress"

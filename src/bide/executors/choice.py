@@ -18,17 +18,19 @@ def make_executor(
     threads: int,
     queue: int,
     rested: Callable[[], None] = nothing,
+    limit: int = 0,
 ) -> Executor:
     """Make the executor of a decision; on the loop.
 
     Args:
         name: the decision's.
         loop: where awaitables run.
-        threads: lanes at most, unless one request runs at a time.
+        threads: lanes that may begin jobs at a time, unless one request runs at a time.
         queue: jobs that may wait for a lane.
         rested: as for :class:`ThreadsExecutor`.
+        limit: lanes in all, as for :class:`ThreadsExecutor`.
     """
     if name == "loop":
         return LoopExecutor(loop)
     serial = name == "serial"
-    return ThreadsExecutor(loop, 1 if serial else threads, queue, serial, rested)
+    return ThreadsExecutor(loop, 1 if serial else threads, queue, serial, rested, limit)

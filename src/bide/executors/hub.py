@@ -69,7 +69,7 @@ class Worker(greenlet):
             self.job = self.waiter = job = None
             # The next job begins with none; this one holds what the application kept there.
             self.gr_context = None
-            if len(hub.idle) >= IDLE_WORKERS:
+            if len(hub.idle) >= hub.idle_most:
                 return
             hub.idle.append(self)
             hub.main.switch()
@@ -86,15 +86,19 @@ def _report() -> None:
 class Hub:
     """The greenlets of one thread, each either running, parked or idle."""
 
-    def __init__(self, name: str, wake: Callable[[Wait], None]) -> None:
+    def __init__(
+        self, name: str, wake: Callable[[Wait], None], idle_most: int = IDLE_WORKERS
+    ) -> None:
         """Make a hub, on its thread.
 
         Args:
             name: for people, in the log.
             wake: has :meth:`resume` called with a settled wait, soon, on the hub's thread; called
                 from any thread.
+            idle_most: how many greenlets of ended jobs it keeps.
         """
         self.name = name
+        self.idle_most = idle_most
         self.wake = wake
         self.thread = threading.get_ident()
         self.main: greenlet = getcurrent()

@@ -3,44 +3,49 @@
 Jobs are never bound to a lane before it takes them: they wait in one queue, and lanes are woken. So
 a lane that turns out to be busy passes its wake on, and no job stands behind a blocked one.
 
-Invariant: when a job is queued, then no lane is idle and no other may be started; or a lane has
-been woken and will look; or ``flush`` is to come, or a look of the loop's.
+A job that waits stays on its lane, and stands still when that lane blocks. So there are more lanes
+than may begin jobs at a time, and a job is begun on one that has nothing parked, as long as there
+is one or one may be started: :mod:`bide.executors.roster`, docs/decisions/0010-more-lanes.md.
+
+Invariant: when a job is queued, then no lane is idle and no other may be started; or so many lanes
+as may be are at a new job, each of which looks when that has ended or parked; or a lane has been
+woken and will look; or ``flush`` is to come, or a look of the loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
-from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
+from bide.executors import turns
 from bide.executors.hub import Hub, Job
-from bide.promises import Wait
+from bide.executors.lane import LOOK, STOP, Lane
+from bide.executors.roster import Roster
 from bide.waiter import Waiter
 
 log = logging.getLogger("bide")
 
-_STOP: Final = object()
 PATIENCE: Final = 0.001
 """Seconds that a lane may run one job before another lane is woken for those behind it."""
 QUEUE_PATIENCE: Final = 0.005
 """Seconds that a job may wait for a lane that is quick, before another one is woken."""
+BLOCKED: Final = 0.02
+"""Seconds without the processor after which a lane's job blocks, and another may be begun."""
 PLENTY: Final = 4
 """Jobs in the queue with which the lanes are busy for a while."""
-
-_LOOK: Final = None  # there may be a job
 
 
 def nothing() -> None:
     """Do nothing, where nobody is to be told."""
 
 
-class ThreadsExecutor:
-    """Runs jobs on up to ``threads`` lanes, started when first needed.
+class ThreadsExecutor(Roster):
+    """Runs jobs on lanes, started when first needed.
 
     ``submit``, ``expire`` and ``stop`` on the loop; what the lanes call, on theirs.
     """
@@ -52,34 +57,32 @@ class ThreadsExecutor:
         queue: int,
         serial: bool = False,
         rested: Callable[[], None] = nothing,
+        limit: int = 0,
     ) -> None:
         """Make the executor; no thread is started yet.
 
         Args:
             loop: the server's, where awaitables run.
-            threads: how many lanes at most.
+            threads: how many lanes may be at new jobs at a time, those that block aside. With one
+                there is one lane, and no job runs beside another.
             queue: how many jobs may wait for a lane.
             serial: a lane takes no new job while one of its own is parked; with one thread,
                 one job at a time.
             rested: called on the loop when ``flush`` has let it rest, and the queue is empty.
+            limit: how many lanes in all; never fewer than ``threads``.
         """
+        super().__init__(threads, limit, serial)
         self.multithread = threads > 1
-        self.threads_max = threads
         self._loop = loop
         self._queue_limit = queue
-        self._serial = serial
         self._rested = rested
         self.resting = False  # set by the loop, cleared by the lane that empties the queue
         self._lock = threading.Lock()
-        # Under the lock:
-        self._jobs: deque[Job] = deque()
-        self._lanes: list[Lane] = []
-        self._idle: list[Lane] = []  # the last one went idle last
-        self._coming = 0  # lanes that have been woken or started, and have not looked yet
         # On the loop:
+        self._turns = False  # the interpreter's turns have been made short
+        # By whoever wakes one; a mixture of two is as good as either:
         self._woken: Lane | None = None  # the last one
         self._woken_at = 0.0
-        self._looking = False  # a look is due
 
     @property
     def hubs(self) -> list[Hub]:
@@ -125,7 +128,7 @@ class ThreadsExecutor:
         Threads take turns at the interpreter's lock, and a turn costs more than a short request. So
         one lane is woken for all that came in one turn of the loop, and others when it runs one job
         for longer than PATIENCE, or a job has waited for longer than QUEUE_PATIENCE; twice as many
-        each time that was not enough.
+        each time that was not enough. A lane that parks a job wakes another one itself.
 
         Gives true when the lanes have plenty to do, so that the loop may rest before it brings
         more: ``rested`` is then called once they have not.
@@ -134,12 +137,12 @@ class ThreadsExecutor:
         if not jobs:
             return False
         if not self._quick():
-            self._wake_lanes(1)
-            if jobs == 1:  # asked before: the lane may have taken it, and another come
+            woken = self._wake_lanes(1)
+            # Asked before: the lane may have taken it, and another come.
+            if jobs == 1 and woken and not self._crowded:
                 return False
-        if not self._looking:
-            self._looking = True
-            self._loop.call_later(PATIENCE, self._look, 1)
+        if self._lanes:  # else no thread can be had, and the next flush tries again
+            self._look_after(PATIENCE, 1)
         self.resting = jobs >= PLENTY
         return self.resting
 
@@ -151,6 +154,11 @@ class ThreadsExecutor:
         since = self._woken_at if lane.hub is None else max(self._woken_at, lane.hub.since)
         return monotonic() - since < PATIENCE
 
+    def _look_after(self, seconds: float, number: int) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(seconds, self._look, number)
+
     def _look(self, number: int) -> None:
         self._looking = False
         try:
@@ -158,13 +166,24 @@ class ThreadsExecutor:
         except IndexError:
             return
         if waited < QUEUE_PATIENCE and self._quick():
-            number = 1
-        elif self._wake_lanes(number):
-            number *= 2
-        else:
+            self._look_after(PATIENCE, 1)
             return
-        self._looking = True
-        self._loop.call_later(PATIENCE, self._look, number)
+        if self._begun >= self._threads:
+            self._find_blocked()
+        if self._wake_lanes(number):
+            self._look_after(PATIENCE, number * 2)
+        elif self._lanes and (self._empty or self._idle or len(self._lanes) < self.lanes_max):
+            self._look_after(BLOCKED / 4, 1)  # there are lanes, once one that is busy blocks
+
+    def _find_blocked(self) -> None:
+        """Let others begin jobs in the place of the lanes whose jobs block."""
+        now = monotonic()
+        # Long enough for each that computes to have its turns at the interpreter's lock.
+        window = max(BLOCKED, 4 * self._threads * sys.getswitchinterval())
+        with self._lock:
+            for lane in self._lanes:
+                if lane.begun and not lane.coming and lane.blocks(now, window):
+                    self._release(lane)
 
     def _wake_lanes(self, number: int) -> bool:
         """Wake lanes, or start new ones; false when there are no more."""
@@ -172,26 +191,32 @@ class ThreadsExecutor:
         woken = []
         with self._lock:
             for _ in range(min(number, len(self._jobs))):
-                lane = self._take_idle()
-                if lane is not None:
+                lane = self._choose()
+                if lane is None:
+                    break
+                if isinstance(lane, Lane):
                     woken.append(lane)
-                elif len(self._lanes) < self.threads_max:
-                    lane = Lane(self, len(self._lanes) + 1)
-                    self._lanes.append(lane)
-                    new.append(lane)
-                    self._coming += 1
+                    continue
+                lane = Lane(self, len(self._lanes) + 1)
+                lane.begun = True
+                self._lanes.append(lane)
+                new.append(lane)
+                self._coming += 1
+                self._begun += 1
         for lane in woken:
-            lane.queue.put(_LOOK)
-        new = [lane for lane in new if self._start(lane)]
-        if woken or new:
-            self._woken = (woken or new)[-1]
+            lane.queue.put(LOOK)
+        started = [lane for lane in new if self._start(lane)]
+        if woken or started:
             self._woken_at = monotonic()
-        return bool(woken or new)
+            self._woken = (woken or started)[-1]
+            return True
+        return bool(new) and bool(self._lanes) and self._wake_lanes(1)
 
-    def _has_room(self) -> bool:
-        # Under the lock.
-        free = len(self._idle) + self._coming + self.threads_max - len(self._lanes)
-        return len(self._jobs) < free
+    def _wake_another(self) -> None:
+        """Start a lane, or wake one, for a job that a lane has left to others; on the loop."""
+        self._asked = False
+        if self._jobs and ((self._crowded and self._quick()) or not self._wake_lanes(1)):
+            self._look_after(PATIENCE, 1)
 
     def waiter(self) -> Waiter:
         """Make a new job's waiter; its lane gives it the parking."""
@@ -210,8 +235,11 @@ class ThreadsExecutor:
         """End the lanes, each when its last job has ended; a blocked one ends with the process."""
         with self._lock:
             lanes = list(self._lanes)
+            short, self._turns = self._turns, False
+        if short:
+            turns.restore()
         for lane in lanes:
-            lane.queue.put(_STOP)
+            lane.queue.put(STOP)
 
     def join(self, seconds: float) -> None:
         """Wait for the lanes to end, after ``stop``, for so many seconds at most."""
@@ -229,64 +257,90 @@ class ThreadsExecutor:
             with self._lock:
                 self._lanes.remove(lane)
                 self._coming -= 1
+                self._release(lane)
+                self._refused = monotonic()
             return False
+        if not self._turns:
+            self._turns = True
+            turns.shorten()
         return True
-
-    def _take_idle(self) -> Lane | None:
-        # Under the lock. The fewest parked conversations first, since a new job may block them;
-        # of equals the one that ran last, which leaves the others asleep.
-        idle = self._idle
-        if not idle:
-            return None
-        best = len(idle) - 1
-        fewest = idle[best].parked
-        for index in range(best, -1, -1):
-            if not fewest:
-                break
-            if idle[index].parked < fewest:
-                best, fewest = index, idle[index].parked
-        lane = idle.pop(best)
-        lane.idle = False
-        lane.coming = True
-        self._coming += 1
-        return lane
 
     # The lanes' ---------------------------------------------------------------------------------
 
     def next_job(self, lane: Lane) -> Job | None:
         """Give a lane its next job, or note that it is idle."""
+        other = None
+        end = False
         with self._lock:
-            self._has_come(lane)
-            if self._serial and lane.parked:
-                return None
-            if self._jobs:
-                job = self._jobs.popleft()
-                end = self.resting and not self._jobs
-                if end:
-                    self.resting = False
+            if lane.coming:
+                self._has_come(lane)
+            if lane.begun and self._jobs and not lane.parked:  # most: the next of a batch
+                lane.noted = 0
+                job: Job | None = self._jobs.popleft()
             else:
-                lane.idle = True
-                self._idle.append(lane)
-                return None
+                self._note_parked(lane)
+                job = self._take(lane)
+            if job is not None:
+                if self.resting and not self._jobs:
+                    self.resting = False
+                    end = True
+            else:
+                self._release(lane)
+                if self._serial and lane.parked:
+                    return None
+                if self._jobs:
+                    other = self._another()
+                self._goes_idle(lane)
         if end:
             self._tell(self._rested)
+        if other is not None:
+            self._wake(other)
         return job
 
     def another_job(self, lane: Lane) -> Job | None:
-        """Give a lane that goes on anyway a job, if there is one."""
-        if not self._jobs or (self._serial and lane.parked):  # a look: missing one is no harm
+        """Give a lane that goes on anyway a job, if there is one for it."""
+        if not self._jobs:  # a look: missing one is no harm
             return None
+        other = None
+        end = False
         with self._lock:
             self._has_come(lane)
-            if not self._jobs:
-                return None
-            job = self._jobs.popleft()
-            end = self.resting and not self._jobs
-            if end:
-                self.resting = False
+            self._note_parked(lane)
+            job = self._take(lane)
+            if job is not None:
+                if self.resting and not self._jobs:
+                    self.resting = False
+                    end = True
+            elif self._jobs and not self._serial:
+                self._release(lane)
+                other = self._another()
         if end:
             self._tell(self._rested)
+        if other is not None:
+            self._wake(other)
         return job
+
+    def busy(self, lane: Lane) -> None:
+        """Know that a lane that was idle, or woken for a job, has something of its own to do."""
+        with self._lock:
+            if lane.idle:
+                self._leaves_idle(lane)
+                return
+            # It has been woken for a job, and will not look soon: let another one.
+            self._has_come(lane)
+            self._release(lane)
+            other = self._another() if self._jobs else None
+        if other is not None:
+            self._wake(other)
+
+    def _wake(self, lane: Lane | object) -> None:
+        """Wake the lane that was chosen, or have one started."""
+        if isinstance(lane, Lane):
+            self._woken_at = monotonic()
+            self._woken = lane
+            lane.queue.put(LOOK)
+        else:
+            self._tell(self._wake_another)
 
     def _tell(self, function: Callable[..., object], *args: Any) -> None:
         """Have a function called on the loop, unless that is no more."""
@@ -295,84 +349,3 @@ class ThreadsExecutor:
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
-
-    def _has_come(self, lane: Lane) -> None:
-        # Under the lock.
-        if lane.coming:
-            lane.coming = False
-            self._coming -= 1
-
-    def busy(self, lane: Lane) -> None:
-        """Know that a lane that was idle has something of its own to do."""
-        with self._lock:
-            if lane.idle:
-                lane.idle = False
-                self._idle.remove(lane)
-                return
-            # It has been woken for a job, and will not look soon: let another one.
-            self._has_come(lane)
-            other = self._take_idle() if self._jobs else None
-            more = bool(self._jobs) and len(self._lanes) < self.threads_max
-        if other is not None:
-            other.queue.put(_LOOK)
-        elif more:
-            self._tell(self._wake_lanes, 1)
-
-
-class Lane(threading.Thread):
-    """One thread with its own greenlets.
-
-    Runs as a daemon, so that a blocked one cannot hold up the end of the process.
-    """
-
-    def __init__(self, executor: ThreadsExecutor, number: int) -> None:
-        super().__init__(name=f"bide-lane-{number}", daemon=True)
-        self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
-        self.hub: Hub | None = None
-        self.idle = False  # under the executor's lock; the loop looks without it
-        self.coming = True  # under the executor's lock
-        self._executor = executor
-
-    @property
-    def parked(self) -> int:
-        """How many conversations of this lane wait; a look from any thread."""
-        return 0 if self.hub is None else self.hub.parked
-
-    def run(self) -> None:
-        """Run what there is: settled waits first, then a new job; until stopped."""
-        hub = self.hub = Hub(self.name.removeprefix("bide-"), self._wake)
-        queue = self.queue
-        executor = self._executor
-        stopping = False
-        while not (stopping and not hub.parked and queue.empty()):
-            if queue.empty():
-                job = executor.next_job(self)
-                if job is not None:
-                    self._begin(job)
-                    continue
-                item = queue.get()
-                if item is not _LOOK:
-                    executor.busy(self)
-            else:
-                item = queue.get()
-            if item is _STOP:
-                stopping = True
-                continue
-            if isinstance(item, Wait):
-                hub.resume(item)
-                del item
-            # One new job for each that went on: neither kind starves the other. And one for the
-            # word that there is one, before a wait that was settled since: it may block for long.
-            job = executor.another_job(self)
-            if job is not None:
-                self._begin(job)
-        hub.close()
-
-    def _begin(self, job: Job) -> None:
-        hub = self.hub
-        assert hub is not None
-        job.waiter.parking = hub
-        hub.run(job)
-
-    def _wake(self, wait: Wait) -> None:
-        self.queue.put(wait)

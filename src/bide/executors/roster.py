@@ -1,0 +1,210 @@
+"""Which lanes there are, and which of them is given a job. All of it under the executor's lock.
+
+The rules, in this order:
+
+- At most ``threads`` lanes are at new jobs at a time. One whose job blocks, as the loop has found,
+  does not count; nor does one that has been resumed.
+- A job is begun on a lane that has nothing parked, or on a new one, as long as there is one.
+- Else on the idle lane with the fewest parked jobs, for the new one may block them.
+- A lane that is awake takes job after job without asking, as long as it has nothing parked.
+- While many jobs a second park, they are kept to the first ``threads`` lanes: a switch to another
+  thread for each would cost more than a wait does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from operator import attrgetter
+from time import monotonic
+from typing import Final
+
+from bide.executors.hub import Job
+from bide.executors.lane import Lane
+
+START_PAUSE: Final = 1.0
+"""Seconds without a try after the system has refused a thread, where there are other lanes."""
+PARKS: Final = 500.0
+"""Jobs that may park in a second, and the next one still have a lane of its own."""
+PARKS_AT_ONCE: Final = 256
+"""And so many more at once, or twice as many after a pause."""
+NEW: Final = object()
+"""A lane that is to be started."""
+
+_count = attrgetter("count")
+
+
+class Roster:
+    """The lanes of an executor, and the jobs that wait for one.
+
+    Args:
+        threads: how many lanes may be at new jobs at a time.
+        limit: how many lanes in all; never fewer than ``threads``. With one thread there is one.
+        serial: a lane takes no new job while one of its own is parked.
+    """
+
+    def __init__(self, threads: int, limit: int, serial: bool) -> None:
+        self.threads_max = threads
+        self.lanes_max = 1 if threads == 1 else max(threads, limit)
+        self._threads = threads
+        self._serial = serial
+        self._jobs: deque[Job] = deque()
+        self._lanes: list[Lane] = []
+        # Idle ones; of each the last one went idle last:
+        self._empty: dict[Lane, None] = {}  # with nothing parked
+        self._idle: dict[Lane, None] = {}  # with parked jobs
+        self._coming = 0  # lanes that have been woken or started, and have not looked yet
+        self._begun = 0  # lanes at a new job or on their way to one, but for those that block
+        self._asked = False  # the loop has been asked to start a lane
+        self._looking = False  # a look of the loop's is due; by the loop
+        self._refused = 0.0  # when the system refused a thread, in monotonic seconds
+        self._parks = 0.0  # jobs that have parked, but for PARKS each second up to _parked_at
+        self._cool_at = float(PARKS_AT_ONCE)
+        self._parked_at = monotonic()
+        self._crowded = False
+
+    def _has_room(self) -> bool:
+        lanes = len(self._empty) + len(self._idle) + self.lanes_max - len(self._lanes)
+        return len(self._jobs) < self._coming + min(lanes, self._threads - self._begun)
+
+    def _may_start(self) -> bool:
+        lanes = len(self._lanes)
+        if lanes >= self.lanes_max:
+            return False
+        return not (lanes and self._refused and monotonic() - self._refused < START_PAUSE)
+
+    def _choose(self) -> Lane | object | None:
+        """Choose the lane for a new job; NEW for one that the loop is to start."""
+        if self._begun >= self._threads:
+            return None
+        lane = self._first_idle() if self._crowded and self._is_crowded() else None
+        if lane is not None:
+            return self._taken(lane)
+        if not self._empty and self._may_start():
+            return NEW
+        return self._take_idle()
+
+    def _first_idle(self) -> Lane | None:
+        """Find which of the first lanes is idle, and has the fewest parked jobs."""
+        first = [lane for lane in self._lanes[: self._threads] if lane.idle]
+        return min(reversed(first), key=_count, default=None)
+
+    def _take_idle(self) -> Lane | None:
+        # One with nothing parked first; then the fewest, since a new job may block them. Of equals
+        # the one that ran last, which leaves the others asleep.
+        if self._empty:
+            return self._taken(next(reversed(self._empty)))
+        if self._idle:
+            return self._taken(min(reversed(self._idle), key=_count))
+        return None
+
+    def _taken(self, lane: Lane) -> Lane:
+        self._leaves_idle(lane)
+        lane.limit = _limit(lane.count)
+        lane.coming = lane.begun = True
+        self._coming += 1
+        self._begun += 1
+        return lane
+
+    def _take(self, lane: Lane) -> Job | None:
+        """Give a lane a job, if there is one and the lane is as good for it as any other."""
+        if not self._jobs or (self._serial and lane.parked):
+            return None
+        if not lane.begun and self._begun >= self._threads:
+            return None
+        if lane.parked and not self._serial and self._is_better(lane):
+            return None
+        if not lane.begun:
+            lane.begun = True
+            self._begun += 1
+        return self._jobs.popleft()
+
+    def _is_better(self, lane: Lane) -> bool:
+        """Whether another lane should have the job, since this one has parked ones."""
+        if self._crowded:
+            if lane.number <= self._threads:
+                return False
+            # One that was woken while all of the first ones were at something goes on.
+            return not lane.begun or self._first_idle() is not None
+        if self._empty or self._may_start():
+            return True
+        if not self._idle:
+            return False
+        if not lane.queue.empty():  # of its own are ready, and the job may block them
+            return True
+        if lane.parked > lane.limit:
+            fewest = min(map(_count, self._idle))
+            if fewest < lane.parked:
+                return True
+            lane.limit = _limit(fewest)
+        return False
+
+    def _another(self) -> Lane | object | None:
+        """Choose a lane for a job that was left to others, unless one is on its way."""
+        if self._coming >= len(self._jobs) or self._begun >= self._threads:
+            return None
+        if self._crowded:
+            first = self._first_idle()
+            if first is None and self._looking:
+                return None
+            lane = NEW if first is None else self._taken(first)
+        else:
+            lane = self._choose()
+        if lane is NEW:
+            if self._asked:
+                return None
+            self._asked = True
+        return lane
+
+    def _note_parked(self, lane: Lane) -> None:
+        """Count what a lane has parked since it was last here."""
+        parked = lane.parked
+        if parked > lane.noted:
+            self._parks += 1.0
+            if self._parks >= self._cool_at:
+                self._cool()
+        lane.noted = parked
+
+    def _is_crowded(self) -> bool:
+        self._cool()
+        return self._crowded
+
+    def _cool(self) -> None:
+        now = monotonic()
+        parks = self._parks - (now - self._parked_at) * PARKS
+        self._parked_at = now
+        # No more than twice, so that it is soon over.
+        self._parks = min(max(0.0, parks), 2.0 * PARKS_AT_ONCE)
+        if parks >= PARKS_AT_ONCE:
+            self._crowded = True
+            self._cool_at = self._parks + 16.0  # a look at the clock for each would show
+        else:
+            self._cool_at = float(PARKS_AT_ONCE)
+            if parks < PARKS_AT_ONCE / 2:
+                self._crowded = False
+
+    def _release(self, lane: Lane) -> None:
+        if lane.begun:
+            lane.begun = False
+            self._begun -= 1
+
+    def _has_come(self, lane: Lane) -> None:
+        if lane.coming:
+            lane.coming = False
+            self._coming -= 1
+
+    def _goes_idle(self, lane: Lane) -> None:
+        lane.idle = True
+        lane.count = lane.parked
+        (self._idle if lane.count else self._empty)[lane] = None
+
+    def _leaves_idle(self, lane: Lane) -> None:
+        lane.idle = False
+        del (self._idle if lane.count else self._empty)[lane]
+
+
+def _limit(fewest: int) -> int:
+    """Say how many a lane may have parked before it asks for one that has fewer.
+
+    Some more than the fewest: a switch to another lane costs a turn at the interpreter's lock.
+    """
+    return fewest + (fewest >> 3)

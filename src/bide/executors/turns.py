@@ -1,0 +1,43 @@
+"""How long a thread keeps the interpreter's lock while others want it.
+
+CPython's default of 5 ms is long beside a request: with four threads that compute, the event loop
+has its turn after 20 ms and more, each time that it has waited for anything. So it is shortened for
+as long as any executor of the process has lanes. See docs/decisions/0011-short-turns.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Final
+
+INTERVAL: Final = 0.0005
+"""Seconds."""
+DEFAULT: Final = 0.005
+"""CPython's own, in seconds: another one is the application's choice, and is left alone."""
+
+_lock = threading.Lock()
+# Under the lock:
+_users = 0
+_set = False  # by us
+
+
+def shorten() -> None:
+    """Shorten the turns, unless the application has chosen; from any thread."""
+    global _users, _set
+    with _lock:
+        _users += 1
+        if _users == 1 and sys.getswitchinterval() == DEFAULT:
+            sys.setswitchinterval(INTERVAL)
+            _set = True
+
+
+def restore() -> None:
+    """Take back one ``shorten``; the last puts the default back, unless the application chose."""
+    global _users, _set
+    with _lock:
+        _users -= 1
+        if _users == 0 and _set:
+            _set = False
+            if sys.getswitchinterval() == INTERVAL:
+                sys.setswitchinterval(DEFAULT)
