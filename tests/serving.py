@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import functools
 import logging
+import math
 import select
 import socket
 import struct
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 
 import bide
+from bide.connections import Connection
 
 T = TypeVar("T")
 Environ = dict[str, Any]
@@ -28,6 +30,8 @@ Application = Callable[..., Any]
 
 DEADLINE = 20.0
 """Seconds within which whatever a test waits for has happened."""
+LONG = 1000.0
+"""Seconds that no test lasts: a time-out that is reached by :meth:`Served.advance` alone."""
 
 
 def until(condition: Callable[[], object], what: str = "this never became true") -> None:
@@ -113,8 +117,8 @@ class Served:
         # A busy machine is no finding of these tests; those about the monitor give their own.
         settings = {
             "bind": "127.0.0.1:0",
-            "blocked_loop": 60.0,
-            "blocked_lane": 60.0,
+            "blocked_loop": math.inf,
+            "blocked_lane": math.inf,
             "graceful_timeout": 5.0,
             **settings,
         }
@@ -162,6 +166,50 @@ class Served:
             return function(*args)
 
         return asyncio.run_coroutine_threadsafe(calling(), self.loop).result(DEADLINE)
+
+    def advance(self, seconds: float) -> None:
+        """Have the server look at its deadlines as if so many seconds had passed at once.
+
+        What a client does now has all its time before they do.
+        """
+
+        def look() -> None:
+            self.server.mind_time(0.0)
+            self.server.mind_time(seconds, seconds)
+
+        self.call(look)
+
+    def notice(self, seconds: float = 0.0) -> None:
+        """Have the monitor look, as if what runs now had run for so many seconds."""
+        assert self.server.monitor is not None
+        self.server.monitor.look()
+        self.server.monitor.look(seconds)
+
+    def goes_on(self, log: "Log", what: str) -> logging.LogRecord:
+        """Take the monitor's line that what was blocked goes on; it comes with a look after it."""
+        line = f"{what} goes on"
+
+        def said() -> logging.LogRecord | None:
+            self.notice()
+            return log.find(line)
+
+        until(said, f"nothing was logged with {line!r}")
+        return log.take(line)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether new connections wait until others end."""
+        return self.server._acceptor.crowded
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a part of a request has come on some connection, and the rest of it has not."""
+        return any(each._protocol.receiving for each in self.connections)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The server's side of each connection."""
+        return self.call(lambda: list(self.server._connections))
 
     @property
     def status(self) -> bide.Status:
@@ -398,6 +446,28 @@ def answering(function: Callable[[Environ], bytes | str | None]) -> Application:
         return [value if isinstance(value, bytes) else value.encode()]
 
     return application
+
+
+class Busy:
+    """An application whose requests block their threads until ``release`` is set.
+
+    Attributes:
+        application: it answers ``served``.
+        begun: set when a request has begun.
+        release: for the test to set; the requests end then.
+        called: the path of each request that has begun.
+    """
+
+    def __init__(self) -> None:
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.called: list[str] = []
+        self.application: Application = answering(self._answer)
+
+    def _answer(self, environ: Environ) -> str:
+        self.called.append(environ["PATH_INFO"])
+        self.begun.set()
+        happened(self.release)
+        return "served"
 
 
 class Closing:

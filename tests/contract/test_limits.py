@@ -315,7 +315,7 @@ def test_the_last_connection_may_stay_idle_while_nobody_waits(serve: Serve) -> N
     clients = [served.request() for _ in range(3)]
     for client in clients:
         assert client.response().complete
-    assert not served.server._acceptor.crowded
+    assert not served.crowded
     for client in clients:
         client.send(request())
         assert client.response().complete

@@ -72,6 +72,11 @@ class Program:
         line = self.until(" serving ")
         return line.partition(" on ")[2].split(", ")[0].removeprefix("http://")
 
+    @property
+    def pid(self) -> int:
+        """Its process's number."""
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

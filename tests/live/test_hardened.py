@@ -519,8 +519,8 @@ def test_limits_may_be_infinite(serve: Serve) -> None:
     never = math.inf
     served = serve(answering(lambda environ: b"x"), blocked_loop=never, blocked_lane=never)
     assert served.get().complete
-    assert served.server._monitor is not None
-    assert served.server._monitor.is_alive()
+    assert served.server.monitor is not None
+    assert served.server.monitor.is_alive()
 
 
 @both
