@@ -179,6 +179,26 @@ class Served:
 
         self.call(look)
 
+    def advance_until_heard(self, client: "Client", seconds: float) -> None:
+        """Advance again and again, until something comes to a client, or the end."""
+
+        def heard() -> bool:
+            self.advance(seconds)
+            return not client.is_silent()
+
+        until(heard, "the client was left alone")
+
+    def tick(self) -> None:
+        """Have the server look at the time now, by its own clock."""
+        ticker = self.server._ticker
+        assert ticker is not None
+
+        def look() -> None:
+            ticker.cancel()
+            self.server._tick()
+
+        self.call(look)
+
     def notice(self, seconds: float = 0.0) -> None:
         """Have the monitor look, as if what runs now had run for so many seconds."""
         assert self.server.monitor is not None
@@ -202,9 +222,9 @@ class Served:
         return self.server._acceptor.crowded
 
     @property
-    def receiving(self) -> bool:
-        """Whether a part of a request has come on some connection, and the rest of it has not."""
-        return any(each._protocol.receiving for each in self.connections)
+    def receiving(self) -> int:
+        """On how many connections a part of a request has come, and the rest of it has not."""
+        return sum(each._protocol.receiving for each in self.connections)
 
     @property
     def connections(self) -> list[Connection]:
@@ -381,10 +401,7 @@ class Client:
 
     def is_silent(self) -> bool:
         """Whether neither bytes nor the end have come; a look, without waiting."""
-        return not self.reader.peek(1) if self._readable() else True
-
-    def _readable(self) -> bool:
-        return bool(select.select([self.sock], [], [], 0)[0])
+        return not select.select([self.sock], [], [], 0)[0]
 
     def head(self) -> Response:
         """Read a response's head; its body is left unread."""
