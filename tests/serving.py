@@ -32,6 +32,8 @@ DEADLINE = 20.0
 """Seconds within which whatever a test waits for has happened."""
 LONG = 1000.0
 """Seconds that no test lasts: a time-out that is reached by :meth:`Served.advance` alone."""
+FOR_EVER = 100 * LONG
+"""Seconds that no test advances by."""
 
 
 def until(condition: Callable[[], object], what: str = "this never became true") -> None:
@@ -120,6 +122,8 @@ class Served:
             "blocked_loop": math.inf,
             "blocked_lane": math.inf,
             "graceful_timeout": 5.0,
+            "head_timeout": FOR_EVER,
+            "idle_timeout": FOR_EVER,
             **settings,
         }
         self.server = bide.Server(application, **settings)

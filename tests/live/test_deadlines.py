@@ -169,8 +169,7 @@ def test_who_takes_too_long_is_ended_alone(
 ) -> None:
     """What its client is told, what its request is told, and that nobody else notices."""
     # A client is answered first, and then read on: it may still send, and never sees a reset.
-    settings = {"head_timeout": 90 * LONG, "idle_timeout": 90 * LONG, "linger_timeout": LONG}
-    arena = Arena(serve, log, victim, executor=executor, **{**settings, **row.settings})
+    arena = Arena(serve, log, victim, executor=executor, linger_timeout=LONG, **row.settings)
     client = arena.connect()
     client.send(row.sends)
     row.passes(arena, client)
