@@ -358,6 +358,7 @@ def test_a_time_out_in_a_coroutine_cancels_what_its_call_waits_for(project: Proj
     """And not what another request's call does, on the same lane."""
     gate = Gate()
     outcomes: list[str] = []
+    limits: list[asyncio.Timeout] = []
 
     async def inner(name: str) -> None:
         outcomes.append(f"{name} begins")
@@ -374,7 +375,8 @@ def test_a_time_out_in_a_coroutine_cancels_what_its_call_waits_for(project: Proj
 
     async def timed(request: HttpRequest) -> HttpResponse:
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
                 await sync_to_async(async_to_sync(inner))("timed")
         except TimeoutError:
             return HttpResponse("too late")
@@ -383,7 +385,10 @@ def test_a_time_out_in_a_coroutine_cancels_what_its_call_waits_for(project: Proj
     served = project.serve({"other": other, "timed": timed}, threads=1)
     client = served.request("/other")
     until(lambda: outcomes)
-    assert served.get("/timed").text == "too late"
+    late = served.request("/timed")
+    until(lambda: len(outcomes) == 2)
+    served.call(limits[0].reschedule, 0.0)
+    assert late.response().text == "too late"
     gate.open()
     assert client.response().text == "other"
     assert outcomes == ["other begins", "timed begins", "timed cancelled", "other ends"]
