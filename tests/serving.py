@@ -283,15 +283,25 @@ class Served:
         assert self.stopping is not None
         self.loop.call_soon_threadsafe(self.stopping.set)
 
-    def join(self) -> None:
-        """Return once the server has stopped and its loop has ended."""
+    def join(self, *, leaving: bool = False) -> None:
+        """Return once the server has stopped and its loop has ended.
+
+        Args:
+            leaving: whether to close the clients, which have all that they came for; else the
+                server gives them a second to leave by themselves.
+        """
+        if leaving:
+            self._leave()
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the server did not stop"
 
-    def stop(self) -> None:
-        """Close the clients and stop, if it has not been done."""
+    def _leave(self) -> None:
         for client in self._clients:
             client.close()
+
+    def stop(self) -> None:
+        """Close the clients and stop, if it has not been done."""
+        self._leave()
         if self._thread.is_alive():
             self.begin_stop()
             self.join()

@@ -112,7 +112,7 @@ def test_a_server_that_stops_cancels_its_coroutines(run: Run, log: Log) -> None:
     happened(watched.inside)
     served.begin_stop()
     assert client.response().status == 503
-    served.join()
+    served.join(leaving=True)
     log.take("they are cancelled")
     assert watched.notes == ["finally", "teardown: ServerStopping, cleaned: True"]
 
