@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import signal
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 import click
 
+from .command import (
+    CONTEXT,
+    UNDECIDED,
+    choose_cores,
+    describe_start,
+    output_option,
+    running,
+    write_results,
+)
+from .drawing import require_plotting
 from .errors import CannotRunError
 from .machine import describe_libraries, describe_machine
-from .plot import require_plotting, write_plot
+from .plot import write_plot
 from .processes import ROOT
 from .report import Run, judge_all, write_json, write_markdown
 from .rounds import Conditions, Result, measure
@@ -25,11 +31,9 @@ from .wrk import find_wrk, read_version
 
 # 2,000 clients, and what else a process has open.
 _DESCRIPTORS = 4096
-_CANNOT_RUN = 2
-_INCOMPLETE = 3
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.option("--only", multiple=True, metavar="SCENARIO", help="This scenario; repeatable.")
 @click.option(
     "--peers", multiple=True, metavar="NAME,…", help="Beside Bide these servers only; repeatable."
@@ -49,12 +53,7 @@ _INCOMPLETE = 3
     help="How long a round loads a server.",
 )
 @click.option("--quick", is_flag=True, help="One round of one second: does everything run?")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "benchmarks" / "results",
-    help="Where latest.md, .json, .svg and .png go.  [default: benchmarks/results]",
-)
+@output_option(ROOT / "benchmarks" / "results")
 @click.option("--list", "listing", is_flag=True, help="Name the scenarios and their servers.")
 def main(
     only: tuple[str, ...],
@@ -75,15 +74,11 @@ def main(
             names = ", ".join(contender.server.name for contender in scenario.contenders)
             click.echo(f"{scenario.name}: {scenario.title} ({names})")
         return
-    signal.signal(signal.SIGTERM, _leave)
-    try:
+    with running("benchmarks"):
         incomplete = _run(only, peers, 1 if quick else rounds, 1 if quick else seconds, output)
-    except CannotRunError as error:
-        click.echo(f"benchmarks: {error}", err=True)
-        sys.exit(_CANNOT_RUN)
     if incomplete:
         click.echo(f"benchmarks: not everything was measured: {incomplete}", err=True)
-        sys.exit(_INCOMPLETE)
+        sys.exit(UNDECIDED)
 
 
 def _run(
@@ -91,17 +86,16 @@ def _run(
 ) -> str:
     chosen = _choose(only, peers)
     wrk = find_wrk()
-    require_plotting()
-    server_core, client_core = _choose_cores()
+    require_plotting("bench")
+    server_core, client_core = choose_cores(least=2)
     _allow_descriptors()
     machine = describe_machine()
     versions = {"wrk": read_version(wrk), **describe_libraries()}
     how = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **describe_start(),
         "rounds": f"{rounds} of {seconds} s, turn by turn, each with a new process of the server"
         " and a warm-up of 1 s",
         "cores": f"{server_core} for the server, {client_core} for the client",
-        "load average at the start": f"{os.getloadavg()[0]:.2f}",
     }
     # The harness looks at the server meanwhile: not on the server's core.
     os.sched_setaffinity(0, {client_core})
@@ -113,16 +107,10 @@ def _run(
         for result in results:
             versions.update(result.contender.server.versions())
     run = Run(machine, versions, how, tables)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "latest.md").write_text(write_markdown(run))
-    (output / "latest.json").write_text(
-        json.dumps(write_json(run), indent=2, ensure_ascii=False) + "\n"
-    )
-    write_plot(run, output / "latest.svg", output / "latest.png")
+    write_results(output, write_markdown(run), write_json(run), lambda svg: write_plot(run, svg))
     for scenario, verdict in judge_all(run):
         measured = "" if verdict.measured is None else f": {verdict.measured:.2f}"
         click.echo(f"{scenario.name}: {verdict.wanted}{measured}: {verdict.outcome}")
-    click.echo(f"written: {output}/latest.md, .json, .svg, .png")
     return "; ".join(_name_gaps(result for _, results in tables for result in results))
 
 
@@ -156,13 +144,6 @@ def _refuse_unknown(kind: str, names: Iterable[str], known: list[str]) -> None:
             raise CannotRunError(f"no {kind} {name!r}; there are {', '.join(known)}")
 
 
-def _choose_cores() -> tuple[int, int]:
-    usable = sorted(os.sched_getaffinity(0))
-    if len(usable) < 2:
-        raise CannotRunError("two cores are needed, one for the server and one for the client")
-    return usable[-1], usable[0]
-
-
 def _allow_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
@@ -180,11 +161,6 @@ def _name_gaps(results: Iterable[Result]) -> list[str]:
         elif result.failures:
             gaps.append(f"{name} (rounds failed)")
     return list(dict.fromkeys(gaps))
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    # So that the server under test is ended on the way out.
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

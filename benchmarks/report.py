@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from .markdown import list_facts, write_table
 from .rounds import Result
 from .scenarios import Aim, Figure, Load, Scenario
 
@@ -121,7 +122,7 @@ def judge_all(run: Run) -> list[tuple[Scenario, Verdict]]:
 def write_markdown(run: Run) -> str:
     """Return the whole report as Markdown."""
     parts = ["# Bide beside its peers", "", *_write_how(run), "", "## Aims", ""]
-    parts += _write_table(
+    parts += write_table(
         ["scenario", "aim", "measured", "outcome"],
         [
             [scenario.title, verdict.wanted, _show(verdict.measured), f"**{verdict.outcome}**"]
@@ -185,9 +186,7 @@ def _write_result(result: Result, bide: Result) -> dict[str, Any]:
 
 
 def _write_how(run: Run) -> list[str]:
-    lines = [
-        f"- {name}: {text}" for facts in (run.how, run.machine) for name, text in facts.items()
-    ]
+    lines = list_facts(run.how, run.machine)
     lines.append("- versions: " + ", ".join(f"{name} {v}" for name, v in run.versions.items()))
     shares = [
         sample.foreign_share
@@ -238,7 +237,7 @@ def _write_scenario(scenario: Scenario, results: list[Result]) -> list[str]:
                 row.append("" if same else _show(compare(results[0], result, column)))
         row.append(_show_errors(result))
         rows.append(row)
-    return _write_table(heads, rows)
+    return write_table(heads, rows)
 
 
 def _show_errors(result: Result) -> str:
@@ -267,12 +266,3 @@ def _show(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def _write_table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    # A pipe or a line's end in a server's last words would break the row.
-    return [
-        "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in line) + " |"
-        for line in lines
-    ]

@@ -31,11 +31,18 @@ TEXT = ("Content-Type", "text/plain")
 BLOCK = 16 * 1024
 FILE_SIZE = 4 * 1024 * 1024
 FILE_PATTERN = b"the soaked file\n"
+LANES = 4
+"""Threads for the application that the server is started with."""
 PUSHERS = 8
+CROWD = 400
+"""How many wait for each other in `crowd`: more than the load has clients at once."""
+_DEEP = 150  # calls, which fill the 16 KB that Python takes for a stack at first
 _LONG = 60.0  # seconds; longer than any client of the soak stays
 
 View = Callable[["WSGIEnvironment", "StartResponse", str, int], "Iterable[Any] | None"]
 
+_on_lanes = threading.Barrier(LANES)
+_together = asyncio.Barrier(CROWD)
 _pushers = ThreadPoolExecutor(PUSHERS, thread_name_prefix="soak-pusher")
 _file = tempfile.NamedTemporaryFile(prefix="soak-")  # noqa: SIM115 - open as long as the process
 _file.write(FILE_PATTERN * (FILE_SIZE // len(FILE_PATTERN)))
@@ -335,6 +342,26 @@ def warm(
     return _say(start_response, f"warm {token}")
 
 
+def _descend(levels: int) -> None:
+    if levels:
+        _descend(levels - 1)
+
+
+def crowd(
+    environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
+) -> Iterable[bytes]:
+    """Wait until all of the crowd wait, as many of them on each lane, in a deep call.
+
+    So no later request is the first of so many, nor the first that uses a greenlet's whole stack;
+    and every lane runs, for each blocks until all do.
+    """
+    if environ["wsgi.multithread"]:
+        _on_lanes.wait(20)
+    wait(_together.wait())
+    _descend(_DEEP)
+    return _say(start_response, f"crowd {token}")
+
+
 flask = Flask(__name__)
 
 
@@ -351,7 +378,7 @@ VIEWS: dict[str, View] = {
         *(sleep, future, several, timeout, broken),
         *(stream, promised, generated, iterated, large, push),
         *(hold, endless, trickle, pushed, unfinished, closing),
-        *(warm, look),
+        *(warm, crowd, look),
     )
 }
 

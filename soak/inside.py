@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import gc
 import json
+import linecache
 import logging
 import sys
 from collections import Counter
@@ -27,6 +28,8 @@ _GREENLETS = ("greenlet", "Worker")
 
 present = Attendance()
 _SETTLING = 0.02  # seconds in which the look itself is parked, and its client's head forgotten
+_LONG = 3600.0
+_TIMERS = 200  # more than a hundred, and far more than an idle server has
 
 
 class Records(logging.Handler):
@@ -69,7 +72,7 @@ def _heap_kb() -> int:
 def look(
     environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
 ) -> Iterable[bytes]:
-    """Answer what the server holds, as JSON; with 1 after a full collection, and by type."""
+    """Answer what the server holds, as JSON; with 1 without caches, and by type."""
     seen = wait(_count(environ["bide.status"], thorough=number == 1))
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"token": token, **seen}).encode()]
@@ -89,13 +92,14 @@ def listen() -> None:
 async def _count(status: Callable[[], Status], *, thorough: bool) -> dict[str, Any]:
     await asyncio.sleep(_SETTLING)
     if thorough:
-        gc.collect()
+        await empty_caches()
+    # Else a sample holds the garbage since the last collection, which is whenever it was.
+    gc.collect()
     objects = gc.get_objects()
     types = Counter(map(type, objects))
     seen: dict[str, Any] = {
         "objects": len(objects),
         "greenlets": sum(n for kind, n in types.items() if kind.__name__ in _GREENLETS),
-        "collections": [each["collections"] for each in gc.get_stats()],
         "uncollectable": len(gc.garbage),
         "blocks": sys.getallocatedblocks(),
         "heap_kb": _heap_kb(),
@@ -118,6 +122,20 @@ async def _count(status: Callable[[], Status], *, thorough: bool) -> dict[str, A
         "logged": dict(_records.counts),
     }
     return seen
+
+
+async def empty_caches() -> None:
+    """Drop what is kept for a time and is no leak; on the event loop, when nothing is asked.
+
+    `linecache` keeps the source of each module that a traceback has named: thousands of lines,
+    whenever that happens first. asyncio keeps a cancelled timer, and its context, until its time
+    comes or more than half of at least a hundred are cancelled: so many are made and cancelled.
+    """
+    linecache.clearcache()
+    loop = asyncio.get_running_loop()
+    for timer in [loop.call_later(_LONG, int) for _ in range(_TIMERS)]:
+        timer.cancel()
+    await asyncio.sleep(0)
 
 
 def _named(types: Counter[type]) -> Counter[str]:

@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import CannotRunError
+from benchmarks.drawing import BIDE, FAINT, drawing, write_above
 
 from .report import Report
 from .run import Result
 from .verdict import BOUNDS, judge, overall, second_half, slope
 from .watch import Sample
 
-_LINE, _FIT, _FAINT = "#b3452c", "#22313f", "#8a94a0"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes  # type: ignore[import-not-found, unused-ignore]
+
+_FIT = "#22313f"
 _TITLES = {"threads": "In threads", "loop": "On the event loop"}
 _WORDS = {"good": "flat", "bad": "not as it must be", "too short to say": "too short to say"}
 _HELD = {
-    "connections": "#b3452c",
+    "connections": BIDE,
     "parked": "#d99a2b",
     "tasks": "#2f7f6f",
-    "descriptors": "#22313f",
-    "threads": "#8a94a0",
+    "descriptors": _FIT,
+    "threads": FAINT,
 }
 
 
-def require_plotting() -> None:
-    """Raise `CannotRunError` where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        raise CannotRunError("matplotlib is not installed (pip install 'bide[soak]')")
+def write_plot(report: Report, svg: Path) -> None:
+    """Draw the runs into a file: a column for each run, a row for each figure."""
+    columns = len(report.results)
+    size = (5.4 * columns + 0.6, 10.4)
+    with drawing(svg, 4, columns, figsize=size, sharex="col", sharey="row") as (figure, axes):
+        _draw(report, figure, axes)
 
 
-def write_plot(report: Report, svg: Path, png: Path) -> None:
-    """Draw the runs into two files: a column for each run, a row for each figure."""
-    import matplotlib  # type: ignore[import-not-found, unused-ignore]
-
-    matplotlib.use("Agg")
-    # Text stays text, and equal figures give an equal file.
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bide", "font.size": 9})
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        4,
-        len(report.results),
-        figsize=(5.4 * len(report.results) + 0.6, 10.4),
-        squeeze=False,
-        sharex="col",
-        sharey="row",
-        layout="constrained",
-    )
+def _draw(report: Report, figure: Any, axes: Any) -> None:
     for column, result in zip(axes.T, report.results, strict=True):
         samples = result.samples
         requests = [each["requests"] / 1000 for each in samples]
         memory, objects, held, speed = column
         verdict = overall(judge(result))
-        memory.annotate(
-            f"{_TITLES[result.executor]}: {_WORDS[verdict]}",
-            xy=(0, 1),
-            xytext=(0, 24),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontweight="bold",
-            fontsize=11,
-        )
+        title = f"{_TITLES[result.executor]}: {_WORDS[verdict]}"
+        write_above(memory, title, 24, fontweight="bold", fontsize=11)
         _draw_fitted(memory, result, "rss_kb", 1024, "RSS, MB", "KB")
         _draw_fitted(objects, result, "objects", 1000, "gc objects, thousands", "objects")
         for name, colour in _HELD.items():
@@ -74,7 +55,7 @@ def write_plot(report: Report, svg: Path, png: Path) -> None:
         speed.plot(
             [b["requests"] / 1000 for _, b in pairs],
             [_cost(a, b) for a, b in pairs],
-            color=_LINE,
+            color=BIDE,
             lw=1,
         )
         speed.set_title("CPU µs for each request, departures included", loc="left")
@@ -83,29 +64,23 @@ def write_plot(report: Report, svg: Path, png: Path) -> None:
         for axis in column:
             axis.spines[["top", "right"]].set_visible(False)
             axis.tick_params(labelleft=True)
-            axis.axvline(result.half["requests"] / 1000, color=_FAINT, lw=0.8, ls=":")
+            axis.axvline(result.half["requests"] / 1000, color=FAINT, lw=0.8, ls=":")
     first = report.results[0].size
     figure.suptitle(
         f"Bide under {first.requests:,} requests and {first.departures:,} departures"
         f"\n{report.machine['python']}; {report.how['date']}",
         fontsize=9,
     )
-    figure.savefig(svg, metadata={"Date": None})
-    figure.savefig(png, dpi=130)
-    pyplot.close(figure)
 
 
 def _draw_fitted(
-    axis: object, result: Result, figure: str, unit: int, title: str, counted: str
+    axis: Axes, result: Result, figure: str, unit: int, title: str, counted: str
 ) -> None:
-    from matplotlib.axes import Axes  # type: ignore[import-not-found, unused-ignore]
-
-    assert isinstance(axis, Axes)
     samples = result.samples
     axis.plot(
         [each["requests"] / 1000 for each in samples],
         [each[figure] / unit for each in samples],
-        color=_LINE,
+        color=BIDE,
         lw=1,
     )
     idle = (result.before, result.half, result.after)

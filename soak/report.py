@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.markdown import list_facts, write_table
+
 from .run import Result
 from .verdict import Finding, grown, judge, overall
 from .watch import Sample
@@ -25,7 +27,6 @@ _COURSE = {
     "threads": "threads",
     "tasks": "tasks",
     "timers": "timers",
-    "collections": "full collections",
 }
 _TITLES = {"threads": "In threads", "loop": "On the event loop"}
 _WORDS = {
@@ -47,8 +48,8 @@ class Report:
 def seconds(result: Result) -> float:
     """Return how long the load lasted, without the rest at half."""
     samples = result.samples
-    half = result.half["requests"]
-    first = [each for each in samples if each["requests"] <= half]
+    half = result.half["seconds"]
+    first = [each for each in samples if each["seconds"] <= half]
     second = samples[len(first) :]
     return sum(part[-1]["seconds"] - part[0]["seconds"] for part in (first, second) if part)
 
@@ -63,7 +64,7 @@ def sum_up(result: Result) -> str:
 def write_markdown(report: Report) -> str:
     """Return the whole report as Markdown."""
     parts = ["# A long run of Bide", ""]
-    parts += [f"- {name}: {text}" for name, text in (report.how | report.machine).items()]
+    parts += list_facts(report.how, report.machine)
     for result in report.results:
         parts += ["", f"## {_TITLES[result.executor]}", "", *_write_result(result)]
     return "\n".join(parts) + "\n"
@@ -117,15 +118,15 @@ def _write_result(result: Result) -> list[str]:
         f"{made:,} requests and {left:,} departures in {seconds(result):,.0f} s;"
         f" {cpu / made:.0f} µs of CPU for each request with its share of departures.",
         "",
-        *_table(["what must be", "found", ""], [_row(finding) for finding in findings]),
+        *write_table(["what must be", "found", ""], [_row(finding) for finding in findings]),
         "",
         "The course under load:",
         "",
-        *_table(list(_COURSE.values()), [_figures(each) for each in _thin(result.samples)]),
+        *write_table(list(_COURSE.values()), [_figures(each) for each in _thin(result.samples)]),
         "",
         "Idle, at the beginning, at half and at the end:",
         "",
-        *_table(
+        *write_table(
             list(_COURSE.values()),
             [_figures(each) for each in (result.before, result.half, result.after)],
         ),
@@ -157,16 +158,8 @@ def _thin(samples: list[Sample]) -> list[Sample]:
 
 
 def _figures(sample: dict[str, Any]) -> list[str]:
-    def full(value: Any) -> int:
-        return int(value[-1] if isinstance(value, list) else value)  # of the oldest generation
-
-    return [f"{full(sample[name]):,}" for name in _COURSE]
+    return [f"{int(sample[name]):,}" for name in _COURSE]
 
 
 def _counts(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in sorted(numbers.items()))
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

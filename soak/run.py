@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.processes import ServerProcess, find_free_port, start
 from benchmarks.servers import Server
 
+from .application import CROWD, LANES
 from .client import Connection
 from .departures import HEAD_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT
 from .exchanges import HEALTH, LIMIT_BODY, Asked, check, get
@@ -19,18 +20,22 @@ from .load import Load, Tally
 from .watch import Sample, Watch
 
 EXECUTORS = ("threads", "loop")
-THREADS = 4
 IN_THREAD_POOL = 32
 """Threads that Bide keeps for `in_thread`, at most."""
-_WARM_UP = 20  # of so many requests of the run, one before it
-_LEAST_WARM_UP = 200
+_WARM_UP = 5  # of so many requests of the run, one before it
+_MOST_WARM_UP = 50_000
 
 _COMMAND = (
     "{scripts}/bide {application} --bind 127.0.0.1:{port} --log-level warning"
-    f" --threads {THREADS} --head-timeout {HEAD_TIMEOUT} --idle-timeout {IDLE_TIMEOUT}"
-    f" --request-timeout {REQUEST_TIMEOUT} --response-timeout {RESPONSE_TIMEOUT}"
-    f" --limit-body {LIMIT_BODY} --health {HEALTH} --executor "
+    f" --threads {LANES} --limit-body {LIMIT_BODY} --health {HEALTH}"
 )
+_DEADLINES = {
+    "head-timeout": HEAD_TIMEOUT,
+    "idle-timeout": IDLE_TIMEOUT,
+    "request-timeout": REQUEST_TIMEOUT,
+    "response-timeout": RESPONSE_TIMEOUT,
+}
+_FAR = 30  # times as long, where nobody is to meet a deadline: none does on a slow machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,11 @@ class Size:
     Attributes:
         requests: How many are to be answered, after the warm-up.
         departures: How many are to leave, likewise.
-        interval: Seconds between two samples.
         stalls: Whether some of those that leave stall first, until the server ends them.
     """
 
     requests: int
     departures: int
-    interval: float
     stalls: bool = True
 
 
@@ -82,7 +85,7 @@ def run(executor: str, size: Size, core: int) -> Result:
 
     Raises `benchmarks.errors.RoundFailedError` where the server does not start, or ends.
     """
-    server = Server("bide", executor, ("bide",), _COMMAND + executor)
+    server = Server("bide", executor, ("bide",), _command(executor, size.stalls))
     port = find_free_port()
     argv = server.argv("soak.application:app", port)
     with start(argv, port, core) as process:
@@ -93,18 +96,26 @@ def run(executor: str, size: Size, core: int) -> Result:
             process.check_alive()
 
 
+def _command(executor: str, stalls: bool) -> str:
+    times = 1 if stalls else _FAR
+    deadlines = [f"--{name} {seconds * times}" for name, seconds in _DEADLINES.items()]
+    return " ".join([_COMMAND, *deadlines, "--executor", executor])
+
+
 async def _soak(process: ServerProcess, executor: str, argv: list[str], size: Size) -> Result:
     load = Load(process.port, size.stalls)
     watch = Watch(process, load.tally)
-    await _start_threads(process.port)
-    await load.run(max(_LEAST_WARM_UP, size.requests // _WARM_UP), size.departures // _WARM_UP)
+    await _ask(process.port, f"/warm/start/{IN_THREAD_POOL}", b"warm start")
+    await _crowd(process.port)
+    warm_up = min(size.requests // _WARM_UP, _MOST_WARM_UP)
+    await load.run(warm_up, size.departures * warm_up // size.requests)
     before = await watch.rest()
     warmed = (load.tally.requests.total(), load.tally.departures.total())
     halves = (size.requests // 2, size.departures // 2)
-    async with watch.following(size.interval):
+    async with watch.following(halves[0]):
         await load.run(*halves)
     half = await watch.rest(before)
-    async with watch.following(size.interval):
+    async with watch.following(halves[0]):
         await load.run(size.requests - halves[0], size.departures - halves[1])
     return Result(
         executor=executor,
@@ -119,12 +130,10 @@ async def _soak(process: ServerProcess, executor: str, argv: list[str], size: Si
     )
 
 
-async def _start_threads(port: int) -> None:
-    # All that there may be: none is to come later, and look like growth.
-    await asyncio.gather(
-        _ask(port, f"/warm/start/{IN_THREAD_POOL}", b"warm start"),
-        *[_ask(port, f"/busy/start{lane}/300", b"busy start%d" % lane) for lane in range(THREADS)],
-    )
+async def _crowd(port: int) -> None:
+    # Every lane, and as many conversations at once as the load may ever have, whose greenlets are
+    # kept: none of them is to come later, and look like growth.
+    await asyncio.gather(*[_ask(port, f"/crowd/{n:04}/0", b"crowd %04d" % n) for n in range(CROWD)])
 
 
 async def _ask(port: int, path: str, answer: bytes) -> None:

@@ -22,7 +22,10 @@ ZERO: Final = ("conversations", "parked", "queued", "connections", "present")
 """What an idle server has none of."""
 SAME: Final = ("descriptors", "threads", "lanes", "tasks", "timers", "uncollectable")
 """What an idle server has as many of as before."""
+SAMPLES: Final = 40
+"""How many are taken in each half of a run, whatever its size; fewer where the load is too fast."""
 _SETTLING = 20.0  # seconds; what closes last lingers for two
+_LOOK_OUT = 0.05  # seconds between two looks at whether the next sample is due
 _LOOKS_APART = 0.25  # seconds; in which the last look's own connection is gone too
 
 Sample = dict[str, float]
@@ -40,10 +43,13 @@ class Watch:
         self._started = time.monotonic()
 
     @asynccontextmanager
-    async def following(self, interval: float) -> AsyncIterator[None]:
-        """Sample for the length of the block: at its beginning, and every `interval` seconds."""
+    async def following(self, requests: int) -> AsyncIterator[None]:
+        """Sample for the length of the block, which makes so many requests.
+
+        At its beginning, and then each time that a fortieth of the requests is done, one at least.
+        """
         await self._sample()
-        task = asyncio.create_task(self._follow(interval))
+        task = asyncio.create_task(self._follow(max(requests / SAMPLES, 1.0)))
         try:
             yield
         finally:
@@ -52,15 +58,16 @@ class Watch:
         if not task.cancelled():
             task.result()
 
-    async def _follow(self, interval: float) -> None:
+    async def _follow(self, step: float) -> None:
         while True:
-            await asyncio.sleep(interval)
+            due = self._tally.done + step
+            while self._tally.done < due:
+                await asyncio.sleep(_LOOK_OUT)
             await self._sample()
 
     async def _sample(self) -> None:
         seen = await self._look(thorough=False)
         figures = {name: value for name, value in seen.items() if isinstance(value, int)}
-        figures["collections"] = seen["collections"][-1]
         self.samples.append({**self._outside(), **figures})
 
     async def rest(self, before: dict[str, Any] | None = None) -> dict[str, Any]:

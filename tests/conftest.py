@@ -1,6 +1,8 @@
 """What the tests over a real server are given; tests of single modules need none of it."""
 
+import gc
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +12,44 @@ import pytest
 
 from tests.serving import Application, Log, Served, happened
 
+pytest_plugins = ["tests.progress"]
+
 Serve = Callable[..., Served]
+
+
+SLOW = (
+    "clients",  # other people's
+    "docs",  # programs of the pages
+    "examples",
+    "hosts",  # other people's servers
+    "integrations/django_project",  # PostgreSQL
+    "live",  # processes, a gigabyte, hundreds of clients
+    "soak",
+    "test_pytest_plugin.py",  # whole suites
+)
+"""What `make fast` leaves out, beside the contract under other people's servers."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make fast` leaves out."""
+    slow = tuple(f"tests/{each}" for each in SLOW)
+    for item in items:
+        if item.nodeid.startswith(slow):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return for ``-n auto`` two processes for each core: half of a test's time is waiting."""
+    return min(2 * (os.cpu_count() or 1), 16)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports have made from the collector.
+
+    Tests that let it run, to see that nothing is left of a request, then take 2 ms and not 60.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

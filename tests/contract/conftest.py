@@ -22,7 +22,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if "executor" in mark.args[0]:
             return
     module = metafunc.module.__name__.rpartition(".")[2]
-    hosts = [name for name in HOSTS if module in MODULES and name not in MODULES[module]]
+    hosts = [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in HOSTS
+        if module in MODULES and name not in MODULES[module]
+    ]
     metafunc.parametrize("executor", ["threads", "loop", *hosts], indirect=True)
 
 

@@ -514,7 +514,9 @@ def test_a_wait_that_nothing_ends_leaves_nothing_behind_when_it_is_over(
 
 
 @pytest.mark.parametrize("place", [in_wait, in_iterable])
-@pytest.mark.parametrize("promise", [None, 7, "text", object(), Bare], ids=str)
+@pytest.mark.parametrize(
+    "promise", [None, 7, "text", object(), Bare], ids=["None", "7", "text", "an object", "Bare"]
+)
 def test_what_is_no_promise_is_refused(serve: Serve, place: Place, promise: Any) -> None:
     """TypeError, which says what would be one."""
     served = serve(place(lambda: promise))

@@ -375,7 +375,9 @@ def test_the_head_waits_for_the_first_block(serve: Serve) -> None:
     assert client.response().status == 503
 
 
-@pytest.mark.parametrize("block", ["text", 7, None, bytearray(b"x"), memoryview(b"x")], ids=repr)
+@pytest.mark.parametrize(
+    "block", ["text", 7, None, bytearray(b"x"), memoryview(b"x")], ids=lambda it: type(it).__name__
+)
 def test_a_block_that_is_not_bytes_is_a_type_error_at_the_yield(serve: Serve, block: Any) -> None:
     """Where a generator can catch it."""
 
@@ -426,7 +428,7 @@ def test_a_subclass_of_bytes_is_bytes(serve: Serve) -> None:
     assert serve(listed).get().body == b"12"
 
 
-@pytest.mark.parametrize("result", [None, 7, object()], ids=str)
+@pytest.mark.parametrize("result", [None, 7, object()], ids=lambda it: type(it).__name__)
 def test_what_is_no_iterable_fails_the_application(serve: Serve, log: Log, result: Any) -> None:
     """None, too, unless `finish` was taken: the log says what to return."""
 

@@ -48,7 +48,7 @@ def test_a_message_that_is_explained_is_in_the_source(message: str) -> None:
 
 def targets() -> set[str]:
     """Give the Makefile's targets."""
-    return set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -57,7 +57,7 @@ def test_what_a_page_names_is_there(page: str) -> None:
     text = prose_of(page)
     options = {option for each in command.params for option in each.opts}
     variables = {variable(each.name) for each in dataclasses.fields(bide.Settings)}
-    assert set(re.findall(r"`make (\w+)", text)) <= targets()
+    assert set(re.findall(r"`make ([\w-]+)", text)) <= targets()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_PROGRAMS
     assert set(re.findall(r"BIDE_[A-Z]+(?:_[A-Z]+)*", text)) <= variables
 

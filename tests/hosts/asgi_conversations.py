@@ -1,29 +1,19 @@
 """Conversations with one application under real ASGI servers and adapters, and what comes of each.
 
-``python -m tests.hosts.asgi_conversations`` measures, and writes the tables of ``docs/hosts.md``;
-the tests see that they are still so.
+Some are up to Bide, and the tests check them; the others are up to the server or the adapter.
 """
 
 import ast
-import re
 import subprocess
-import tempfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.hosts.asgi_hosts import COMMANDS, NONE, NOTHING, PROJECT, QUIET, Host
+from tests.hosts.asgi_hosts import COMMANDS, NOTHING, QUIET, Host
 from tests.hosts.asgi_site import BLOCK, BLOCKS
 from tests.serving import DEADLINE, request
-
-PAGE: Final = PROJECT / "docs" / "hosts.md"
-TABLES: Final = {
-    "servers": {name: name for name in ("uvicorn", "hypercorn", "granian", "daphne")},
-    "adapters": {"Bide": "uvicorn", "a2wsgi": "a2wsgi", "asgiref": "asgiref"},
-}
-"""The tables of the page: each column's title, and the host that it is about."""
 
 Cells = dict[tuple[str, str], str]
 """By host and row, what came of it."""
@@ -268,72 +258,29 @@ def stops(hosts: list[Host]) -> dict[str, str]:
     return cells
 
 
-def documented() -> Cells:
-    """Read what the page says."""
-    cells: Cells = {}
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    for table, columns in TABLES.items():
-        found = re.search(rf"<!-- asgi {table} -->\n(.*?)<!-- end -->", text, re.DOTALL)
-        for line in found[1].splitlines()[2:] if found else ():
-            row, *values = line.strip("| ").split(" | ")
-            cells |= {
-                (name, row): value for name, value in zip(columns.values(), values, strict=True)
-            }
+def converse(host: Host, expected: dict[str, str]) -> dict[str, str]:
+    """Have the conversations of which something is expected, in the order of ``ROWS``."""
+    cells = {}
+    for row, conversation in ROWS.items():
+        if row in expected:
+            host.expected = expected[row]
+            cells[row] = conversation(host)
     return cells
 
 
-def measure(expected: Cells, directory: Path) -> Cells:
-    """Have every conversation with every host."""
+def measure(directory: Path) -> Cells:
+    """Have every conversation with every host, expecting nothing."""
     hosts = [Host(name, directory) for name in COMMANDS]
     cells: Cells = {}
     try:
         for host in hosts:
             host.ready()
-        talking = [
-            threading.Thread(target=_talk, args=(host, expected, cells), name=host.name)
-            for host in hosts
-        ]
-        for each in talking:
-            each.start()
-        for each in talking:
-            each.join()
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            columns = pool.map(lambda host: converse(host, dict.fromkeys(ROWS, "")), hosts)
+            for host, column in zip(hosts, columns, strict=True):
+                cells |= {(host.name, row): cell for row, cell in column.items()}
         cells |= {(name, STOP): cell for name, cell in stops(hosts).items()}
     finally:
         for host in hosts:
             host.close()
     return cells
-
-
-def _talk(host: Host, expected: Cells, cells: Cells) -> None:
-    for row, conversation in ROWS.items():
-        host.expected = expected.get((host.name, row), "")
-        try:
-            cells[host.name, row] = conversation(host)
-        except BaseException as error:
-            cells[host.name, row] = f"failed: {error!r}"
-
-
-def write_table(columns: dict[str, str], cells: Cells) -> str:
-    """Give a table of Markdown."""
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for row in [*ROWS, STOP]:
-        values = [cells[name, row] for name in columns.values()]
-        if set(values) != {NONE}:
-            lines.append(f"| {row} | " + " | ".join(values) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Measure, and write both tables."""
-    with tempfile.TemporaryDirectory() as directory:
-        cells = measure({}, Path(directory))
-    text = PAGE.read_text(encoding="utf-8")
-    for table, columns in TABLES.items():
-        begin, end = f"<!-- asgi {table} -->\n", "<!-- end -->"
-        before, _, rest = text.partition(begin)
-        text = before + begin + write_table(columns, cells) + end + rest.partition(end)[2]
-    PAGE.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,7 @@ from tests.serving import DEADLINE, Client, Response, request, until
 PROJECT: Final = Path(__file__).parent.parent.parent
 SHORT: Final = 1.0
 """Seconds that a client waits for what may never come."""
+NO_UWSGI: Final = "uWSGI is not installed: pip install uwsgi, which needs a C compiler"
 QUIET: Final = 0.3
 """Seconds without progress that mean that there will be none."""
 
@@ -64,10 +65,17 @@ def _free_port() -> int:
 
 
 class Host:
-    """A running WSGI server."""
+    """A running WSGI server.
 
-    def __init__(self, name: str, directory: Path) -> None:
+    Args:
+        name: one of :data:`COMMANDS`.
+        directory: where the application leaves its notes.
+        patience: seconds that a client waits for an answer, which may never come.
+    """
+
+    def __init__(self, name: str, directory: Path, patience: float = 2 * SHORT) -> None:
         self.name = name
+        self._patience = patience
         self._directory = directory / name.replace(" ", "-")
         self._directory.mkdir()
         self._numbers = itertools.count()
@@ -112,7 +120,7 @@ class Host:
     def ask(self, path: str, method: str = "GET", version: str = "1.1") -> Response | str:
         """Make a request; give the response, or what came in its place."""
         client = Client(self.address)
-        client.sock.settimeout(SHORT + 1.0)
+        client.sock.settimeout(self._patience)
         headers = ["Connection: close"] if version == "1.1" else []
         try:
             client.send(request(path, method=method, version=version, headers=headers))

@@ -1,0 +1,115 @@
+"""What the benchmarks and the soak do alike: how they end, and what they write."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import __main__ as bench
+from benchmarks.command import CANNOT_RUN, choose_cores, running, write_results
+from benchmarks.errors import CannotRunError, RoundFailedError
+from benchmarks.markdown import list_facts, write_table
+from soak import __main__ as soak
+
+
+@pytest.mark.parametrize("error", [CannotRunError, RoundFailedError])
+def test_a_command_that_cannot_run_ends_with_one_line_and_its_exit_code(
+    error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback: nothing is wrong with the program."""
+    with pytest.raises(SystemExit) as ended, running("soak"):
+        raise error("no wrk")
+    assert ended.value.code == CANNOT_RUN
+    assert capsys.readouterr().err == "soak: no wrk\n"
+
+
+def test_another_error_of_a_command_is_not_swallowed() -> None:
+    """It is a mistake of the program."""
+    with pytest.raises(KeyError), running("soak"):
+        raise KeyError("figure")
+
+
+def test_a_command_that_is_terminated_leaves_its_block() -> None:
+    """So that the server under test is ended, too; and the signal is what it was before."""
+    before = signal.getsignal(signal.SIGTERM)
+    left = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            left.append("the block")
+
+    with pytest.raises(SystemExit) as ended, running("soak"):
+        work()
+    assert left == ["the block"]
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("usable", "least", "chosen"), [({0, 1}, 2, (1, 0)), ({2, 3, 5}, 2, (5, 2)), ({4}, 1, (4, 4))]
+)
+def test_the_server_and_the_client_have_cores_of_their_own_when_there_are_two(
+    usable: set[int], least: int, chosen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last usable one is the server's, the first one the client's."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: usable)
+    assert choose_cores(least) == chosen
+
+
+def test_a_command_that_needs_two_cores_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client on the server's core would be measured too."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4})
+    with pytest.raises(CannotRunError, match="two cores"):
+        choose_cores(2)
+
+
+def test_results_are_a_report_a_picture_and_all_figures(tmp_path: Path) -> None:
+    """The directory is made; what was there before is replaced."""
+    output = tmp_path / "new" / "results"
+
+    def draw(svg: Path) -> None:
+        svg.write_text("<svg/>")
+
+    for text in ("before", "after"):
+        write_results(output, f"# {text}\n", {"µs": text}, draw)
+    assert {path.name for path in output.iterdir()} == {"latest.md", "latest.svg", "latest.json"}
+    assert (output / "latest.md").read_text() == "# after\n"
+    assert json.loads((output / "latest.json").read_text()) == {"µs": "after"}
+    assert "µs" in (output / "latest.json").read_text()
+
+
+def test_the_parts_of_a_report_keep_their_form_whatever_is_in_a_cell() -> None:
+    """A server's last words may hold a pipe or several lines."""
+    assert list_facts({"cpu": "a processor"}, {"date": "today"}) == [
+        "- cpu: a processor",
+        "- date: today",
+    ]
+    assert write_table(["server", "errors"], [["bide", "a | b\n  c"]]) == [
+        "| server | errors |",
+        "| --- | --- |",
+        "| bide | a \\| b c |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "directory"), [(bench.main, "benchmarks/results"), (soak.main, "soak/results")]
+)
+def test_a_command_says_where_its_results_go(command: click.Command, directory: str) -> None:
+    """The same option for both, each with its own place."""
+    shown = CliRunner().invoke(command, ["--help"]).output
+    assert f"[default: {directory}]" in " ".join(shown.split())
+
+
+def test_the_benchmarks_refuse_a_scenario_that_does_not_exist() -> None:
+    """Before anything is measured."""
+    ended = CliRunner().invoke(bench.main, ["--only", "nothing"])
+    assert ended.exit_code == CANNOT_RUN
+    assert "no scenario 'nothing'; there are hello-threads" in ended.output
