@@ -181,16 +181,17 @@ class Served:
             self.server.mind_time(0.0)
             self.server.mind_time(seconds, seconds)
 
+        self.call(lambda: None)  # what has come already has its turn: it may have ended a wait
         self.call(look)
 
-    def advance_until_heard(self, client: "Client", seconds: float) -> None:
-        """Advance again and again, until something comes to a client, or the end."""
+    def advance_until(self, condition: Callable[[], object], seconds: float) -> None:
+        """Advance again and again, until ``condition()`` is true."""
 
-        def heard() -> bool:
+        def reached() -> object:
             self.advance(seconds)
-            return not client.is_silent()
+            return condition()
 
-        until(heard, "the client was left alone")
+        until(reached, "this never became true, however late it is")
 
     def tick(self) -> None:
         """Have the server look at the time now, by its own clock."""

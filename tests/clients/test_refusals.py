@@ -107,7 +107,8 @@ def test_an_upload_that_stalls_is_answered_408(serve: Serve, visit: Visit) -> No
     def pieces() -> Iterator[bytes]:
         yield b"begun"
         served.until_waiting(1)
-        served.advance(LONG)
+        # Not just once: what was sent above may still be on its way.
+        served.advance_until(lambda: not served.status.waiting, LONG)
         served.until_idle()
         yield b" and finished"
 

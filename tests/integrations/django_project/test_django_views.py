@@ -7,7 +7,6 @@ from contextvars import ContextVar
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
-import pytest
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.wsgi import get_wsgi_application
@@ -21,13 +20,6 @@ from tests.serving import Gate, Log, happened, until
 HERE = "tests.integrations.django_project"
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 local = Local()
-
-
-@pytest.fixture(params=["threads", "loop"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """Name the executor."""
-    name: str = request.param
-    return name
 
 
 def test_async_views_of_one_thread_wait_at_once(project: Project, executor: str) -> None:
