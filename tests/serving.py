@@ -232,6 +232,11 @@ class Served:
         return sum(each._protocol.receiving for each in self.connections)
 
     @property
+    def pipelined(self) -> int:
+        """How many requests have come whole, and wait for those before them on their connection."""
+        return sum(len(each._queue) for each in self.connections)
+
+    @property
     def connections(self) -> list[Connection]:
         """The server's side of each connection."""
         return self.call(lambda: list(self.server._connections))

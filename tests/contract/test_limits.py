@@ -309,8 +309,7 @@ def test_the_health_path_tells_that_the_server_stops(serve: Serve) -> None:
     client = served.request("/waits")
     served.until_waiting(1)
     client.send(request("/alive"))
-    (connection,) = served.server._connections
-    until(lambda: connection._queue)
+    until(lambda: served.pipelined)
     served.begin_stop()
     until(lambda: served.server.draining)
     gate.open()

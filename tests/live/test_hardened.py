@@ -276,7 +276,7 @@ def test_a_client_that_is_slow_is_not_given_up_where_any_rate_will_do(serve: Ser
     until(lambda: connection._protocol.fed == 6)
     look()
     client.send(b"6789")
-    until(lambda: not connection._protocol.receiving)
+    until(lambda: not served.receiving)
     look()
     look()  # now it is the application that does nothing
     gate.open()
