@@ -36,9 +36,14 @@ FOR_EVER = 100 * LONG
 """Seconds that no test advances by."""
 
 
-def until(condition: Callable[[], object], what: str = "this never became true") -> None:
-    """Return once ``condition()`` is true; fail the test at the deadline."""
-    deadline = time.monotonic() + DEADLINE
+def until(
+    condition: Callable[[], object],
+    what: str = "this never became true",
+    *,
+    seconds: float | None = None,
+) -> None:
+    """Return once ``condition()`` is true; fail the test at the deadline, or after the seconds."""
+    deadline = time.monotonic() + (DEADLINE if seconds is None else seconds)
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.002)
