@@ -66,7 +66,8 @@ bench: $(VENV)/.installed-bench  ## measure Bide beside its peers; needs wrk, a 
 	$(BIN)/python -m benchmarks
 
 FUZZ_SECONDS ?= 60
-fuzz: $(VENV)/.installed-fuzz  ## look for inputs that break a target of tests/fuzz, each so long
+fuzz: $(VENV)/.installed-fuzz  ## look for what breaks a property, or a target of tests/fuzz, each so long
+	$(BIN)/python -m pytest --hypothesis-profile=search --timeout=0 tests/properties
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 soak: $(VENV)/.installed-soak  ## a million requests, and nothing may grow; SOAK_REQUESTS, SOAK_DEPARTURES

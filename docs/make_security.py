@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-from typing import Any
+import sys
 
 PAGE = pathlib.Path(__file__).with_name("security.md")
-TESTS = PAGE.parent.parent / "tests"
+ROOT = PAGE.parent.parent
+if __name__ == "__main__":  # a test that imports this has the project on its path
+    sys.path.insert(0, str(ROOT))
+
+from tests.samples.tables import Sample, samples  # noqa: E402
+
 SHOWN = 120
 """Characters of an attack that are shown; a longer one is cut in its middle."""
 
@@ -38,9 +43,11 @@ test. How to report what is missing is in [SECURITY.md](../SECURITY.md).
   `Connection: close`, and not one byte more of that connection is parsed.
 - **A client that holds what others need.** Waiting for a client, for the rest of a request or to
   take its response, holds no thread. Each client has a deadline for the head, a rate for the body
-  and the response, and a window of memory in both directions.
+  and the response, and a window of memory in both directions; all together have a bound.
 - **A client that costs more than it sends.** What a request costs grows with its bytes and no
-  faster, and no pattern searches back and forth.
+  faster, no pattern searches back and forth, and no byte costs more than three of the cheapest. A
+  header, a chunk, a trailer and a request are each a thing of their own, which costs more than its
+  few bytes: how many there may be is limited.
 - **An application's mistake that becomes an attack.** A response's status and headers with
   control characters are refused, and so are headers that belong to the connection. A body that is
   not as long as its Content-Length is cut, so that it never looks complete. An error becomes a
@@ -121,6 +128,12 @@ OTHERS = [
         "test_a_head_has_its_time_from_the_first_byte",
     ),
     (
+        "Empty lines, or halves of them, that never become a request",
+        "they begin a head, all but one of them: 408 after `--head-timeout`",
+        "tests/contract/test_deadlines_of_connections.py",
+        "test_empty_lines_do_not_prolong_the_time_of_a_head",
+    ),
+    (
         "A body that comes slowly",
         "408 when `--idle-timeout` is used up, which `--min-rate` earns back",
         "tests/contract/test_deadlines_of_connections.py",
@@ -131,6 +144,36 @@ OTHERS = [
         "the application waits, then the connection is reset",
         "tests/contract/test_deadlines_of_connections.py",
         "test_a_client_that_takes_nothing_is_reset_when_its_time_is_over",
+    ),
+    (
+        "A client that takes a large response as slowly as it may",
+        "it must take what waits in half an hour, else the connection is reset",
+        "tests/contract/test_deadlines_of_connections.py",
+        "test_the_rate_grows_with_what_is_held",
+    ),
+    (
+        "Sending and taking by turns, for more time",
+        "a body and a response have one allowance together",
+        "tests/contract/test_deadlines_of_connections.py",
+        "test_sending_and_taking_by_turns_does_not_prolong_the_time",
+    ),
+    (
+        "Many clients that do not read large responses",
+        "queued by reference; at `--limit-unsent-total` those with the most are given up first",
+        "tests/contract/test_held_together.py",
+        "test_those_who_hold_the_most_are_given_up_first_and_no_more_than_must_be",
+    ),
+    (
+        "Many bodies that wait to be read",
+        "at `--limit-unread-total` each is read no further before it is empty",
+        "tests/contract/test_held_together.py",
+        "test_bodies_that_wait_are_bounded_together",
+    ),
+    (
+        "A client that vanishes without a word",
+        "asked by TCP's keep-alive after `--tcp-keepalive` of silence, then lost",
+        "tests/test_acceptor.py",
+        "test_connections_are_asked_for_when_they_are_silent",
     ),
     (
         "A body that grows too large",
@@ -176,7 +219,7 @@ OTHERS = [
     ),
     (
         "Requests that cost more than their bytes",
-        "none: calls and copied bytes are counted for twice the input",
+        "none: calls and copied bytes are counted, for twice the input and against plain data",
         "tests/advisories/test_linear_cost.py",
         "test_twice_as_much_is_twice_the_work",
     ),
@@ -215,19 +258,16 @@ OTHERS = [
 
 def page() -> str:
     """Give the page's text."""
-    attacks: dict[str, list[dict[str, Any]]] = {}
-    count = refused = 0
-    for path in sorted((TESTS / "samples" / "http1").glob("*/*.json")):
-        sample = json.loads(path.read_text(encoding="utf-8"))
-        sample["data"] = path.with_suffix(".http").read_bytes()
-        count += 1
-        refused += "status" in sample
-        if "attack" in sample:
-            attacks.setdefault(sample["attack"], []).append(sample)
-    published = json.loads((TESTS / "advisories" / "published.json").read_text(encoding="utf-8"))
+    attacks: dict[str, list[Sample]] = {}
+    for sample in samples():
+        if sample.attack:
+            attacks.setdefault(sample.attack, []).append(sample)
+    refused = sum(sample.kind == "reject" for sample in samples())
+    advisories = ROOT / "tests" / "advisories" / "published.json"
+    published = json.loads(advisories.read_text(encoding="utf-8"))
     return "".join(
         [
-            INTRODUCTION.format(count=count, refused=refused),
+            INTRODUCTION.format(count=len(samples()), refused=refused),
             *(_attack(name, attacks[name]) for name in sorted(attacks, key=_order)),
             BEHAVIOUR,
             *(_row(attack, answer, f"`{path}`") for attack, answer, path, _ in OTHERS),
@@ -263,26 +303,26 @@ def _order(attack: str) -> str:
     return attack.lower().removeprefix("a ").removeprefix("an ").lstrip("`")
 
 
-def _attack(name: str, samples: list[dict[str, Any]]) -> str:
-    (shown,) = [each for each in samples if each.get("shown")]
-    answer = shown.get("answer")
-    if answer is None:
-        statuses = sorted({each["status"] for each in samples})
+def _attack(name: str, group: list[Sample]) -> str:
+    (shown,) = [each for each in group if each.shown]
+    answer = shown.answer
+    if not answer:
+        statuses = sorted({each.status for each in group})
         *first, last = map(str, statuses)
         answer = f"{', '.join(first)} or {last}, closed" if first else f"{last}, closed"
     return _row(
         name,
-        f"`{readable(shown['data'])}`".replace("|", "\\|"),
+        f"`{readable(shown.data)}`".replace("|", "\\|"),
         answer,
-        _sources(samples),
-        str(len(samples)),
+        _sources(group),
+        str(len(group)),
     )
 
 
-def _sources(samples: list[dict[str, Any]]) -> str:
+def _sources(group: list[Sample]) -> str:
     sections: dict[str, list[str]] = {}
     advisories = set()
-    for source in sorted({source for each in samples for source in each["source"]}):
+    for source in sorted({source for each in group for source in each.source}):
         if source.startswith("RFC"):
             name, _, section = source.partition(" section ")
             sections.setdefault(name, []).extend([f"§{section}"] if section else [])

@@ -9,12 +9,32 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.serving import Application, Log, Served, happened
 
 pytest_plugins = ["tests.progress"]
 
 Serve = Callable[..., Served]
+
+# How many examples properties are tried with. Every run of the tests takes `stable`: the same ones
+# each time, so that a run is red for what was changed and nothing else. `make fuzz` takes `search`
+# for new ones. Neither has a deadline: a busy machine is no failure.
+settings.register_profile(
+    "stable",
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "search",
+    settings.get_profile("stable"),
+    max_examples=2000,
+    derandomize=False,
+    print_blob=True,
+)
+settings.load_profile("stable")
 
 
 SLOW = (

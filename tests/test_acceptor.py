@@ -14,7 +14,8 @@ import pytest
 import bide.acceptor
 from bide.acceptor import Acceptor
 from bide.transports.addresses import Address
-from tests.serving import DEADLINE, Log
+from tests.conftest import Serve
+from tests.serving import DEADLINE, Log, answering
 
 
 class Accepting:
@@ -184,3 +185,48 @@ def test_acceptor_serves_on_sockets_that_it_is_given(tmp_path: Path, log: Log) -
     accepted[0].close()
     assert path.exists()
     assert listener.fileno() == -1
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(("seconds", "interval"), [(60, 10), (2, 1), (0, None), (10**6, 5461)])
+def test_connections_are_asked_for_when_they_are_silent(
+    seconds: int, interval: int | None, given: bool
+) -> None:
+    """Each inherits its listener's times; 0: nobody is. A client may vanish without a word."""
+    accepting = Accepting(2)
+    accepting.acceptor.close()
+    accepting.acceptor = Acceptor(accepting._accept, 2, seconds)
+    if given:
+        listener = socket.create_server(("127.0.0.1", 0))
+        accepting.acceptor.adopt([listener])
+    else:
+        accepting.acceptor.open([Address("127.0.0.1", 0)], backlog=10)
+    accepting.acceptor.start(accepting.loop)
+    accepting.connect()
+    (sock,) = accepting.accepted
+    assert bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is bool(seconds)
+    if interval is not None:
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        values = [sock.getsockopt(socket.IPPROTO_TCP, each) for each in options]
+        assert values == [min(seconds, 32767), interval, 3]
+    accepting.close()
+
+
+def test_a_server_has_its_clients_asked(serve: Serve) -> None:
+    """By its setting; a client on a Unix socket cannot vanish."""
+    served = serve(answering(lambda environ: b"x"), tcp_keepalive=30)
+    served.request().response()
+    (connection,) = served.server._connections
+    sock = connection._transport._socket
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+def test_a_unix_socket_s_clients_are_not_asked(tmp_path: Path) -> None:
+    """The system knows their ends."""
+    acceptor = Acceptor(lambda sock, server, client: None, 2, 60)
+    acceptor.open([Address(path=str(tmp_path / "s"))], backlog=1)
+    acceptor._loop = asyncio.new_event_loop()
+    (listener,) = acceptor._listeners
+    assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    acceptor._loop.close()
+    acceptor.close()

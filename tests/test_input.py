@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 from greenlet import greenlet
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bide.errors import ClientDisconnected, RemoteProtocolError, WaitError
@@ -108,7 +108,6 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     body=st.one_of(TEXT, st.binary(max_size=40)),
     cuts=st.sets(st.integers(0, 40)),

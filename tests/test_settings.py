@@ -12,16 +12,12 @@ import pytest
 from bide import Server, Settings
 from bide.errors import SettingError, StartError
 from bide.settings import flag, from_environment, variable
+from tests.failures import Failures, same
 
 DOCS = Path(__file__).parent.parent / "docs"
 FIELDS = dataclasses.fields(Settings)
 NUMBERS = [each for each in FIELDS if each.metadata["minimum"] is not None]
 CHOICES = [each for each in FIELDS if each.metadata["choices"]]
-
-
-def names(fields: list[dataclasses.Field[Any]]) -> list[str]:
-    """Give the fields' names, for the tests'."""
-    return [each.name for each in fields]
 
 
 def settings(**options: Any) -> Settings:
@@ -35,12 +31,14 @@ def test_the_defaults_are_valid() -> None:
     assert Settings().threads == 4
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=names(list(FIELDS)))
-def test_every_setting_has_help(field: dataclasses.Field[Any]) -> None:
+def test_every_setting_has_help() -> None:
     """A sentence, and a word for its value."""
-    assert field.metadata["help"].endswith(".")
-    assert field.metadata["help"][0].isupper()
-    assert field.metadata["metavar"] or field.metadata["choices"]
+    with Failures() as failures:
+        for field in FIELDS:
+            with failures.of(field.name):
+                assert field.metadata["help"].endswith(".")
+                assert field.metadata["help"][0].isupper()
+                assert field.metadata["metavar"] or field.metadata["choices"]
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -71,24 +69,31 @@ def test_bind_takes_at_least_one_address(nothing: Any) -> None:
         settings(bind=nothing)
 
 
-@pytest.mark.parametrize("field", NUMBERS, ids=names(NUMBERS))
-def test_a_number_below_the_least_is_refused(field: dataclasses.Field[Any]) -> None:
+def test_a_number_below_the_least_is_refused() -> None:
     """The least itself is taken."""
-    least = field.metadata["minimum"]
-    kind: type = int if isinstance(field.default, int) else float
-    assert getattr(settings(**{field.name: kind(least)}), field.name) == least
-    below = least - 1
-    with pytest.raises(SettingError) as caught:
-        settings(**{field.name: below})
-    assert str(caught.value) == f"{field.name} is {below!r}: it must be {least:g} or more"
+    with Failures() as failures:
+        for field in NUMBERS:
+            least = field.metadata["minimum"]
+            kind: type = int if isinstance(field.default, int) else float
+            below = least - 1
+            with failures.of(field.name):
+                same(getattr(settings(**{field.name: kind(least)}), field.name), least)
+                with pytest.raises(SettingError) as caught:
+                    settings(**{field.name: below})
+                same(str(caught.value), f"{field.name} is {below!r}: it must be {least:g} or more")
 
 
-@pytest.mark.parametrize("field", NUMBERS, ids=names(NUMBERS))
-@pytest.mark.parametrize("value", ["4", None, True, [4]])
-def test_what_is_no_number_is_refused(field: dataclasses.Field[Any], value: Any) -> None:
+def test_what_is_no_number_is_refused() -> None:
     """Also true and false, which Python counts as numbers."""
-    with pytest.raises(SettingError, match=f"{field.name} is .*: it must be a number"):
-        settings(**{field.name: value})
+    values: tuple[Any, ...] = ("4", None, True, [4])
+    with Failures() as failures:
+        for field in NUMBERS:
+            for value in values:
+                with (
+                    failures.of(f"{field.name}={value!r}"),
+                    pytest.raises(SettingError, match=f"{field.name} is .*: it must be a number"),
+                ):
+                    settings(**{field.name: value})
 
 
 def test_not_a_number_is_refused() -> None:
@@ -105,15 +110,17 @@ def test_a_count_is_whole_and_seconds_may_be_fractions() -> None:
     assert settings(queue_timeout=2).queue_timeout == 2
 
 
-@pytest.mark.parametrize("field", CHOICES, ids=names(CHOICES))
-def test_a_choice_is_one_of_those_that_there_are(field: dataclasses.Field[Any]) -> None:
+def test_a_choice_is_one_of_those_that_there_are() -> None:
     """The message lists them."""
-    for choice in field.metadata["choices"]:
-        assert getattr(settings(**{field.name: choice}), field.name) == choice
-    with pytest.raises(SettingError) as caught:
-        settings(**{field.name: "other"})
-    for choice in field.metadata["choices"]:
-        assert choice in str(caught.value)
+    with Failures() as failures:
+        for field in CHOICES:
+            with failures.of(field.name):
+                for choice in field.metadata["choices"]:
+                    same(getattr(settings(**{field.name: choice}), field.name), choice)
+                with pytest.raises(SettingError) as caught:
+                    settings(**{field.name: "other"})
+                for choice in field.metadata["choices"]:
+                    assert choice in str(caught.value)
 
 
 def test_an_unknown_setting_is_a_type_error() -> None:

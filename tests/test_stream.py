@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from bide.errors import ClientDisconnected, LocalProtocolError, RemoteProtocolEr
 from bide.messages import Head, Request
 from bide.promises import Signal
 from bide.stream import CUT, ENDED, IDLE, OPEN, READY, Stream
+from bide.totals import Total
 from tests.protocols.fakes import FakeChannel
 
 
@@ -654,6 +656,90 @@ def test_body_that_is_discarded_is_never_full_and_keeps_nothing() -> None:
     assert not body.full
     assert body.unread == 12
     assert isinstance(body.receive(), Signal)
+
+
+class Reading:
+    """A body of which other bodies' memory is bounded, too."""
+
+    def __init__(self) -> None:
+        self.total = Total(10)
+        self.body = Body(65536, self.total)
+
+    def full(self) -> bool:
+        """Whether no more should come."""
+        return self.body.full
+
+
+def test_body_is_full_with_anything_when_all_together_have_too_much() -> None:
+    """An empty one takes a block all the same: nobody waits for another's application."""
+    one, other = Reading(), Reading()
+    other.body = Body(65536, one.total)
+    one.body.feed(b"123456789")
+    assert [one.full(), other.full()] == [False, False]
+    other.body.feed(b"1")
+    assert [one.full(), other.full()] == [True, True]
+    one.body.receive()
+    assert [one.full(), other.full()] == [False, False]
+    one.total.add(100)
+    assert [one.full(), other.full()] == [False, True]
+
+
+STEPS: dict[str, Callable[[Body], object]] = {
+    "read": Body.receive,
+    "discard": Body.discard,
+    "more": lambda body: body.feed(b"x"),
+    "fail": lambda body: body.fail(ClientDisconnected("left")),
+}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["read", "read"],
+        ["discard"],
+        ["read", "discard"],
+        ["discard", "more"],
+        ["drop"],
+        ["fail", "drop"],
+        ["read", "drop"],
+    ],
+    ids="-".join,
+)
+def test_body_gives_back_what_it_held(steps: list[str]) -> None:
+    """Exactly, whatever becomes of it: else all bodies would have less and less."""
+    total = Total(10)
+    bodies = [Body(65536, total)]
+    bodies[0].feed(b"1234")
+    bodies[0].feed(b"56")
+    assert total.used == 6
+    for step in steps:
+        if step == "drop":
+            bodies.clear()
+            gc.collect()
+        else:
+            STEPS[step](bodies[0])
+    assert total.used == 0
+
+
+def test_body_that_is_discarded_while_the_last_block_is_taken_gives_it_back_once() -> None:
+    """The application reads on one thread, and its response ends on another."""
+    reading = Reading()
+    body = reading.body
+    body.feed(b"1234")
+
+    class Taken(deque[bytes]):
+        """Blocks of which another takes the last, just when somebody has looked."""
+
+        def popleft(self) -> bytes:
+            """Let the other be first."""
+            body._blocks = deque(self)
+            self.clear()
+            assert body.receive() == b"1234"
+            return super().popleft()
+
+    body._blocks = Taken(body._blocks)
+    body.discard()
+    assert reading.total.used == 0
 
 
 def test_stream_without_a_body_reads_its_end_at_once() -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Final
 
 from bide.errors import BindError
-from bide.transports.addresses import Address, described, listen
+from bide.transports.addresses import Address, described, keep_alive, listen
 
 log = logging.getLogger("bide")
 
@@ -38,9 +38,12 @@ class Acceptor:
         accepted: takes a new, non-blocking socket, with the host and port of its listener and of
             the client; both strings of the client's are empty on a Unix socket.
         limit: how many connections there may be; it must be told by :meth:`left` of each that ends.
+        keepalive: seconds of silence after which the system asks whether a client is still there,
+            as :attr:`bide.Settings.tcp_keepalive`; 0: it does not.
     """
 
-    def __init__(self, accepted: Accepted, limit: int) -> None:
+    def __init__(self, accepted: Accepted, limit: int, keepalive: int = 0) -> None:
+        self._keepalive = keepalive
         self._accepted = accepted
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
@@ -72,6 +75,7 @@ class Acceptor:
             for address in addresses:
                 for listener in listen(address, backlog):
                     self._listeners[listener] = _names(listener)
+                    keep_alive(listener, self._keepalive)
                     if listener.family == socket.AF_UNIX:
                         self._inodes[listener] = _inode(listener.getsockname())
         except BindError:
@@ -82,6 +86,7 @@ class Acceptor:
         """Accept from sockets that somebody else has opened; this closes them, and no more."""
         for listener in listeners:
             listener.setblocking(False)
+            keep_alive(listener, self._keepalive)
             self._listeners[listener] = _names(listener)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

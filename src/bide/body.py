@@ -10,6 +10,7 @@ from copy import copy
 from typing import Final
 
 from bide.promises import Signal
+from bide.totals import UNBOUND, Total
 
 _MOST_BLOCKS: Final = 1024
 """Blocks that may wait to be read: one of 2 bytes takes 50 bytes of memory."""
@@ -30,6 +31,7 @@ class Body:
         "_finished",
         "_signal",
         "_taken",
+        "_unread",
         "complete",
         "discarding",
         "failed",
@@ -37,8 +39,9 @@ class Body:
         "window",
     )
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, unread: Total = UNBOUND) -> None:
         self.window = window
+        self._unread = unread  # of all bodies together: each block that waits counts
         self._blocks: deque[bytes] = deque()
         self._fed = 0  # bytes in, by the loop
         self._taken = 0  # bytes out, by the reader
@@ -67,10 +70,16 @@ class Body:
 
     @property
     def full(self) -> bool:
-        """Whether a window waits to be read, or so many blocks that they take more than one."""
-        return (
-            self._fed - self._taken >= self.window or len(self._blocks) >= _MOST_BLOCKS
-        ) and not self.discarding
+        """Whether a window waits to be read, or so many blocks that they take more than one.
+
+        With all bodies at their bound, anything that waits is a full window.
+        """
+        unread = self._fed - self._taken
+        return not self.discarding and (
+            unread >= self.window
+            or len(self._blocks) >= _MOST_BLOCKS
+            or (unread > 0 and self._unread.full)
+        )
 
     def must_pause(self) -> bool:
         """Mark a pause when the body is full; whether no more may be fed until there is room.
@@ -88,6 +97,7 @@ class Body:
         self._fed += len(block)
         if not self.discarding:
             self._blocks.append(block)
+            self._unread.add(len(block))
             self._notify()
 
     def finish(self) -> None:
@@ -107,7 +117,18 @@ class Body:
     def discard(self) -> None:
         """Keep nothing more: the application will not read; from any thread."""
         self.discarding = True
-        self._blocks.clear()
+        self._drop()
+
+    def _drop(self) -> None:
+        try:
+            while self._blocks:
+                self._unread.add(-len(self._blocks.popleft()))
+        except IndexError:  # a reader has taken the last one meanwhile
+            pass
+
+    def __del__(self) -> None:
+        if self._blocks:  # nobody has read them
+            self._drop()
 
     def receive(self) -> bytes | Signal:
         """Give the next block, ``b""`` at the end, or a signal to wait for and then ask again.
@@ -136,6 +157,7 @@ class Body:
                 raise copy(self._error) from None
             return b""
         self._taken += len(block)
+        self._unread.add(-len(block))
         return block
 
     def _notify(self) -> None:

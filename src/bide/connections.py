@@ -20,6 +20,7 @@ from bide.protocols.http1 import HTTP1
 from bide.protocols.sides import Limits
 from bide.settings import Settings
 from bide.stream import Stream
+from bide.totals import Total
 from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
 
@@ -31,6 +32,14 @@ _HEAD: Final = "head"  # a request has begun to come, or the rest of one that wa
 _BODY: Final = "body"  # the application waits for more of a body
 _RESPONSE: Final = "response"  # the client has to take what was sent to it
 
+HELD: Final = 1800.0
+"""Seconds in which a client must take what is queued for it, where that asks for more than the rate
+that is required of everybody: who has much held must take it the faster."""
+HELD_WHEN_FULL: Final = 60.0
+"""The same while as much is queued, for all clients together, as may be."""
+HURRY: Final = 5.0
+"""Seconds that a client may be slower then; those with the most held are given up first."""
+
 
 class Serving(Protocol):
     """The server, as far as a connection knows it."""
@@ -38,6 +47,8 @@ class Serving(Protocol):
     loop: asyncio.AbstractEventLoop
     poller: Poller
     limits: Limits
+    unsent_total: Total
+    unread_total: Total
     health: bytes
     cancels_half_closed: bool
     draining: bool
@@ -63,16 +74,18 @@ class Connection:
         "_behind",
         "_conversation",
         "_credit",
+        "_fed",
         "_half_closed",
-        "_moved",
         "_phase",
         "_protocol",
         "_queue",
         "_responding",
         "_serving",
         "_stream",
+        "_taken",
         "_transport",
         "_turn",
+        "_worked",
         "environ",
     )
 
@@ -80,8 +93,16 @@ class Connection:
         self._serving = serving
         self.environ = environ
         limits = serving.limits
-        self._transport = SocketTransport(sock, serving.poller, self, limits.unsent, limits.linger)
-        self._protocol = HTTP1(self._transport, self, limits)
+        self._transport = SocketTransport(
+            sock,
+            serving.poller,
+            self,
+            limits.unsent,
+            limits.linger,
+            serving.unsent_total,
+            serving.unread_total,
+        )
+        self._protocol = HTTP1(self._transport, self, limits, serving.unread_total)
         self._queue: list[Stream | RemoteProtocolError] = []  # short, and mostly empty
         self._turn = [True]  # the token; empty while a response is being made
         self._conversation: Conversation | None = None
@@ -92,7 +113,9 @@ class Connection:
         self._begun = False  # a request since the last look
         self._phase = ""  # what the last look saw
         self._credit = 0.0  # seconds that this may still take
-        self._moved = 0  # how far the client had come with a body or a response
+        self._fed = 0  # how far the client had come with a body
+        self._taken = 0  # and with a response
+        self._worked = False  # the last look saw the application at work
         self._responding = 0.0  # seconds that the response has taken
 
     def start(self) -> None:
@@ -155,7 +178,7 @@ class Connection:
 
     def begin(self, stream: Stream) -> None:
         """Begin a stream at once when none is before it, else queue it."""
-        if not self._queue and self._turn and not self._transport.queued:
+        if not self._queue and self._turn and not self._transport.queue.size:
             self._turn.pop()  # the loop alone takes it
             self._converse(stream)
         else:
@@ -242,6 +265,11 @@ class Connection:
         return str(self.environ["REMOTE_ADDR"]) or "on a Unix socket"
 
     @property
+    def held(self) -> int:
+        """Bytes that wait for the client."""
+        return self._transport.queued
+
+    @property
     def sending(self) -> bool:
         """Whether the client has more to take of what was sent to it."""
         return self._transport.behind
@@ -260,9 +288,11 @@ class Connection:
     def mind_time(self, elapsed: float, settings: Settings, crowded: bool) -> None:
         """Take so many seconds from what the client has; end the connection when none are left.
 
-        Each phase begins with an allowance: of ``head_timeout`` seconds, or of ``idle_timeout``.
-        Bytes of a body or a response that move earn time back, each ``min_rate`` of them a second.
-        Called from time to time, which is how exact it is.
+        Each phase begins with an allowance: of ``head_timeout`` seconds, or of ``idle_timeout``;
+        but a body and a response have one together, else who sends and takes by turns would begin
+        anew for ever. Bytes of a body or a response that move earn time back, each ``min_rate`` of
+        them a second, or more of them where much is held. Called from time to time, which is how
+        exact it is.
 
         Args:
             elapsed: seconds since the last call.
@@ -288,25 +318,31 @@ class Connection:
             phase = _RESPONSE
         elif not self._turn or self._queue:
             if not protocol.awaits_body:
+                self._worked = True
                 return  # it is the application's time; the client's goes on where it was
             phase = _BODY
         else:
-            phase = _HEAD if protocol.receiving else _IDLE
-        # Grows with each byte that the client takes of a response, or sends of a body.
-        moved = (protocol.fed if phase is _BODY else 0) - self._transport.queued
-        if stream is not None:
-            moved += stream.sent
-        gained, self._moved = moved - self._moved, moved
+            phase = _HEAD if protocol.receiving or protocol.head_begun else _IDLE
+        fed, taken = protocol.fed, (0 if stream is None else stream.sent) - self.held
+        gained = fed - self._fed if phase is _BODY else taken - self._taken
+        self._fed, self._taken = fed, taken
         allowance = settings.head_timeout if phase is _HEAD else settings.idle_timeout
-        if phase is not self._phase:
-            self._phase = phase
-            self._credit = allowance
-            return
+        before, self._phase = self._phase, phase
+        worked, self._worked = self._worked, False
+        moving = phase is _BODY or phase is _RESPONSE
+        if before is not phase:
+            if not (moving and before in (_BODY, _RESPONSE)):
+                self._credit = allowance
+                return
+            if worked:  # the application, for some of the time since the last look
+                return
         self._credit -= elapsed
-        if gained > 0 and phase in (_BODY, _RESPONSE):
-            rate = settings.min_rate
+        hurried = phase is _RESPONSE and self._serving.unsent_total.full
+        if gained > 0 and moving:
+            rate = self._rate(settings, hurried) if phase is _RESPONSE else settings.min_rate
             self._credit = min(allowance, self._credit + gained / rate) if rate else allowance
-        if self._credit > 0 and not (crowded and phase is _IDLE):
+        least = max(0.0, allowance - HURRY) if hurried else 0.0
+        if self._credit > least and not (crowded and phase is _IDLE):
             return
         if phase is _RESPONSE:
             log.info("a client that takes too little is given up: %s", self._client)
@@ -315,6 +351,12 @@ class Connection:
             self._transport.close()
         else:
             protocol.refuse(RemoteProtocolError("the request took too long", 408))
+
+    def _rate(self, settings: Settings, hurried: bool) -> float:
+        """Return the bytes a second that this client must take of its response; 0: any."""
+        if hurried:
+            return max(settings.min_rate, self.held / HELD_WHEN_FULL)
+        return settings.min_rate and max(settings.min_rate, self.held / HELD)
 
     def abort(self) -> None:
         """Reset the connection."""

@@ -30,6 +30,7 @@ from bide.protocols.sides import Limits
 from bide.settings import Settings
 from bide.status import Status, snapshot
 from bide.stream import Stream
+from bide.totals import Total
 from bide.transports.addresses import parse_address
 from bide.transports.poller import Poller, make_poller
 from bide.waiter import CLEANUP_SECONDS, home_loop
@@ -88,6 +89,8 @@ class Server:
             pipeline=self.settings.limit_pipeline,
             linger=self.settings.linger_timeout,
         )
+        self.unsent_total = Total(self.settings.limit_unsent_total)
+        self.unread_total = Total(self.settings.limit_unread_total)
         self.health = self.settings.health.encode("latin-1")
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
@@ -96,7 +99,9 @@ class Server:
         self._mailbox: Mailbox
         self._executor: Executor
         self._environ: dict[str, Any] = {}
-        self._acceptor = Acceptor(self._connect, self.settings.limit_connections)
+        self._acceptor = Acceptor(
+            self._connect, self.settings.limit_connections, self.settings.tcp_keepalive
+        )
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
@@ -273,7 +278,10 @@ class Server:
         """
         settings = self.settings
         crowded = self._acceptor.crowded
-        for connection in list(self._connections):
+        connections = list(self._connections)
+        if self.unsent_total.full:  # until it is no more, those that hold the most are given up
+            connections.sort(key=lambda each: each.held, reverse=True)
+        for connection in connections:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
             self._end_overdue(monotonic() + ahead - settings.request_timeout)

@@ -113,7 +113,8 @@ class Settings:
         "Time",
         240,
         "Bytes a second at which a client must send a body that is waited for, or take its "
-        "response; a slower one has idle-timeout seconds in all. 0: any rate.",
+        "response; a slower one has idle-timeout seconds in all. Where much of a response waits, "
+        "it is the rate that takes it in half an hour. 0: any rate.",
         metavar="BYTES",
         minimum=0,
     )
@@ -137,6 +138,14 @@ class Settings:
         "Time",
         2.0,
         "Seconds that a closing connection is still read, so that the client gets its last answer.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    tcp_keepalive: int = _setting(
+        "Time",
+        60,
+        "Seconds of silence after which the system asks a TCP client whether it is there; one that "
+        "does not answer for half as many again is gone. 0: nobody is asked.",
         metavar="SECONDS",
         minimum=0,
     )
@@ -199,6 +208,14 @@ class Settings:
         metavar="BYTES",
         minimum=1024,
     )
+    limit_unread_total: int = _setting(
+        "Space",
+        128 * 1024**2,
+        "Bytes of all requests' bodies together that wait for the application. With more, each "
+        "client waits until what it has sent is read. 0: any number.",
+        metavar="BYTES",
+        minimum=0,
+    )
     limit_discard: int = _setting(
         "Space",
         256 * 1024,
@@ -212,6 +229,15 @@ class Settings:
         "Bytes of a response that wait for the client; the application waits with more.",
         metavar="BYTES",
         minimum=1024,
+    )
+    limit_unsent_total: int = _setting(
+        "Space",
+        256 * 1024**2,
+        "Bytes of all responses together that wait for clients. With more, the application waits "
+        "until its client has taken all, and slow clients are given up, those for which most waits "
+        "first. 0: any number.",
+        metavar="BYTES",
+        minimum=0,
     )
     limit_pipeline: int = _setting(
         "Space",

@@ -20,6 +20,7 @@ from bide.body import NO_BODY, Body
 from bide.errors import ClientDisconnected, LocalProtocolError
 from bide.messages import Head, Request
 from bide.promises import Signal
+from bide.totals import UNBOUND, Total
 
 IDLE: Final = "idle"
 READY: Final = "ready"
@@ -58,7 +59,10 @@ class Channel(Protocol):
         """
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone."""
+        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+
+        Never under the lock: a disk may be slow.
+        """
 
     def writable(self) -> Signal:
         """Give what fires when the client takes bytes again, or is gone."""
@@ -102,12 +106,17 @@ class Stream:
         "state",
     )
 
-    def __init__(self, request: Request, channel: Channel, window: int) -> None:
-        """Make a stream; a ``window`` of 0 bytes is for a request without a body."""
+    def __init__(
+        self, request: Request, channel: Channel, window: int, unread: Total = UNBOUND
+    ) -> None:
+        """Make a stream; a ``window`` of 0 bytes is for a request without a body.
+
+        What is unread of the body counts in ``unread``.
+        """
         self.request = request
         self._channel = channel
         self._lock = channel.lock
-        self.body = Body(window) if window else NO_BODY
+        self.body = Body(window, unread) if window else NO_BODY
         self.bodiless = request.method == "HEAD"
         self.expects_continue = False
         self.head: Head | None = None
@@ -191,7 +200,9 @@ class Stream:
             self._require("send")
             if self.state == READY:
                 self._write(b"", False)
-            sent = self._channel.send_file(descriptor, offset, count)
+        # Not under the lock, which the loop takes too: a disk may be slow.
+        sent = self._channel.send_file(descriptor, offset, count)
+        with self._lock:
             if sent < 0:
                 self.gone = True
                 raise ClientDisconnected("the client has left")

@@ -1,4 +1,6 @@
-"""Twice the bytes are twice the work, and no more: a client cannot buy much with little.
+"""Twice the bytes are twice the work, and no byte costs much more than another.
+
+A client cannot buy much with little.
 
 Work is counted, as calls and as bytes that are copied; never as time. Where patterns search, the
 test is that they come to an end at all: a quadratic one would need hours for what is given here.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -18,23 +21,25 @@ from bide.environ import request_environ
 from bide.errors import LocalProtocolError, RemoteProtocolError
 from bide.logs import escaped
 from bide.messages import Head, Request
-from bide.protocols import http1_syntax
+from bide.protocols import chunked, http1_syntax
 from bide.protocols.http1_syntax import (
     check_coding,
     check_host,
     encode_head,
     split_request_line,
     split_target,
-    tokens,
     without_trailing_blanks,
 )
 from bide.protocols.sides import Limits
+from bide.stream import Stream
 from bide.transports.tcp import READ_SIZE
 from tests.protocols.exchanges import path_of
 from tests.protocols.fakes import connect
 
 ROOMY = Limits(request_line=10**8, head=10**8, fields=10**6, framing=10**8, discard=10**9)
 """Limits that refuse nothing of what is sent here: the cost is bounded without them."""
+
+ROOMIEST = replace(ROOMY, chunks=10**6)
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -147,6 +152,137 @@ def test_many_small_requests_in_one_read_are_not_copied_again_and_again() -> Non
     assert shares[1] <= 2.1 * shares[0]
 
 
+# Against the cheapest bytes ----------------------------------------------------------------------
+
+ALPHABETS = {
+    "line ends": b"\r\n",
+    "empty lines": b"\r\n\r\n",
+    "last chunks": b"0\r\n\r\n",
+    "CRs": b"\r",
+    "LFs": b"\n",
+    "NULs": b"\0",
+    "every byte": bytes(range(256)),
+    "requests": SHORTEST,
+}
+
+
+def filled(size: int, unit: bytes = b"a") -> bytes:
+    """Make so many bytes of a unit."""
+    return (unit * (size // len(unit) + 1))[:size]
+
+
+def in_a_chunk(unit: bytes) -> Callable[[int], bytes]:
+    return lambda n: CHUNKED + b"%x\r\n" % n + filled(n, unit) + b"\r\n0\r\n\r\n"
+
+
+def in_a_body(unit: bytes) -> Callable[[int], bytes]:
+    return lambda n: HEAD + b"Content-Length: %d\r\n\r\n" % n + filled(n, unit)
+
+
+def in_a_header(name: bytes, unit: bytes) -> Callable[[int], bytes]:
+    return lambda n: HEAD + name + b": " + filled(n, unit) + b"\r\n\r\n"
+
+
+plain = in_a_body(b"a")
+"""The cheapest bytes that there are."""
+
+AS_CHEAP: dict[str, Callable[[int], bytes]] = {
+    **{f"a body of {kind}": in_a_body(unit) for kind, unit in ALPHABETS.items()},
+    **{f"a chunk of {kind}": in_a_chunk(unit) for kind, unit in ALPHABETS.items()},
+    "a header": in_a_header(b"X", b"a"),
+    "a header of blanks": in_a_header(b"X", b"a \t"),
+    "a header of other letters": in_a_header(b"X", b"\xe9\xff"),
+    "a header with a long name": lambda n: HEAD + filled(n) + b": y\r\n\r\n",
+    "a cookie": in_a_header(b"Cookie", b"a=b; "),
+    "connection options": in_a_header(b"Connection", b"a,"),
+    "connection options with blanks": in_a_header(b"Connection", b" ,\t"),
+    "connection options that close": in_a_header(b"Connection", b"close,"),
+    "codings": in_a_header(b"Transfer-Encoding", b"a,"),
+    "an expectation": in_a_header(b"Expect", b"a,"),
+    "a host": lambda n: b"GET / HTTP/1.1\r\nHost: " + filled(n) + b"\r\n\r\n",
+    "a path": lambda n: b"GET /" + filled(n) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a path of slashes": lambda n: b"GET /" + filled(n, b"/") + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a path of escapes": lambda n: b"GET /" + b"%41" * (n // 3) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a path of half escapes": lambda n: (
+        b"GET /" + filled(n, b"%4x%\\%25") + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    ),
+    "a query": lambda n: b"GET /?" + filled(n, b"a=b&") + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    "too many headers": lambda n: HEAD + filled(n // 3 * 3, b"a:\r\n") + b"\r\n",
+    "empty lines before a request": lambda n: b"\r\n" * (n // 2) + SHORTEST,
+    "an extension": lambda n: CHUNKED + b"1;" + filled(n) + b"\r\na\r\n0\r\n\r\n",
+    "extensions": lambda n: CHUNKED + b"1;" + b"a;" * (n // 2) + b"b\r\na\r\n0\r\n\r\n",
+    "extensions with values": lambda n: (
+        CHUNKED + b"1;" + b'a="b";c=d ; ' * (n // 12) + b"b\r\na\r\n0\r\n\r\n"
+    ),
+    "a quoted extension": lambda n: CHUNKED + b'1;a="' + b'\\"' * (n // 2) + b'"\r\na\r\n0\r\n\r\n',
+    "blanks in an extension": lambda n: (
+        CHUNKED + b"1;a" + filled(n, b" \t") + b"=b\r\na\r\n0\r\n\r\n"
+    ),
+    "leading zeros": lambda n: CHUNKED + b"0" * n + b"1\r\na\r\n0\r\n\r\n",
+    "a trailer": lambda n: CHUNKED + b"0\r\nX: " + filled(n) + b"\r\n\r\n",
+}
+"""What costs as data does; each makes about so many bytes."""
+
+SPLITS: dict[str, tuple[int, int]] = {
+    "as it is read": (64 * READ_SIZE, READ_SIZE),
+    "in packets": (400 * 1460, 1460),
+    "byte by byte": (2000, 1),
+}
+"""How many bytes, and how many come at a time."""
+
+
+def with_environ(stream: Stream) -> None:
+    """Answer as a conversation does, with an environ."""
+    request_environ({}, stream.request)
+    path_of(stream)
+
+
+def cost_of(blocks: list[Counted]) -> tuple[int, int]:
+    """Give the calls that it takes to receive them and to begin the request, and the copying."""
+    client = connect(with_environ, ROOMIEST)
+    Counted.copied = 0
+    return calls_of(lambda: client.send(*blocks)), Counted.copied
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kind", AS_CHEAP)
+def test_no_byte_costs_more_than_three_of_the_cheapest(kind: str, split: str) -> None:
+    """Of the same length, split in the same way; a request itself may cost 150 calls beside it."""
+    size, at_once = SPLITS[split]
+    data = AS_CHEAP[kind](size)
+    calls, copied = cost_of(list(pieces(data, at_once)))
+    cost_of([Counted(plain(1))])  # so that it knows the names and the host, as after any request
+    cheapest, least = cost_of(list(pieces(plain(size), at_once)))
+    assert calls <= 3 * cheapest + 150
+    assert copied <= 3 * max(least, len(data))
+
+
+# What is a thing of its own costs more than its few bytes would as data, whoever reads it: an
+# object is made of each. So each has a bound in calls, and a limit to how many there may be.
+EACH: dict[str, tuple[int, Callable[[int], bytes]]] = {
+    # --limit-fields for each request
+    "header": (8, lambda n: HEAD + b"X: y\r\n" * n + b"\r\n"),
+    "header of one kind": (11, lambda n: HEAD + b"Connection: x\r\n" * n + b"\r\n"),
+    # --limit-chunks, and one for each 64 bytes of data
+    "chunk": (10, lambda n: CHUNKED + b"1\r\na\r\n" * n + b"0\r\n\r\n"),
+    "chunk with an extension": (75, lambda n: CHUNKED + b"1;a\r\na\r\n" * n + b"0\r\n\r\n"),
+    # --limit-framing for each body
+    "trailer": (2, lambda n: CHUNKED + b"0\r\n" + b"X: y\r\n" * n + b"\r\n"),
+    # --limit-pipeline at a time, and each is answered before the next is begun
+    "request": (90, lambda n: SHORTEST * n),
+    "request with a body": (130, lambda n: (HEAD + b"Content-Length: 1\r\n\r\na") * n),
+    "request with a chunk": (190, lambda n: (CHUNKED + b"1\r\na\r\n0\r\n\r\n") * n),
+}
+
+
+@pytest.mark.parametrize("kind", EACH)
+def test_a_thing_of_its_own_costs_so_many_calls(kind: str) -> None:
+    """Whatever it is beside the others; limits say how many may come."""
+    bound, make = EACH[kind]
+    few, many = (cost_of(list(read(make(count))))[0] for count in (100, 1100))
+    assert (many - few) / 1000 <= bound
+
+
 class Ledger(dict[str, Any]):
     """An environ that counts the characters that are written into it."""
 
@@ -206,7 +342,13 @@ SEARCHED: dict[str, tuple[Callable[[Any], object], bytes | str]] = {
     "target of slashes": (lambda data: split_target("GET", data), b"http://" + b"/" * MANY),
     "target of a host": (lambda data: split_target("GET", data), b"http://" + b"a@" * MANY),
     "target of schemes": (lambda data: split_target("GET", data), b"http:" * MANY),
-    "options": (tokens, b" ,\t" * MANY),
+    "options": (http1_syntax.CLOSES.search, b" ,\t" * MANY),
+    "options with blanks": (http1_syntax.KEEPS_ALIVE.search, b"," + b" \t" * MANY + b"keep"),
+    "extensions": (chunked._RUNS["after a semicolon"].match, b"a;" * MANY + b"\0"),
+    "extensions of blanks": (chunked._RUNS["after a semicolon"].match, b"a= \t" * MANY),
+    "an extension's name": (chunked._RUNS["after a semicolon"].match, b"a" * MANY + b" " * MANY),
+    "an open quotation": (chunked._RUNS["after a semicolon"].match, b'a="' + b'\\"' * MANY),
+    "quotations": (chunked._RUNS["after a semicolon"].match, b'a="b" ;' * MANY + b'a="'),
     "blanks inside": (without_trailing_blanks, b"X: a" + b" \t" * MANY + b"b\r\n"),
     "blanks at the end": (without_trailing_blanks, b"X: a" + b" " * MANY + b"\r\n"),
     "blanks between": (without_trailing_blanks, b"X: " + b"a " * MANY + b"\r\n"),
@@ -214,7 +356,7 @@ SEARCHED: dict[str, tuple[Callable[[Any], object], bytes | str]] = {
     "header's name": (lambda text: Head("200 OK", [(text, "")]), "a" * MANY + " "),
     "header's value": (lambda text: encode_head(Head("200 OK", [("X", text)])), "a" * MANY + "\n"),
     "reason": (lambda text: Head(f"200 {text}", []), "a" * MANY + "\n"),
-    "log line": (escaped, '"\\\x1b' * MANY),
+    "log line": (escaped, '"\\\x1b' * (MANY // 8)),  # each character costs a microsecond
 }
 
 

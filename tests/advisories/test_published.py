@@ -8,9 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.advisories.test_replays import REPLAYS
+from tests.failures import Failures
 
 HERE = Path(__file__).parent
 PUBLISHED: list[dict[str, Any]] = json.loads((HERE / "published.json").read_text())
@@ -26,17 +25,19 @@ def test_each_is_listed_once_with_what_it_is() -> None:
         assert set(each) - {"id", "of", "attack"} in ({"answer", "tests"}, {"absent"}), each["id"]
 
 
-@pytest.mark.parametrize("advisory", TESTED, ids=lambda each: str(each["id"]))
-def test_its_tests_are_there_and_name_it(advisory: dict[str, Any]) -> None:
+def test_its_tests_are_there_and_name_it() -> None:
     """Rows of the replays, or functions whose docstrings or rows do."""
-    assert advisory["tests"]
-    named = advisory["id"] in REPLAYS
-    for each in advisory["tests"]:
-        module, _, function = each.partition("::")
-        found = getattr(importlib.import_module(f"tests.advisories.{Path(module).stem}"), function)
-        assert callable(found)
-        named = named or advisory["id"] in (HERE / module).read_text()
-    assert named
+    with Failures() as failures:
+        for advisory in TESTED:
+            with failures.of(advisory["id"]):
+                assert advisory["tests"]
+                named = advisory["id"] in REPLAYS
+                for each in advisory["tests"]:
+                    module, _, function = each.partition("::")
+                    place = importlib.import_module(f"tests.advisories.{Path(module).stem}")
+                    assert callable(getattr(place, function))
+                    named = named or advisory["id"] in (HERE / module).read_text()
+                assert named
 
 
 def test_no_test_is_for_an_advisory_that_is_not_listed() -> None:

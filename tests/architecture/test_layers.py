@@ -10,16 +10,15 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import bide
+from tests.failures import Failures, same
 
 ROOT = Path(bide.__file__).parent
 PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "home", "mailboxes", "status"],
+    ["errors", "home", "mailboxes", "status", "totals"],
     ["promises", "capabilities", "settings", "files"],
     ["subscriptions"],
     ["residents", "body", "messages"],
@@ -80,7 +79,6 @@ class Module:
 
 
 MODULES = [Module(path) for path in sorted(ROOT.rglob("*.py"))]
-EACH = pytest.mark.parametrize("module", MODULES, ids=[each.name for each in MODULES])
 
 
 def part_of(dotted: str) -> str | None:
@@ -97,46 +95,47 @@ def test_the_source_was_found() -> None:
     assert {each.part for each in MODULES} == set(LAYER)
 
 
-@EACH
-def test_imports_go_one_way(module: Module) -> None:
+def test_imports_go_one_way() -> None:
     """From the command line down to the errors; siblings meet in what is above them."""
-    for dotted in module.imports():
-        part = part_of(dotted)
-        if part is None or (part == module.part and "/" in module.name):
-            continue
-        if module.part == "cli" and part == "__init__":
-            continue  # for the version alone, as the next test sees to
-        assert LAYER[part] < LAYER[module.part], f"{module.name} imports {dotted}"
+    with Failures() as failures:
+        for module in MODULES:
+            for dotted in module.imports():
+                part = part_of(dotted)
+                if part is None or (part == module.part and "/" in module.name):
+                    continue
+                if module.part == "cli" and part == "__init__":
+                    continue  # for the version alone, as the next test sees to
+                with failures.of(f"{module.name} imports {dotted}"):
+                    assert LAYER[part] < LAYER[module.part]
 
 
 def test_nothing_imports_the_public_names_but_for_the_version() -> None:
     """Else everything would import everything."""
-    for module in MODULES:
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.ImportFrom) and node.module == "bide":
-                assert [alias.name for alias in node.names] == ["__version__"], module.name
-            if isinstance(node, ast.Import):
-                assert "bide" not in [alias.name for alias in node.names], module.name
+    with Failures() as failures:
+        for module in MODULES:
+            with failures.of(module.name):
+                for node in ast.walk(module.tree):
+                    if isinstance(node, ast.ImportFrom) and node.module == "bide":
+                        same([alias.name for alias in node.names], ["__version__"])
+                    if isinstance(node, ast.Import):
+                        assert "bide" not in [alias.name for alias in node.names]
 
 
-@EACH
-def test_protocols_and_streams_know_no_sockets_threads_or_loops(module: Module) -> None:
+def test_protocols_and_streams_know_no_sockets_threads_or_loops() -> None:
     """Bytes in, bytes out: they are tested without any of these."""
-    if module.part not in ("protocols", "stream", "body", "messages"):
-        return
-    imported = {dotted.partition(".")[0] for dotted in module.imports()}
-    assert not imported & {"socket", "select", "selectors", "ssl", "threading", "asyncio", "queue"}
-    assert not {part_of(each) for each in module.imports()} & {
-        "waiter",
-        "waiting",
-        "mailboxes",
-        "residents",
-    }
+    others = {"socket", "select", "selectors", "ssl", "threading", "asyncio", "queue"}
+    ours = {"waiter", "waiting", "mailboxes", "residents"}
+    with Failures() as failures:
+        for module in MODULES:
+            if module.part in ("protocols", "stream", "body", "messages"):
+                with failures.of(module.name):
+                    imported = set(module.imports())
+                    same({each.partition(".")[0] for each in imported} & others, set())
+                    same({part_of(each) for each in imported} & ours, set())
 
 
-@EACH
-def test_locks_live_where_threads_meet(module: Module) -> None:
-    """In the executors, the transports, and where waits are; nowhere else is one made."""
+def locks_of(module: Module) -> list[str]:
+    """Give the names of locks and their like that a module speaks of."""
     made = []
     for node in ast.walk(module.tree):
         name = ""
@@ -146,24 +145,36 @@ def test_locks_live_where_threads_meet(module: Module) -> None:
             made += [alias.name for alias in node.names]
         if re.fullmatch(r"R?Lock|Condition|(Bounded)?Semaphore|Barrier", name):
             made.append(name)
-    if module.part not in (
+    return made
+
+
+def test_locks_live_where_threads_meet() -> None:
+    """In the executors, the transports, and where waits are; nowhere else is one made."""
+    places = {
         "executors",
         "transports",
         "promises",
         "subscriptions",
         "home",
+        "totals",
         "waiter",
         "hosts",
-    ):
-        assert made == []
+    }
+    with Failures() as failures:
+        for module in MODULES:
+            if module.part not in places:
+                with failures.of(module.name):
+                    same(locks_of(module), [])
 
 
-@EACH
-def test_a_module_is_not_too_long(module: Module) -> None:
+def test_a_module_is_not_too_long() -> None:
     """Over 400 lines it asks to be two, or says why not."""
-    limit, reason = LONG.get(module.name, (400, ""))
-    assert module.text.count("\n") <= limit
-    assert (limit == 400) == (not reason)
+    with Failures() as failures:
+        for module in MODULES:
+            limit, reason = LONG.get(module.name, (400, ""))
+            with failures.of(module.name):
+                assert module.text.count("\n") <= limit
+                assert (limit == 400) == (not reason)
 
 
 def test_only_long_modules_have_an_excuse() -> None:
@@ -172,31 +183,35 @@ def test_only_long_modules_have_an_excuse() -> None:
     assert {name for name, length in lengths.items() if length > 400} == set(LONG)
 
 
-@EACH
-def test_names_say_what_things_are(module: Module) -> None:
+def test_names_say_what_things_are() -> None:
     """No module or class is a helper, a manager, or a base."""
-    names = [module.name.removesuffix(".py"), *(each.name for each in module.classes())]
-    for name in names:
-        words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
-        assert not words & VAGUE, name
+    with Failures() as failures:
+        for module in MODULES:
+            names = [module.name.removesuffix(".py"), *(each.name for each in module.classes())]
+            for name in names:
+                words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+                with failures.of(f"{module.name}: {name}"):
+                    same(words & VAGUE, set())
 
 
-@EACH
-def test_every_module_says_what_it_is_for(module: Module) -> None:
+def test_every_module_says_what_it_is_for() -> None:
     """In a docstring."""
-    assert ast.get_docstring(module.tree)
+    with Failures() as failures:
+        for module in MODULES:
+            with failures.of(module.name):
+                assert ast.get_docstring(module.tree)
 
 
 def test_every_public_name_has_a_docstring_of_its_own() -> None:
     """A contract; constants have theirs beside them."""
     assert bide.__all__ == sorted(bide.__all__)
-    for name in bide.__all__:
-        thing = getattr(bide, name)
-        if isinstance(thing, str):
-            continue
-        assert vars(thing).get("__doc__") or (not isinstance(thing, type) and thing.__doc__), (
-            f"bide.{name} has no docstring"
-        )
+    with Failures() as failures:
+        for name in bide.__all__:
+            thing = getattr(bide, name)
+            if isinstance(thing, str):
+                continue
+            with failures.of(f"bide.{name}"):
+                assert vars(thing).get("__doc__") or (not isinstance(thing, type) and thing.__doc__)
 
 
 def test_the_package_has_the_public_names_and_nothing_else() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bide import Settings
 from bide.promises import Signal
+from bide.transports.poller import WRITE
 from tests.contract.test_races_of_connections import Server, answer
 from tests.serving import Log, request
 
@@ -86,6 +87,44 @@ def test_a_head_has_its_time_from_the_first_byte(server: Server, drip: bytes) ->
         server.receive(drip)
     look(server, 5.0)
     assert received(server).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[b"\r", b"\n"], [b"\r\n"], [b"\r\n\r", b"\n"], [b"\r\n" * 100], [b"\r", b"\n\r", b"\n\r\n"]],
+    ids=["CR and LF", "a line", "a line and a half", "many lines", "halves"],
+)
+def test_empty_lines_do_not_prolong_the_time_of_a_head(server: Server, steps: list[bytes]) -> None:
+    """Whatever comes, it has begun with the second one, and ends in 15 seconds of it."""
+    looks = 0
+    while not server.connection._protocol.stopped:
+        server.receive(steps[looks % len(steps)])
+        assert look(server, 1.0)
+        looks += 1
+        assert looks < 25
+    assert received(server).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+def test_one_empty_line_behind_a_request_begins_no_head(server: Server) -> None:
+    """Some clients send one behind a body (RFC 9112 section 2.2): their connection is idle."""
+    server.receive(request(method="POST", body=b"x") + b"\r\n")
+    answer(server.begun[0].stream)
+    server.turn()
+    for _ in range(6):
+        assert look(server)
+    assert received(server).count(b"HTTP/1.1 ") == 1
+    assert not look(server)
+    assert b"408" not in received(server)
+
+
+def test_a_new_request_has_its_head_s_time_anew(server: Server) -> None:
+    """The empty lines before the last one are forgotten with it."""
+    server.receive(b"\r\n" * 10 + request())
+    answer(server.begun[0].stream)
+    server.turn()
+    for _ in range(6):
+        assert look(server)
+    assert not look(server)
 
 
 def awaited(server: Server) -> Signal:
@@ -178,6 +217,101 @@ def behind(server: Server) -> None:
     server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     while not server.transport.behind:
         stream.send(b"x" * 100_000)
+
+
+def take(server: Server, size: int) -> None:
+    """Have the client take so much of what is queued for it."""
+    server.transport.queue._count(-size)
+
+
+def test_sending_and_taking_by_turns_does_not_prolong_the_time(server: Server) -> None:
+    """A body and a response share it; else each turn would bring all of it anew."""
+    signal = awaited(server)
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    survived = 0
+    # At a rate that makes nothing of what the client takes and sends.
+    while look(server, min_rate=10**9) and not server.connection._protocol.stopped:
+        if survived % 2:  # the client takes all, and the application reads on
+            while server.transport.behind:
+                received(server)
+                server.transport.ready(WRITE)
+            server.receive(b"x")
+            assert signal.fired
+            read_all(server)
+        else:
+            while not server.transport.behind:
+                stream.send(b"x" * 1000)
+        survived += 1
+        assert survived < 50
+
+
+@pytest.mark.parametrize(
+    ("held", "rate", "goes_on"),
+    [
+        (20_000_000, 240, False),
+        (20_000_000, 5_000, False),
+        (20_000_000, 12_000, True),
+        (180_000, 110, True),
+    ],
+)
+def test_the_rate_grows_with_what_is_held(
+    server: Server, held: int, rate: int, goes_on: bool
+) -> None:
+    """20 MB at 240 bytes a second would be held for 23 hours: at most half an hour is asked."""
+    server.receive(request())
+    server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    stream.end(b"x" * held)
+    missing = held - server.transport.queued
+    server.transport.queue._count(missing)
+    look(server)
+    for _ in range(7 if goes_on else 200):
+        take(server, 10 * rate)
+        if not look(server):
+            break
+    assert bool(server.lost) is not goes_on
+    if not server.lost:
+        server.transport.queue._count(-missing)
+
+
+def test_any_rate_will_do_for_whatever_is_held(server: Server) -> None:
+    """With ``--min-rate 0``."""
+    behind(server)
+    server.transport.queue._count(20_000_000)
+    for _ in range(100):
+        take(server, 1)
+        assert look(server, 60.0, min_rate=0)
+    server.transport.queue._count(100 - 20_000_000)
+
+
+@pytest.mark.parametrize("min_rate", [0, 100])
+def test_a_slow_client_is_given_up_soon_when_all_together_hold_too_much(
+    server: Server, min_rate: int
+) -> None:
+    """Within five seconds, if it takes less than it should take in a minute."""
+    behind(server)
+    assert look(server, 1.0, min_rate=min_rate)
+    server.unsent_total.bound = 1
+    server.unsent_total.add(0)
+    for _ in range(4):
+        assert look(server, 1.0, min_rate=min_rate)
+    assert not look(server, 1.0, min_rate=min_rate)
+    assert server.unsent_total.used == 0
+
+
+def test_a_quick_client_goes_on_when_all_together_hold_too_much(server: Server) -> None:
+    """It is not the one who holds."""
+    behind(server)
+    server.transport.queue._count(1_000_000)
+    server.unsent_total.bound = 1
+    server.unsent_total.add(0)
+    for _ in range(40):
+        take(server, 20_000)
+        assert look(server, 1.0)
+    server.transport.queue._count(40 * 20_000 - 1_000_000)
 
 
 def test_a_client_that_takes_nothing_is_reset_when_its_time_is_over(

@@ -11,6 +11,7 @@ from bide.connections import Connection
 from bide.errors import Cancelled, ClientDisconnected
 from bide.protocols.sides import Limits
 from bide.stream import Stream
+from bide.totals import Total
 from bide.transports.poller import GONE, READ
 from tests.fakes import HandPoller
 from tests.serving import request
@@ -43,6 +44,8 @@ class Server:
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.poller: Any = HandPoller(self.loop)
         self.limits = Limits()
+        self.unsent_total = Total(0)
+        self.unread_total = Total(0)
         self.health = b""
         self.draining = False
         self.begun: list[Conversation] = []

@@ -339,6 +339,225 @@ def test_the_client_s_last_comes_after_a_lane_closed(pair: Pair) -> None:
     assert pair.receiver.told == ["lost"]
 
 
+# A file against everything else ------------------------------------------------------------------
+
+
+class Disk:
+    """A file on a disk that is slow: ``os.sendfile`` is held until the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
+        self.pair = pair
+        self.reading, self.release = threading.Event(), threading.Event()
+        self.error: OSError | None = None
+        self.open_after: list[bool] = []
+        self.outcome: list[Any] = []
+        self._real = os.sendfile
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the fixture
+        self._file.write(b"0123456789")
+        self._file.flush()
+        monkeypatch.setattr(os, "sendfile", self._sendfile)
+        self._lane = threading.Thread(target=self._send)
+
+    def _sendfile(self, *args: Any) -> int:
+        self.reading.set()
+        happened(self.release)
+        self.open_after.append(self.pair.sock.fileno() == self.pair.descriptor)
+        if self.error is not None:
+            raise self.error
+        return self._real(*args)
+
+    def _send(self) -> None:
+        try:
+            self.outcome.append(self.pair.transport.send_file(self._file.fileno(), 0, 10))
+        except Exception as error:
+            self.outcome.append(error)
+
+    def begin(self) -> None:
+        """Have a lane send the file, and be held by the disk."""
+        self._lane.start()
+        happened(self.reading)
+
+    def end(self) -> Any:
+        """Let the disk give the file; say what came of it for the lane."""
+        self.release.set()
+        self._lane.join(DEADLINE)
+        return self.outcome[0]
+
+    def close(self) -> None:
+        """Clean up."""
+        self.release.set()
+        if self._lane.ident:
+            self._lane.join(DEADLINE)
+        self._file.close()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> Iterator[Disk]:
+    """Give a slow disk."""
+    disk = Disk(monkeypatch, pair)
+    yield disk
+    disk.close()
+
+
+def free(pair: Pair) -> bool:
+    """Whether the loop would get the connection's lock."""
+    got = pair.lock._lock.acquire(timeout=DEADLINE)
+    if got:
+        pair.lock._lock.release()
+    return got
+
+
+def test_nobody_waits_for_the_disk(pair: Pair, disk: Disk) -> None:
+    """The loop reads what comes, and hears the client's end, while the file is on its way."""
+    disk.begin()
+    assert free(pair)
+    pair.client.send(b"more")
+    pair.transport.ready(READ)
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.transport.pause_reading()
+    pair.transport.ready(ENDED)
+    pair.transport.resume_reading()
+    pair.transport.ready(READ)
+    assert pair.receiver.told == [b"more", "eof ahead", "eof"]
+    assert disk.end() == 10
+    assert pair.client.recv(100) == b"0123456789"
+
+
+def test_the_loop_closes_while_a_file_is_sent(pair: Pair, disk: Disk) -> None:
+    """It tells the end at once; the descriptor is nobody else's before the file is done with."""
+    disk.begin()
+    assert free(pair)
+    pair.transport.ready(GONE)
+    assert pair.receiver.told == ["lost"]
+    assert pair.poller.watched == {}
+    assert pair.transport.write(b"x") is False
+    assert disk.end() == -1
+    assert disk.open_after == [True]
+    pair.turn()
+    assert pair.sock.fileno() == -1
+    assert pair.receiver.told == ["lost"]
+
+
+def test_a_file_is_sent_before_the_loop_closes(pair: Pair, disk: Disk) -> None:
+    """In the other order: the loop closes by itself, once."""
+    disk.begin()
+    assert disk.end() == 10
+    pair.transport.ready(GONE)
+    assert pair.sock.fileno() == -1
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+
+
+def test_the_loop_closes_before_a_file_is_sent(pair: Pair, disk: Disk) -> None:
+    """The disk is not even asked."""
+    pair.transport.ready(GONE)
+    disk.release.set()
+    disk._lane.start()
+    assert disk.end() == -1
+    assert not disk.reading.is_set()
+
+
+@pytest.mark.parametrize("order", ["abort", "lost", "abort, then lost"])
+def test_a_reset_while_a_file_is_sent_is_told_at_once(pair: Pair, disk: Disk, order: str) -> None:
+    """By the server that gives the client up, by the client, or by both."""
+    disk.begin()
+    assert free(pair)
+    if "abort" in order:
+        pair.transport.abort()
+    if "lost" in order:
+        pair.transport.ready(GONE)
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+    assert disk.end() == -1
+    pair.turn()
+    assert pair.sock.fileno() == -1
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (BlockingIOError(), 0),
+        (ConnectionResetError(), -1),
+        (OSError(5, "the disk is broken"), OSError),
+    ],
+)
+def test_a_file_that_fails_leaves_the_connection_usable_or_lost(
+    pair: Pair, disk: Disk, error: OSError, outcome: Any
+) -> None:
+    """The client is behind, or gone; or it is the disk's own error, which the lane gets."""
+    disk.error = error
+    disk.begin()
+    pair.transport.write(b"later")
+    assert pair.transport.queued == 5
+    result = disk.end()
+    assert result == outcome or (isinstance(outcome, type) and isinstance(result, outcome))
+    pair.turn()
+    if outcome == -1:
+        assert pair.receiver.told == ["lost"]
+        assert pair.transport.queued == 0
+    else:
+        assert pair.drain(5) == b"later"
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError(), OSError(5, "the disk is broken")])
+def test_a_file_fails_or_not_when_the_connection_is_lost_already(
+    pair: Pair, disk: Disk, error: OSError | None
+) -> None:
+    """The descriptor is closed in any case, and once."""
+    disk.error = error
+    disk.begin()
+    pair.transport.ready(GONE)
+    result = disk.end()
+    assert result == -1 or isinstance(result, OSError)
+    pair.turn()
+    assert pair.sock.fileno() == -1
+    assert pair.receiver.told == ["lost"]
+
+
+def test_what_is_written_while_a_file_is_sent_goes_out_behind_it(pair: Pair, disk: Disk) -> None:
+    """The kernel takes a file page by page: nothing may come between; nor does the loop spin."""
+    data = b"behind"
+    disk.begin()
+    assert pair.transport.write(data)
+    assert not pair.watched & WRITE
+    writable = pair.transport.writable()
+    pair.transport.ready(WRITE)  # as the poller may say of a socket that takes bytes
+    assert not pair.watched & WRITE
+    assert not writable.fired
+    assert disk.end() == 10
+    assert pair.drain(10 + len(data)) == b"0123456789" + data
+    assert writable.fired
+
+
+def test_a_lane_closes_while_another_sends_a_file(pair: Pair, disk: Disk) -> None:
+    """What is on its way still goes out, and then the connection is closed."""
+    disk.begin()
+    pair.transport.close()
+    pair.turn()
+    assert pair.receiver.told == []
+    assert disk.end() == 10
+    pair.turn()
+    assert pair.receiver.told == ["lost"]
+    assert pair.client.recv(100) == b"0123456789"
+    assert pair.client.recv(100) == b""
+
+
+def test_the_loop_is_closed_while_a_file_is_sent(
+    monkeypatch: pytest.MonkeyPatch, pair: Pair, disk: Disk
+) -> None:
+    """Nobody is left to close the descriptor but the lane."""
+    disk.begin()
+    pair.transport.ready(GONE)
+
+    def closed(*_: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pair.loop, "call_soon_threadsafe", closed)
+        assert disk.end() == -1
+    assert pair.sock.fileno() == -1
+
+
 # Being told of room --------------------------------------------------------------------------
 
 

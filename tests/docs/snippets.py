@@ -1,6 +1,7 @@
 """The fenced blocks of the README and the docs, and the texts in Bide's source."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,8 +117,13 @@ def modules_of(page: str) -> list[Written]:
     return modules
 
 
-def texts_of_the_source() -> Iterator[str]:
-    """Give every text of Bide's source but docstrings; what is put in at run time is ``…``."""
+@functools.cache
+def texts_of_the_source() -> frozenset[str]:
+    """Return every text of Bide's source but docstrings; what is put in at run time is ``…``."""
+    return frozenset(_texts())
+
+
+def _texts() -> Iterator[str]:
     for path in (ROOT / "src").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         nodes = list(ast.walk(tree))

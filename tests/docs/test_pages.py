@@ -3,12 +3,11 @@
 import dataclasses
 import re
 
-import pytest
-
 import bide
 from bide.cli import command
 from bide.settings import variable
 from tests.docs.snippets import PAGES, ROOT, prose_of, text_of, texts_of_the_source
+from tests.failures import Failures
 
 # fmt: off
 OTHER_PROGRAMS = {
@@ -36,14 +35,16 @@ def messages() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("message", messages())
-def test_a_message_that_is_explained_is_in_the_source(message: str) -> None:
+def test_a_message_that_is_explained_is_in_the_source() -> None:
     """Each of its parts, as it stands there; ``…`` is what differs."""
-    source = list(texts_of_the_source())
-    parts = [part.strip(" :;,") for part in message.split("…")]
-    assert any(len(part) > 5 for part in parts), "too little to look for"
-    for part in parts:
-        assert len(part) < 3 or any(part in each for each in source), part
+    source = texts_of_the_source()
+    with Failures() as failures:
+        for message in messages():
+            with failures.of(message):
+                parts = [part.strip(" :;,") for part in message.split("…")]
+                assert any(len(part) > 5 for part in parts), "too little to look for"
+                for part in parts:
+                    assert len(part) < 3 or any(part in each for each in source), part
 
 
 def targets() -> set[str]:
@@ -51,31 +52,41 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_names_is_there(page: str) -> None:
+def test_what_a_page_names_is_there() -> None:
     """The targets of ``make``, the options of ``bide`` and its variables."""
-    text = prose_of(page)
     options = {option for each in command.params for option in each.opts}
     variables = {variable(each.name) for each in dataclasses.fields(bide.Settings)}
-    assert set(re.findall(r"`make ([\w-]+)", text)) <= targets()
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_PROGRAMS
-    assert set(re.findall(r"BIDE_[A-Z]+(?:_[A-Z]+)*", text)) <= variables
+    with Failures() as failures:
+        for page in PAGES:
+            text = prose_of(page)
+            with failures.of(page):
+                assert set(re.findall(r"`make ([\w-]+)", text)) <= targets()
+                assert (
+                    set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_PROGRAMS
+                )
+                assert set(re.findall(r"BIDE_[A-Z]+(?:_[A-Z]+)*", text)) <= variables
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_lead_somewhere() -> None:
     """To a file that there is, and to a heading in it."""
-    for target in re.findall(r"\]\(([^)]+)\)", prose_of(page)):
-        if target.startswith("https://"):
-            continue
-        name, _, anchor = target.partition("#")
-        path = (ROOT / page).parent / name if name else ROOT / page
-        where = path.resolve().relative_to(ROOT).as_posix()
-        assert path.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", prose_of(where), re.MULTILINE)
-            slugs = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-            assert anchor in slugs, target
+    with Failures() as failures:
+        for page in [*PAGES, "CHANGELOG.md"]:
+            for target in re.findall(r"\]\(([^)]+)\)", prose_of(page)):
+                if not target.startswith("https://"):
+                    with failures.of(f"{page}: {target}"):
+                        follow(page, target)
+
+
+def follow(page: str, target: str) -> None:
+    """Check that a page's link leads somewhere."""
+    name, _, anchor = target.partition("#")
+    path = (ROOT / page).parent / name if name else ROOT / page
+    where = path.resolve().relative_to(ROOT).as_posix()
+    assert path.exists(), target
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", prose_of(where), re.MULTILINE)
+        slugs = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+        assert anchor in slugs, target
 
 
 def test_the_first_thirty_lines_of_the_readme_reach_a_running_server() -> None:
@@ -92,9 +103,12 @@ def test_the_readme_claims_no_speed() -> None:
     assert not re.findall(r"\d+(?:\.\d+)? ?(?:µs|ms|req|%|times|×)", prose_of("README.md"))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_decision_has_its_date(page: str) -> None:
+def test_a_decision_has_its_date() -> None:
     """And its place among the others."""
-    if page.startswith("docs/decisions/"):
-        number = int(page.removeprefix("docs/decisions/")[:4])
-        assert re.match(rf"# {number}\. .+\n\n2026-\d\d-\d\d, accepted\n", text_of(page))
+    with Failures() as failures:
+        for page in PAGES:
+            if page.startswith("docs/decisions/"):
+                number = int(page.removeprefix("docs/decisions/")[:4])
+                with failures.of(page):
+                    head = rf"# {number}\. .+\n\n2026-\d\d-\d\d, accepted\n"
+                    assert re.match(head, text_of(page))

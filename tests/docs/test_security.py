@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from tests.docs.snippets import ROOT, text_of
+from tests.samples.tables import samples
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,7 @@ def test_the_page_has_every_attack_and_every_advisory(make_security: ModuleType)
     """One row each, with as many cells as its table has columns."""
     page = text_of("docs/security.md")
     rows = re.findall(r"^\| .* \|$", page, re.MULTILINE)
-    samples = sorted((ROOT / "tests" / "samples" / "http1").glob("*/*.json"))
-    attacks = {json.loads(path.read_text()).get("attack") for path in samples} - {None}
-    for attack in attacks:
+    for attack in {sample.attack for sample in samples() if sample.attack}:
         assert len([row for row in rows if row.startswith(f"| {attack} | `")]) == 1, attack
     published = json.loads((ROOT / "tests" / "advisories" / "published.json").read_text())
     for each in published:

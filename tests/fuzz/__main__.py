@@ -13,16 +13,13 @@ from tests.fuzz import corpus
 
 
 def fuzz(name: str, seconds: int) -> bool:
-    """Fuzz one target for so many seconds; false when an input broke it, whose path is printed."""
-    crashes = corpus.CRASHES / name
+    """Fuzz one target for so many seconds; false when an input broke it, which is printed."""
     with tempfile.TemporaryDirectory() as folder:
-        new, old = Path(folder, "new"), Path(folder, "old")
-        new.mkdir()
-        old.mkdir()
+        new, old, crashes = Path(folder, "new"), Path(folder, "old"), Path(folder, "crashes")
+        for each in (new, old, crashes):
+            each.mkdir()
         for number, (_, data) in enumerate([*corpus.seeds(name), *corpus.kept(name)]):
             (old / str(number)).write_bytes(data)
-        crashes.mkdir(parents=True, exist_ok=True)
-        before = set(crashes.iterdir())
         options = [
             f"-max_total_time={seconds}",
             f"-max_len={corpus.TARGETS[name]}",
@@ -34,11 +31,11 @@ def fuzz(name: str, seconds: int) -> bool:
         ]
         command = [sys.executable, "-m", "tests.fuzz.guided", name, *options, str(new), str(old)]
         status = subprocess.run(command, cwd=corpus.HERE.parent.parent, check=False).returncode
-        broken = sorted(set(crashes.iterdir()) - before)
-        if not any(crashes.iterdir()):
-            crashes.rmdir()
+        broken = [path.read_bytes() for path in crashes.iterdir()]
+        if broken:
+            corpus.write(corpus.crashes(name), [*corpus.read(corpus.crashes(name)), *broken])
         if status or broken:
-            print(f"\n{name} is broken by: {' '.join(map(str, broken)) or 'see above'}")
+            print(f"\n{name} is broken by: {' '.join(map(repr, broken)) or 'see above'}")
             return False
         found = [path.read_bytes() for path in new.iterdir()]
         print(f"\n{name}: {corpus.keep(name, found)} inputs are kept")

@@ -1,19 +1,24 @@
-"""The inputs that are kept: read by the tests, and chosen from what a fuzzer has found."""
+"""The inputs that are kept: read by the tests, and chosen from what a fuzzer has found.
+
+Each target has a file of them, ``corpus/TARGET.txt``, and one of those that have broken it once,
+``crashes/TARGET.txt``: an input a line, as Python writes bytes, in the order of the bytes.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import ast
 import importlib
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from tests.samples.tables import samples
+
 HERE: Final = Path(__file__).parent
-CRASHES: Final = HERE / "crashes"
-SAMPLES: Final = HERE.parent / "samples" / "http1"
-MOST_FILES: Final = 150
+MOST_INPUTS: Final = 150
 MOST_BYTES: Final = 200_000
 """What a target's corpus may have; of all targets together it is less than one photograph."""
 TARGETS: Final = {"http1": 2048, "chunked": 1024, "applications": 256}
@@ -37,30 +42,65 @@ def target(name: str) -> Target:
     return found
 
 
+def corpus(name: str) -> Path:
+    """Say where a target's inputs are."""
+    return HERE / "corpus" / f"{name}.txt"
+
+
+def crashes(name: str) -> Path:
+    """Say where the inputs are that have broken a target once; there may be none."""
+    return HERE / "crashes" / f"{name}.txt"
+
+
+def read(path: Path) -> list[bytes]:
+    """Read inputs: a line each.
+
+    Raises:
+        ValueError: a line is no ``b'...'``, or the lines are not in order, or one is there twice.
+    """
+    if not path.exists():
+        return []
+    found: list[bytes] = []
+    for line in path.read_text("ascii").splitlines():
+        data = ast.literal_eval(line)
+        if not isinstance(data, bytes):
+            raise ValueError(f"{path}: this is no input: {line}")
+        found.append(data)
+    if found != sorted(set(found)):
+        raise ValueError(f"{path}: its lines are not in the order of their bytes, each once")
+    return found
+
+
+def write(path: Path, inputs: Iterable[bytes]) -> None:
+    """Write inputs; the same ones make the same file, in whatever order they come."""
+    path.parent.mkdir(exist_ok=True)
+    lines = [f"{data!r}\n" for data in sorted(set(inputs))]
+    path.write_text("".join(lines), "ascii")
+
+
 def seeds(name: str) -> Iterator[tuple[str, bytes]]:
     """Give inputs made of the samples of HTTP, for a target that makes some, with their names."""
     make: Callable[[bytes, int], bytes] | None = getattr(target(name), "seed", None)
     if make is None:
         return
-    for number, path in enumerate(sorted(SAMPLES.glob("*/*.http"))):
-        yield f"{path.parent.name}/{path.name}", make(path.read_bytes(), number)
+    for sample in samples():
+        # Of the name: a new sample leaves the others' inputs as they are.
+        yield str(sample), make(sample.data, zlib.crc32(sample.name.encode()))
 
 
 def kept(name: str) -> Iterator[tuple[str, bytes]]:
-    """Give the corpus of a target, and what once broke it, with their names."""
-    for folder in (HERE / "corpus" / name, CRASHES / name):
-        for path in sorted(folder.glob("*")):
-            yield str(path.relative_to(HERE)), path.read_bytes()
+    """Give the corpus of a target, and what once broke it, with their files and lines."""
+    for path in (corpus(name), crashes(name)):
+        for number, data in enumerate(read(path), 1):
+            yield f"{path.relative_to(HERE)}:{number}", data
 
 
 def keep(name: str, found: Iterable[bytes]) -> int:
-    """Choose a small corpus from the one that is there and what was found; give its files.
+    """Choose a small corpus from the one that is there and what was found; return its size.
 
     What is there stays, as far as it is of use, unless there are too many.
     """
-    folder = HERE / "corpus" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    there = {path.read_bytes(): path for path in folder.glob("*")}
+    there = set(read(corpus(name)))
     check = target(name).check
     reached = {data: arcs(check, data) for data in {*there, *found} if len(data) <= TARGETS[name]}
     known: set[Arc] = set()
@@ -69,13 +109,9 @@ def keep(name: str, found: Iterable[bytes]) -> int:
     chosen = choose({data: each for data, each in reached.items() if data in there}, known)
     old: set[Arc] = known.union(*(reached[data] for data in chosen))
     chosen += choose(reached, old)
-    if len(chosen) > MOST_FILES or sum(map(len, chosen)) > MOST_BYTES:
-        chosen = choose(reached, known)[:MOST_FILES]
-    for data in chosen:
-        (folder / hashlib.sha1(data, usedforsecurity=False).hexdigest()[:16]).write_bytes(data)
-    for data, path in there.items():
-        if data not in chosen:
-            path.unlink()
+    if len(chosen) > MOST_INPUTS or sum(map(len, chosen)) > MOST_BYTES:
+        chosen = choose(reached, known)[:MOST_INPUTS]
+    write(corpus(name), chosen)
     return len(chosen)
 
 

@@ -144,34 +144,34 @@ class Reader:
             size = size * 16 + int(bytes([self.next(HEXADECIMAL)]), 16)
             if size >= 2**64:
                 raise MalformedError("larger than any file")
-        while self.sees(b";"):
+        while self.word(b" \t") or self.sees(b";"):
             self._extension()
         self.end_of_line()
         return size
 
     def _extension(self) -> None:
-        """Read an extension, which is dropped.
-
-        Beyond the RFC, as llhttp does, it lacks its name or value, or a value goes on quoted:
-        ``;=b``, ``;a=``, ``;a=b"c"``. None of it can be taken for a line's end.
-        """
-        while self.sees(b";"):
-            self.literally(b";")
-        if not self.word(TOKEN) and not self.sees(b"="):
-            self.next(TOKEN)
+        """Read an extension, which is dropped; blanks (BWS) may stand around its ; and its =."""
+        self.literally(b";")
+        self.word(b" \t")
+        self.word(TOKEN, 1)
+        if self.word(b" \t") and not self.sees(b"="):
+            self.next(b";")
+            self.at -= 1
         if not self.sees(b"="):
             return
         self.literally(b"=")
-        self.word(TOKEN)
-        if self.sees(b'"'):
-            self.literally(b'"')
-            while not self.sees(b'"'):
-                if self.sees(b"\\"):
-                    self.literally(b"\\")
-                    self.next(TEXT)
-                else:
-                    self.next(QUOTED)
-            self.literally(b'"')
+        self.word(b" \t")
+        if not self.sees(b'"'):
+            self.word(TOKEN, 1)
+            return
+        self.literally(b'"')
+        while not self.sees(b'"'):
+            if self.sees(b"\\"):
+                self.literally(b"\\")
+                self.next(TEXT)
+            else:
+                self.next(QUOTED)
+        self.literally(b'"')
 
     def request(self) -> Message:
         """Read a request (section 3), as far as its head is good and has come."""

@@ -1,37 +1,33 @@
 """What fuzzing has found is replayed, without a fuzzer: each target's corpus, and the samples.
 
-A file in ``crashes`` has broken its target once. See "Fuzzing" in CONTRIBUTING.md.
+An input in ``crashes`` has broken its target once. See "Fuzzing" in CONTRIBUTING.md.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from bide.conversation import Conversation
+from tests.failures import Failures, same, short
 from tests.fuzz import corpus, http1
 from tests.fuzz.strict import MalformedError, Reader
+from tests.samples.tables import accepted
 
 NAMES = list(corpus.TARGETS)
-ACCEPTED = sorted((corpus.SAMPLES / "accept").glob("*.http"))
 
 
 def replay(name: str, inputs: Iterable[tuple[str, bytes]]) -> int:
-    """Check each input; an error says which one it was. Give how many there were."""
-    number = 0
+    """Check each input; all that break the target are told. Return how many there were."""
     check = corpus.target(name).check
-    for path, data in inputs:
-        try:
-            check(data)
-        except BaseException as error:
-            error.add_note(f"{name} is broken by {path}: {data!r}")
-            raise
-        number += 1
-    return number
+    with Failures() as failures:
+        for place, data in inputs:
+            with failures.of(f"{name} is broken by {place}, {short(data)}"):
+                check(data)
+    return failures.checked
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,8 +64,8 @@ def test_nothing_is_left_of_a_conversation() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_corpus_is_small(name: str) -> None:
     """It is in every checkout and in every run of the tests."""
-    sizes = [len(data) for path, data in corpus.kept(name) if path.startswith("corpus/")]
-    assert len(sizes) <= corpus.MOST_FILES
+    sizes = [len(data) for data in corpus.read(corpus.corpus(name))]
+    assert len(sizes) <= corpus.MOST_INPUTS
     assert sum(sizes) <= corpus.MOST_BYTES
 
 
@@ -81,23 +77,36 @@ def test_target_says_its_invariant_first(name: str) -> None:
     assert first.endswith(".")
 
 
-@pytest.mark.parametrize("path", ACCEPTED, ids=lambda path: str(path.stem))
-def test_strict_reader_reads_the_good_samples(path: Path) -> None:
+def test_inputs_are_written_so_that_they_are_read_again(tmp_path: Path) -> None:
+    """Any bytes, in the order of the bytes whatever order they come in, each once."""
+    inputs = [b"", b"\n", b"'", b'"', b"'\"", b"\\", b" ", *(bytes([each]) for each in range(256))]
+    path = tmp_path / "new" / "inputs.txt"
+    corpus.write(path, inputs)
+    assert corpus.read(path) == sorted(set(inputs))
+    written = path.read_bytes()
+    assert written.count(b"\n") == len(set(inputs))
+    corpus.write(path, [*reversed(inputs), *inputs])
+    assert path.read_bytes() == written
+    for wrong in ("'text'\n", "b'b'\nb'a'\n", "b'a'\nb'a'\n"):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match=r"inputs\.txt"):
+            corpus.read(path)
+
+
+def test_strict_reader_reads_the_good_samples() -> None:
     """What Bide is compared with has its own measure: the samples' expectations."""
-    expected = json.loads(path.with_suffix(".json").read_text())["requests"]
-    messages = http1.messages(path.read_bytes())
-    assert [
-        (message.first[0], message.first[1], bytes(message.body), message.end)
-        for message in messages
-    ] == [
-        (
-            each["method"].encode(),
-            each["target"].encode("latin-1"),
-            each["body"].encode("latin-1"),
-            "complete",
-        )
-        for each in expected
-    ]
+    with Failures() as failures:
+        for sample in accepted():
+            expected = [
+                (each.method.encode(), each.target, each.body, "complete")
+                for each in sample.requests
+            ]
+            with failures.of(sample):
+                came = [
+                    (message.first[0], message.first[1], bytes(message.body), message.end)
+                    for message in http1.messages(sample.data)
+                ]
+                same(came, expected)
 
 
 @pytest.mark.parametrize(

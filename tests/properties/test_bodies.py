@@ -151,5 +151,5 @@ class Bodies(RuleBasedStateMachine):
             assert transport.reading
 
 
-Bodies.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)
+Bodies.TestCase.settings = settings(stateful_step_count=30)
 test_body_is_passed_on_in_any_order_of_events = Bodies.TestCase

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.properties.wires import CUTS, UNTIMED, Sent, damaged, requests, split
+from tests.properties.wires import CUTS, Sent, damaged, requests, split
 from tests.protocols.fakes import connect, drain
 
 
@@ -199,7 +199,6 @@ def compare(wire: bytes, pieces: list[bytes]) -> None:
         assert [each.rule for each in LAXER if each.holds(wire, 0)], "refused by h11, and not here"
 
 
-@UNTIMED
 @given(sent=st.lists(requests(), min_size=1, max_size=3), cuts=CUTS)
 def test_h11_takes_a_request_for_the_same(sent: list[Sent], cuts: list[int]) -> None:
     """A good one means the same method, target, headers and body; also behind others."""
@@ -213,7 +212,6 @@ def test_h11_takes_a_request_for_the_same(sent: list[Sent], cuts: list[int]) -> 
         assert there(each.wire) == Heard("accepted", 0, meaning)
 
 
-@settings(UNTIMED, max_examples=250)
 @given(wire=damaged(), cuts=CUTS)
 def test_h11_and_bide_agree_on_damaged_requests_but_for_a_reason(
     wire: bytes, cuts: list[int]
@@ -290,7 +288,6 @@ def odd(draw: st.DrawFn) -> bytes:
     return b"".join(lines)
 
 
-@settings(UNTIMED, max_examples=400)
 @given(wire=odd(), cuts=CUTS)
 def test_h11_and_bide_agree_on_odd_requests_but_for_a_reason(wire: bytes, cuts: list[int]) -> None:
     """Of what attacks are made: each part in its odd forms, alone and together."""

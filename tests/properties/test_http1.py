@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.properties.wires import CUTS, UNTIMED, Sent, damaged, requests, split
+from tests.properties.wires import CUTS, Sent, damaged, requests, split
 from tests.protocols.fakes import Result, feed
 
 
-@UNTIMED
 @given(sent=st.lists(requests(), min_size=1, max_size=4), cuts=CUTS)
 def test_any_split_of_any_requests_gives_the_same_streams(
     sent: list[Sent], cuts: list[int]
@@ -21,7 +20,6 @@ def test_any_split_of_any_requests_gives_the_same_streams(
     assert feed([data]) == expected
 
 
-@settings(UNTIMED, max_examples=300)
 @given(data=damaged(), cuts=CUTS)
 def test_any_split_of_damaged_requests_gives_the_same_result(data: bytes, cuts: list[int]) -> None:
     """Refused with the same status, or understood as the same streams."""
@@ -31,7 +29,6 @@ def test_any_split_of_damaged_requests_gives_the_same_result(data: bytes, cuts: 
     assert len(whole.statuses) <= 1
 
 
-@UNTIMED
 @given(data=st.binary(max_size=200), cuts=CUTS)
 def test_any_bytes_are_refused_or_waited_for(data: bytes, cuts: list[int]) -> None:
     """Nothing raises, whatever comes, and nothing is understood that has no method."""

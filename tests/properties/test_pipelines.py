@@ -19,6 +19,7 @@ from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
 from bide.promises import Signal
 from bide.protocols.sides import Limits
 from bide.stream import Stream
+from bide.totals import UNBOUND
 from bide.transports.poller import READ, WRITE
 from tests.fakes import HandPoller, ManualLoop
 from tests.fuzz.strict import Message, Reader, ShortError
@@ -67,6 +68,7 @@ class Pipelines(RuleBasedStateMachine):
 
     cancels_half_closed = True
     health = b""
+    unsent_total = unread_total = UNBOUND
 
     def __init__(self) -> None:
         super().__init__()
@@ -312,5 +314,5 @@ class Pipelines(RuleBasedStateMachine):
             assert self.lost == 1, "the server does not notice that its client has left"
 
 
-Pipelines.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=30)
+Pipelines.TestCase.settings = settings(stateful_step_count=30)
 test_connection_serves_pipelines_in_any_order_of_events = Pipelines.TestCase

@@ -260,5 +260,5 @@ class Writing(RuleBasedStateMachine):
         self.end_is_told_once()
 
 
-Writing.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=25)
+Writing.TestCase.settings = settings(stateful_step_count=25)
 test_transport_sends_in_any_order_of_events = Writing.TestCase

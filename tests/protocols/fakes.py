@@ -48,6 +48,7 @@ class FakeTransport:
     def __init__(self) -> None:
         self.lock = CountingLock()
         self.writes: list[bytes] = []
+        self.blocks: list[bytes] = []  # the very objects
         self.reading = True
         self.gone = False  # the client takes nothing more
         self.closed = ""  # "close", "linger" or "abort", whichever came first
@@ -62,11 +63,12 @@ class FakeTransport:
         """All bytes that were sent."""
         return b"".join(self.writes)
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, *more: bytes) -> bool:
         """Keep the bytes, unless the client is gone or the end has come."""
         if self.gone or self.closed:
             return False
-        self.writes.append(data)
+        self.blocks += [data, *more]
+        self.writes.append(b"".join((data, *more)))
         return True
 
     def room(self) -> Signal | None:
@@ -288,7 +290,7 @@ class FakeChannel:
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Answer what the test has put in ``file_sends``."""
-        assert self.lock.depth, "a file is sent without the connection's lock"
+        assert not self.lock.depth, "a file is sent under the connection's lock"
         return self.file_sends.popleft()
 
     def writable(self) -> Signal:

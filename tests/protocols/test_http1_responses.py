@@ -13,6 +13,7 @@ import pytest
 from bide.errors import ClientDisconnected, LocalProtocolError
 from bide.promises import Signal
 from bide.stream import Stream
+from tests.failures import Failures, same
 from tests.protocols.exchanges import (
     BLOCKS,
     BLOCKS_LENGTH,
@@ -103,33 +104,36 @@ BODILESS: dict[str, tuple[bytes, Response, tuple[bytes, ...], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", FRAMING)
-def test_response_is_framed(name: str) -> None:
+def test_response_is_framed() -> None:
     """Length where it is known, chunks where it is not, the connection's end for 1.0."""
-    request, answer, fields, body, kept = FRAMING[name]
-    client = exchange(request, answer)
-    assert client.received == response(*STAMP, *fields, body=body)
-    assert client.transport.closed == ("" if kept else "linger")
-    assert client.owner.answered == (client.owner.begun if kept else [])
+    with Failures() as failures:
+        for name, (request, answer, fields, body, kept) in FRAMING.items():
+            with failures.of(name):
+                client = exchange(request, answer)
+                same(client.received, response(*STAMP, *fields, body=body))
+                same(client.transport.closed, "" if kept else "linger")
+                same(client.owner.answered, client.owner.begun if kept else [])
 
 
-@pytest.mark.parametrize("name", COUNTED)
-def test_response_with_a_content_length_is_framed_by_it(name: str) -> None:
+def test_response_with_a_content_length_is_framed_by_it() -> None:
     """Never by chunks, and never by the connection's end."""
-    request, answer, fields, body, kept = COUNTED[name]
-    client = exchange(request, answer)
-    assert client.received == response(length(5), *STAMP, *fields, body=body)
-    assert client.transport.closed == ("" if kept else "linger")
+    with Failures() as failures:
+        for name, (request, answer, fields, body, kept) in COUNTED.items():
+            with failures.of(name):
+                client = exchange(request, answer)
+                same(client.received, response(length(5), *STAMP, *fields, body=body))
+                same(client.transport.closed, "" if kept else "linger")
 
 
-@pytest.mark.parametrize("name", BODILESS)
-def test_response_without_a_body_has_no_byte_of_one(name: str) -> None:
+def test_response_without_a_body_has_no_byte_of_one() -> None:
     """204 and 304, whatever the application gives; 204 has no Content-Length (RFC 9110 8.6)."""
-    request, answer, fields, kept = BODILESS[name]
-    client = exchange(request, answer)
-    status = answer.status.encode()
-    assert client.received == response(*STAMP, *fields, status=status)
-    assert client.transport.closed == ("" if kept else "linger")
+    with Failures() as failures:
+        for name, (request, answer, fields, kept) in BODILESS.items():
+            with failures.of(name):
+                client = exchange(request, answer)
+                status = answer.status.encode()
+                same(client.received, response(*STAMP, *fields, status=status))
+                same(client.transport.closed, "" if kept else "linger")
 
 
 def test_304_keeps_the_content_length_of_the_application() -> None:
@@ -262,23 +266,29 @@ BAD: dict[str, tuple[str, list[tuple[str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_head_that_would_harm_the_connection_is_refused(name: str) -> None:
+def test_head_that_would_harm_the_connection_is_refused() -> None:
     """No byte of it is sent, each time, and the server can still answer with its own error."""
-    status, headers = BAD[name]
+    with Failures() as failures:
+        for name, (status, headers) in BAD.items():
+            with failures.of(name):
+                refuse(status, headers)
+
+
+def refuse(status: str, headers: list[tuple[str, str]]) -> None:
+    """Check that a head is refused."""
 
     def answer(stream: Stream) -> None:
         for _ in range(2):
             with pytest.raises(LocalProtocolError):
                 stream.start(status, [("A", "b"), *headers])
-        assert client.transport.sent == b""
+        same(client.transport.sent, b"")
         stream.start("500 Internal Server Error", [])
         stream.end(b"sorry")
 
     client = connect(answer)
     client.send(GET)
     status_line = b"500 Internal Server Error"
-    assert client.received == response(*STAMP, length(5), status=status_line, body=b"sorry")
+    same(client.received, response(*STAMP, length(5), status=status_line, body=b"sorry"))
 
 
 CONTROLS = [*range(9), *range(10, 32), 127]
@@ -295,19 +305,21 @@ PLACES: dict[str, Callable[[str], tuple[str, list[tuple[str, str]]]]] = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("control", CONTROLS, ids=hex)
-def test_head_with_a_control_character_is_refused(control: int, place: str) -> None:
+def test_head_with_a_control_character_is_refused() -> None:
     """Each but HTAB, wherever it stands, and nothing is sent (PEP 3333; RFC 9110 section 5.5)."""
-    status, headers = PLACES[place](chr(control))
-    client = connect()
-    client.send(GET)
-    with pytest.raises(LocalProtocolError):
-        client.stream.start(status, [("A", "b"), *headers, ("C", "d")])
-    assert client.transport.sent == b""
-    client.stream.start("200 OK", [])
-    client.stream.end(b"a")
-    assert client.received == response(*STAMP, length(1), body=b"a")
+    with Failures() as failures:
+        for place, head in PLACES.items():
+            for control in CONTROLS:
+                status, headers = head(chr(control))
+                with failures.of(f"{place}, {control:#x}"):
+                    client = connect()
+                    client.send(GET)
+                    with pytest.raises(LocalProtocolError):
+                        client.stream.start(status, [("A", "b"), *headers, ("C", "d")])
+                    same(client.transport.sent, b"")
+                    client.stream.start("200 OK", [])
+                    client.stream.end(b"a")
+                    same(client.received, response(*STAMP, length(1), body=b"a"))
 
 
 def test_head_with_every_other_character_is_sent() -> None:
@@ -316,6 +328,43 @@ def test_head_with_every_other_character_is_sent() -> None:
     client = exchange(GET, Response(headers=[("X", f"a{text}b")], status=f"200 a{text}b"))
     data = b"a" + text.encode("latin-1") + b"b"
     assert client.received == response(b"X: " + data, *STAMP, length(0), status=b"200 " + data)
+
+
+# Large blocks ------------------------------------------------------------------------------------
+
+LARGE = b"x" * 16384
+IN_PIECES = {
+    "chunked": (GET, Response((LARGE,)), 1),
+    "chunked, and the last": (GET, Response((b"a", LARGE), last=LARGE), 2),
+    "with its length": (GET, Response(last=LARGE), 1),
+    "with a length": (GET, Response((LARGE,), headers=[("Content-Length", "16384")]), 1),
+    "to the end": (OLD, Response((LARGE, LARGE)), 2),
+}
+
+
+@pytest.mark.parametrize("kind", IN_PIECES)
+def test_large_block_is_passed_on_as_it_is(kind: str) -> None:
+    """One object for all clients, which nobody copies; what frames it stands beside it."""
+    request, answer, times = IN_PIECES[kind]
+    client = exchange(request, answer)
+    assert sum(each is LARGE for each in client.transport.blocks) == times
+    small = LARGE[1:]
+    copied = exchange(request, replace_blocks(answer, small))
+    assert not any(each is small for each in copied.transport.blocks[:1])
+    expected = copied.received.replace(small, LARGE)
+    for few, many in ((b"3fff", b"4000"), (b"16383", b"16384")):
+        expected = expected.replace(few, many)
+    assert client.received == expected
+
+
+def replace_blocks(answer: Response, block: bytes) -> Response:
+    """Answer with another block in the place of the large one."""
+
+    def other(each: bytes) -> bytes:
+        return block if each is LARGE else each
+
+    headers = [(name, value.replace("16384", "16383")) for name, value in answer.headers]
+    return Response(tuple(map(other, answer.blocks)), other(answer.last), headers=headers)
 
 
 # Files -------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ Invariants:
 
 - After a client's error no further byte of the connection is parsed.
 - llhttp is fed so that a feed never goes beyond the end of a message: a head up to its empty line,
-  a body of known length up to that, a chunked one in pieces that end with an empty line. So every
-  head begins at a known byte, where it can be checked and limited.
+  a body of known length up to that, of a chunked one the trailers alone, up to their empty line. So
+  every head begins at a known byte, where it can be checked and limited.
 - The owner begins the streams in order, one after another.
 """
 
@@ -21,28 +21,28 @@ import httptools
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.messages import Request
+from bide.protocols.chunked import Chunked
 from bide.protocols.http1_responses import Responses
 from bide.protocols.http1_syntax import (
+    CLOSES,
     HOPELESS,
+    KEEPS_ALIVE,
     MEANINGS,
     check_coding,
     check_host,
     join_repeated,
     meaning_of,
     plain_head,
+    skip_empty_lines,
     split_request_line,
     split_target,
-    tokens,
     without_trailing_blanks,
 )
 from bide.protocols.sides import Limits, Owner, Transport
 from bide.stream import ENDED, Stream
+from bide.totals import UNBOUND, Total
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
-_FRAMING_DUE: Final = 128
-"""Bytes of framing that each block of a chunked body may bring: far more than any client needs."""
-_CHUNK_DUE: Final = 64
-"""Bytes of data that pay for one more chunk than the limit: a million of one byte are an attack."""
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 
@@ -50,31 +50,35 @@ class HTTP1(Responses):
     """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
 
     __slots__ = (
+        "_blank",
         "_buffer",
-        "_chunks",
+        "_chunked",
         "_complete",
-        "_excess",
         "_headers",
         "_held",
+        "_line",
         "_meant",
         "_parser",
         "_repeated",
         "_stream",
-        "_tail",
+        "_unread",
         "stopped",
     )
 
-    def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
+    def __init__(
+        self, transport: Transport, owner: Owner, limits: Limits, unread: Total = UNBOUND
+    ) -> None:
         super().__init__(transport, owner, limits)
+        self._unread = unread  # of all connections' bodies
         self.stopped = False  # nothing more is parsed; by the loop
         self._parser: httptools.HttpRequestParser | None = self._new_parser()
         # The request that is coming in.
         self._buffer: bytearray = _NOTHING  # a head that is not complete
+        self._blank = 0  # bytes of empty lines since the last head
+        self._line = -1  # bytes of its request line; -1 while that is not complete
         self._held = b""  # what came when the owner was full
         self._stream: Stream | None = None  # whose body is coming
-        self._tail = b""  # the last bytes of a chunked body, where an empty line may have begun
-        self._excess = 0  # bytes of a chunked body's framing beyond their due
-        self._chunks = 0  # of that body
+        self._chunked: Chunked | None = None  # reads that body; None for one of known length
         self._headers: list[tuple[bytes, bytes]] = []
         self._meant: dict[bytes, bytes] = {}
         self._repeated: list[tuple[bytes, bytes]] = []  # of what means something, in order
@@ -86,6 +90,11 @@ class HTTP1(Responses):
     def receiving(self) -> bool:
         """Whether a request has begun to come and is not complete."""
         return self._stream is not None or bool(self._buffer)
+
+    @property
+    def head_begun(self) -> bool:
+        """Whether anything has come since the last head and its body, but for one empty line."""
+        return bool(self._buffer) or self._blank > 2
 
     @property
     def awaits_body(self) -> bool:
@@ -108,8 +117,8 @@ class HTTP1(Responses):
                     self._held = data[at:]
                     return
                 at = self._receive_head(data, at)
-            elif self.remaining is None:
-                at = self._receive_chunked(data, at)
+            elif self._chunked is not None:
+                at = self._receive_chunked(self._chunked, data, at)
             else:
                 at = self._receive_counted(data, at)
         if self._stream is not None:
@@ -136,12 +145,15 @@ class HTTP1(Responses):
         self._parser = None
 
     def _receive_head(self, data: bytes, at: int) -> int:
-        while data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
-            at += 2
+        if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
+            self._blank -= at
+            at = skip_empty_lines(data, at)
+            self._blank += at
         end = data.find(_EMPTY_LINE, at) + 4
         if end < 4:
             if at < len(data):
                 self._buffer = bytearray(data[at:])
+                self._line = -1
                 self._check_incomplete(0)
             return len(data)
         self._begin(data[at:end])
@@ -161,15 +173,18 @@ class HTTP1(Responses):
     def _check_incomplete(self, scanned: int) -> None:
         """Refuse at once what cannot become a good head, instead of waiting for its end."""
         head = self._buffer
-        line_end = head.find(b"\r\n", 0, self._limits.request_line + 2)
+        complete = self._line
+        if complete < 0:
+            # From the byte before, where a CR may stand whose LF came now.
+            complete = head.find(b"\r\n", max(0, scanned - 1), self._limits.request_line + 2)
         # The last byte may be the CR of the line's end.
-        line = line_end if line_end >= 0 else len(head) - head.endswith(b"\r")
+        line = complete if complete >= 0 else len(head) - head.endswith(b"\r")
         if self._too_long(line, len(head)):
             return
         try:
-            if line_end >= 0:
-                split_request_line(bytes(head[:line_end]))
-            # From the byte before, where a CR may stand whose LF came now.
+            if complete != self._line:
+                self._line = complete
+                split_request_line(bytes(head[:complete]))
             if HOPELESS.search(head, max(0, scanned - 1)):
                 raise RemoteProtocolError("a control character or a bare LF in the head")
         except RemoteProtocolError as error:
@@ -187,12 +202,17 @@ class HTTP1(Responses):
         end = head.find(b"\r\n")
         if self._too_long(end, len(head)):
             return
+        self._blank = 0
         self._headers = []
         self._meant = {}
         self._repeated = []
         self._complete = False
         try:
             method, target, version = split_request_line(head[:end])
+            # Counted before each is made an object of: its line, and the empty one, are no headers.
+            fields = self._limits.fields
+            if len(head) > 4 * fields and head.count(b"\r\n") - 2 > fields:
+                raise RemoteProtocolError(f"the request has more than {fields} headers", 431)
             if b" \r\n" in head or b"\t\r\n" in head:
                 head = without_trailing_blanks(head)
             self._parse(head)
@@ -214,10 +234,6 @@ class HTTP1(Responses):
         """Make the stream of a head that llhttp has parsed; raises RemoteProtocolError."""
         headers = self._headers
         meant = self._meant
-        if len(headers) > self._limits.fields:
-            raise RemoteProtocolError(
-                f"the request has more than {self._limits.fields} headers", 431
-            )
         if method == "CONNECT":
             raise RemoteProtocolError("this is no proxy: CONNECT is not served", 405)
         if self._repeated:
@@ -235,9 +251,9 @@ class HTTP1(Responses):
         if len(meant) <= (host is not None):  # nothing but Host means anything
             request.persistent = version == "1.1"
             return Stream(request, self, 0)
-        connection = tokens(meant.get(b"connection", b""))
-        request.persistent = b"close" not in connection and (
-            version == "1.1" or b"keep-alive" in connection
+        connection = meant.get(b"connection", b"")
+        request.persistent = CLOSES.search(connection) is None and (
+            version == "1.1" or KEEPS_ALIVE.search(connection) is not None
         )
         coding = meant.get(b"transfer-encoding")
         length = int(meant.get(b"content-length", b"0"))  # llhttp took nothing but digits
@@ -249,9 +265,9 @@ class HTTP1(Responses):
             check_coding(coding)
         request.has_body = coding is not None or length > 0
         self.remaining = None if coding is not None else length
-        self._tail = b""
-        self._excess = self._chunks = 0
-        stream = Stream(request, self, self._limits.window if request.has_body else 0)
+        self._chunked = None if coding is None else Chunked(self._limits)
+        window = self._limits.window if request.has_body else 0
+        stream = Stream(request, self, window, self._unread)
         expect = meant.get(b"expect")
         if expect is not None and version == "1.1":
             if expect.lower() != b"100-continue":
@@ -264,45 +280,47 @@ class HTTP1(Responses):
         assert size is not None
         end = min(len(data), at + size)
         self.remaining = size - (end - at)
-        self._feed_body(data[at:end])
-        return end
-
-    def _receive_chunked(self, data: bytes, at: int) -> int:
-        # A chunked message ends with an empty line, and nothing before its end overlaps that one.
-        tail = self._tail
-        begun = (tail + data[at : at + 3]).find(_EMPTY_LINE)  # across the edge
-        found = data.find(_EMPTY_LINE, at) if begun < 0 else at + begun - len(tail)
-        if begun < 0 and found < 0:
-            self._tail = (tail + data[max(at, len(data) - 3) :])[-3:]
-            self._feed_body(data[at:])
-            return len(data)
-        self._tail = b""
-        self._feed_body(data[at : found + 4])
-        return found + 4
-
-    def _feed_body(self, data: bytes) -> None:
         self._complete = False
-        stream = self._stream
-        assert stream is not None
-        self._excess += len(data)
         try:
-            self._parse(data)
-            self._excess = max(0, self._excess)
-            if self._excess > self._limits.framing:
-                raise RemoteProtocolError("the body has more framing than data")
-            fed = stream.body.fed
-            if self._chunks > self._limits.chunks + fed // _CHUNK_DUE:
-                raise RemoteProtocolError("the body has too many small chunks")
-            if fed > self._limits.body > 0:
-                raise self._too_large()
+            self._parse(data[at:end])
+            if self._complete:
+                self._finish_body()
         except RemoteProtocolError as error:
             self.refuse(error)
-            return
-        if self._complete:
-            self._stream = None
-            stream.body.finish()
-            if not stream.request.persistent:
-                self.stopped = True
+        return end
+
+    def _receive_chunked(self, chunked: Chunked, data: bytes, at: int) -> int:
+        try:
+            at = chunked.receive(data, at, self)
+            if chunked.done:
+                self._finish_body()
+        except RemoteProtocolError as error:
+            self.refuse(error)
+        return at
+
+    def _finish_body(self) -> None:
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        stream.body.finish()
+        if not stream.request.persistent:
+            self.stopped = True
+
+    def take_data(self, block: bytes) -> None:
+        """Feed the body's window; refuses a body that is too large."""
+        stream = self._stream
+        assert stream is not None
+        stream.expects_continue = False  # RFC 9110 section 10.1.1: it comes without being asked
+        body = stream.body
+        body.feed(block)
+        if body.fed > self._limits.body > 0:
+            raise self._too_large()
+        if body.discarding and body.unread > self._limits.discard:
+            self.stopped = True
+            self.transport.close(linger=True)
+
+    def take_trailers(self, block: bytes) -> None:
+        """Have llhttp check them, behind the head of a chunked body."""
+        self._parse(block)
 
     def _too_large(self) -> RemoteProtocolError:
         return RemoteProtocolError(
@@ -374,20 +392,8 @@ class HTTP1(Responses):
                 meant[meaning] = value
 
     def on_body(self, data: bytes) -> None:
-        """Feed the body's window."""
-        stream = self._stream
-        assert stream is not None
-        stream.expects_continue = False  # RFC 9110 section 10.1.1: it comes without being asked
-        self._excess -= len(data) + _FRAMING_DUE
-        body = stream.body
-        body.feed(data)
-        if body.discarding and body.unread > self._limits.discard:
-            self.stopped = True
-            self.transport.close(linger=True)
-
-    def on_chunk_header(self) -> None:
-        """Count a chunk."""
-        self._chunks += 1
+        """Take a piece of a body of known length, which is not too large: its head said so."""
+        self.take_data(data)
 
     def on_message_complete(self) -> None:
         """Note the end of a message."""

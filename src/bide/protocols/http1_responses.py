@@ -1,7 +1,7 @@
 """HTTP/1.1 and 1.0, the way out: how responses are framed, and how a connection goes on after one.
 
 One response is sent at a time. Everything here may be called from any thread; what writes a piece
-of a response holds the connection's lock.
+of a response holds the connection's lock, but for pieces of files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from bide.stream import CUT, ENDED, READY, Stream
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_LARGE: Final = 16 * 1024
+"""Bytes of a block that is not copied to stand in one piece with its framing."""
 
 # How a response's end is told to the client (RFC 9112 section 6.3).
 _NONE: Final = "none"
@@ -71,11 +74,16 @@ class Responses:
         data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
         framing = self._framing
         if framing == _CHUNKED:
+            if len(block) >= _LARGE:
+                end = b"\r\n" + _LAST_CHUNK if last else b"\r\n"
+                return self.transport.write(b"%b%x\r\n" % (data, len(block)), block, end)
             if block:
                 data = b"%b%x\r\n%b\r\n" % (data, len(block), block)
             if last:
                 data += _LAST_CHUNK
         elif framing != _NONE:
+            if data and len(block) >= _LARGE:
+                return self.transport.write(data, block)
             data = data + block if data else block
         return self.transport.write(data) if data else True
 

@@ -30,10 +30,16 @@ _OTHER_CODINGS: Final = re.compile(
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*,[ \t]*)+chunked", re.IGNORECASE
 )
 _TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
+_LINE_ENDS: Final = re.compile(rb"[\r\n]*+")
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 # What a response's head may not have but in its line ends: every control but HTAB.
 _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Whether a token is in the list that a Connection header is (RFC 9110 section 5.6.1): asked for, so
+# that a list of thousands costs a search and no objects.
+CLOSES: Final = re.compile(rb"(?:^|,)[ \t]*+close[ \t]*+(?:,|\Z)", re.IGNORECASE)
+KEEPS_ALIVE: Final = re.compile(rb"(?:^|,)[ \t]*+keep-alive[ \t]*+(?:,|\Z)", re.IGNORECASE)
 # Hosts that have been found good; bounded, for a client can send any.
 _hosts: Final[set[bytes]] = set()
 # Header names that mean something here, looked up as they were sent; bounded.
@@ -47,6 +53,15 @@ HOPELESS: Final = re.compile(
     rb"^[^!#$%&'*+.^_`|~0-9A-Za-z\r-]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n"
 )
 """What no head may have, however it goes on: controls, a bare LF, a first byte of no method."""
+
+
+def skip_empty_lines(data: bytes, at: int) -> int:
+    """Return where the first line that is not empty begins."""
+    end = _LINE_ENDS.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
+    if data.count(b"\r\n", at, end) * 2 == end - at:
+        return end
+    # The CR of one more, or something malformed: looked at pair by pair, which takes longer.
+    return _EMPTY_LINES.match(data, at).end()  # type: ignore[union-attr]
 
 
 def split_request_line(line: bytes) -> tuple[str, bytes, str]:
@@ -165,11 +180,6 @@ def meaning_of(name: bytes) -> bytes:
     if len(MEANINGS) < 1024 and len(name) <= 64:
         MEANINGS[name] = meaning
     return meaning
-
-
-def tokens(value: bytes) -> list[bytes]:
-    """Split a comma-separated list of tokens, in lower case (RFC 9110 section 5.6.1)."""
-    return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
 def plain_head(remaining: int | None) -> bytes:

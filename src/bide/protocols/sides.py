@@ -46,14 +46,17 @@ class Transport(Protocol):
     def lock(self) -> AbstractContextManager[Any]:
         """Reentrant."""
 
-    def write(self, data: bytes) -> bool:
-        """Send or queue; false when the client is gone."""
+    def write(self, data: bytes, *more: bytes) -> bool:
+        """Send or queue, by reference; false when the client is gone."""
 
     def room(self) -> Signal | None:
         """Give what fires when the client has caught up; None when it is not behind."""
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone."""
+        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+
+        Never under the lock: a disk may be slow.
+        """
 
     def writable(self) -> Signal:
         """Give what fires when the client takes bytes again, or is gone."""

@@ -156,3 +156,28 @@ def described(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     return str(Address(name[0], name[1]))
+
+
+PROBES: Final = 3
+"""How often a silent client is asked before it is taken for gone."""
+
+
+def keep_alive(listener: socket.socket, seconds: int) -> None:
+    """Have the system ask the silent clients of a listener, whose connections inherit it.
+
+    Each is asked after so many seconds of silence, and is gone when it does not answer for half as
+    many again: without that a request that waits would wait for ever for a client that has vanished
+    without a word. 0: nobody is asked. Nothing is done for Unix sockets, whose ends are known.
+    """
+    if not seconds or listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    values = {
+        "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE": min(seconds, 32767),
+        "TCP_KEEPINTVL": max(1, min(seconds, 32767) // (2 * PROBES)),
+        "TCP_KEEPCNT": PROBES,
+    }
+    for name, value in values.items():
+        option = getattr(socket, name, None)
+        if option is not None:  # else the system's own figures count
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)

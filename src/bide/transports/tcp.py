@@ -4,8 +4,12 @@ The thread that has the bytes sends them itself when nothing is queued before th
 queued for the loop. One lock guards the socket, the queue and the state, and makes closing safe: no
 thread may send on a descriptor that was closed and used again by another connection.
 
-Invariants: only the loop closes the descriptor, under the lock; bytes leave in the order of the
-``write`` calls; whatever ends the connection, ``connection_lost`` is called once, on the loop.
+Nothing slow happens under the lock. A file is sent without it: the descriptor is marked as in use
+meanwhile, and the loop, which may come to close it, leaves that to be done when the mark is gone.
+
+Invariants: only the loop closes the descriptor, under the lock, and never while it is in use; bytes
+leave in the order of the ``write`` calls; whatever ends the connection, ``connection_lost`` is
+called once, on the loop.
 """
 
 from __future__ import annotations
@@ -15,36 +19,24 @@ import os
 import socket
 import struct
 import threading
-from collections import deque
-from typing import Final, Protocol
+from typing import Final
 
 from bide.mailboxes import on_loop
 from bide.promises import Signal
+from bide.totals import UNBOUND, Total
 from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
+from bide.transports.receiver import Receiver
+from bide.transports.unsent import PIECE, Unsent, send_first
 
 READ_SIZE: Final = 64 * 1024
+SMALL_READ: Final = 4 * 1024
+"""What is read at once while bodies, all together, hold as much as they may."""
 HIGH_WATER: Final = 64 * 1024
 """Bytes queued for a client above which its application waits, until a quarter is left."""
 LINGER_SECONDS: Final = 2.0
 """How long a closing connection is read, so that the client gets the answer and not a reset."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
-
-
-class Receiver(Protocol):
-    """Who is told what happens on the connection; on the loop."""
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
-
-    def eof_received(self) -> None:
-        """Know that the client will send no more; it may still read."""
-
-    def eof_ahead(self) -> None:
-        """Know that ``eof_received`` will come, behind what reading was paused for."""
-
-    def connection_lost(self) -> None:
-        """Know that the connection has ended; once, and the last call."""
 
 
 class SocketTransport:
@@ -56,10 +48,13 @@ class SocketTransport:
         receiver: is told what comes.
         high_water: as HIGH_WATER.
         linger_seconds: as LINGER_SECONDS.
+        unsent: what waits for all clients. At its bound an application goes on when its own client
+            has taken all, so that none waits for another's.
+        unread: what waits for all applications.
 
     Attributes:
         lock: guards all of it; reentrant.
-        queued: bytes that wait for the client; to be looked at without the lock.
+        queue: what waits for the client; others look at its size, without the lock.
     """
 
     __slots__ = (
@@ -68,21 +63,23 @@ class SocketTransport:
         "_descriptor",
         "_ended",
         "_high_water",
+        "_in_use",
         "_linger",
         "_linger_seconds",
         "_lingering",
         "_loop",
         "_poller",
-        "_queue",
         "_receiver",
         "_room",
         "_shut",
         "_socket",
         "_timer",
+        "_unread",
+        "_unsent",
         "_watched",
         "_writable",
         "lock",
-        "queued",
+        "queue",
     )
 
     def __init__(
@@ -92,8 +89,12 @@ class SocketTransport:
         receiver: Receiver,
         high_water: int = HIGH_WATER,
         linger_seconds: float = LINGER_SECONDS,
+        unsent: Total = UNBOUND,
+        unread: Total = UNBOUND,
     ) -> None:
         self.lock = threading.RLock()
+        self._unsent = unsent
+        self._unread = unread
         self._high_water = high_water
         self._linger_seconds = linger_seconds
         self._socket = sock
@@ -102,8 +103,8 @@ class SocketTransport:
         self._loop = poller.loop
         self._receiver = receiver
         # Under the lock:
-        self._queue: deque[bytes | memoryview] | None = None  # made at first need
-        self.queued = 0
+        self.queue = Unsent(unsent)
+        self._in_use = False  # a file is being sent: nothing else is, and nothing closes
         self._broken = False  # no byte can be sent any more
         self._closing = False  # no byte is taken any more; what is queued is still sent
         self._shut = False  # the descriptor is closed
@@ -143,7 +144,7 @@ class SocketTransport:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(SMALL_READ if self._unread.full else READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -163,10 +164,7 @@ class SocketTransport:
             self._receiver.eof_received()
 
     def pause_reading(self) -> None:
-        """Leave what the client sends to TCP's flow control; on the loop.
-
-        That it has closed its side, or is gone altogether, is noticed all the same.
-        """
+        """Leave what the client sends to TCP; its end is noticed all the same. On the loop."""
         self._watch(READ, False)
         self._watch(ENDED, True)
 
@@ -186,68 +184,98 @@ class SocketTransport:
     # Writing: any thread ------------------------------------------------------------------------
 
     @property
+    def queued(self) -> int:
+        """Bytes that wait for the client; a look, without the lock."""
+        return self.queue.size
+
+    @property
     def behind(self) -> bool:
         """Whether the client has to take some before it can be sent more; a look, too."""
         return self.queued > 0 or self._writable is not None
 
-    def write(self, data: bytes) -> bool:
-        """Send, or queue what the client does not take yet; false when it never will."""
+    def write(self, data: bytes, *more: bytes) -> bool:
+        """Send, or queue what the client does not take yet, uncopied; false when it never will."""
         with self.lock:
             if self._broken or self._closing or self._shut:
                 return False
-            rest: bytes | memoryview = data
-            if not self._queue:
+            queue = self.queue
+            sent = 0
+            if not (queue.size or self._in_use):
                 try:
-                    sent = self._socket.send(data)
+                    if more or len(data) > PIECE:
+                        sent = send_first(self._socket, (data, *more))
+                    else:
+                        sent = self._socket.send(data)
+                        if sent == len(data):
+                            return True
                 except (BlockingIOError, InterruptedError):
-                    sent = 0
+                    pass
                 except OSError:
                     self._break()
                     return False
-                if sent == len(data):
-                    return True
-                rest = memoryview(data)[sent:]
-            if self._queue is None:
-                self._queue = deque()
-            self._queue.append(rest)
-            self.queued += len(rest)
-            self._watch(WRITE, True)
+            queue.add((data, *more), sent)
+            if queue.size and not self._in_use:
+                self._watch(WRITE, True)
         return True
 
     def room(self) -> Signal | None:
         """Give what fires when a quarter of ``high_water`` is left; None when it is not reached.
 
-        It fires too when the connection ends.
+        With ``unsent`` at its bound both are 0. It fires too when the connection ends.
         """
-        if self.queued < self._high_water:
+        queue = self.queue
+        if not queue.size or queue.size < self._most():
             return None
         with self.lock:
-            if self.queued < self._high_water or self._broken or self._shut:
+            if not queue.size or queue.size < self._most() or self._broken or self._shut:
                 return None
             if self._room is None:
                 self._room = Signal()
             return self._room
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+    def _most(self) -> int:
+        return 0 if self._unsent.full else self._high_water
 
-        Raises EOFError when the file ends before ``offset``, OSError when it cannot be sent so.
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send from a file; return the bytes sent, 0 if the client is behind, -1 if it is gone.
+
+        One thread at a time, without the lock. Raises EOFError when the file ends before
+        ``offset``, OSError when it cannot be sent so.
         """
         with self.lock:
             if self._broken or self._closing or self._shut:
                 return -1
-            if self._queue:
+            if self.queued:
                 return 0
-            try:
-                sent = os.sendfile(self._descriptor, descriptor, offset, count)
-            except (BlockingIOError, InterruptedError):
-                return 0
-            except (ConnectionError, TimeoutError):
-                self._break()
-                return -1
+            self._in_use = True
+        sent = lost = 0
+        try:
+            sent = os.sendfile(self._descriptor, descriptor, offset, count)
             if not sent:
                 raise EOFError("the file is shorter than it was")
-            return sent
+        except (BlockingIOError, InterruptedError):
+            pass
+        except (ConnectionError, TimeoutError):
+            lost = -1
+        finally:
+            self._used(lost < 0)
+        return lost or (-1 if self._broken or self._shut else sent)
+
+    def _used(self, lost: bool) -> None:
+        """Take up again what was left to be done while a file was being sent."""
+        with self.lock:
+            self._in_use = False
+            if self._shut:
+                try:
+                    self._loop.call_soon_threadsafe(self._socket.close)
+                except RuntimeError:  # the loop is closed: nobody else will
+                    self._socket.close()
+            elif lost and not self._broken:
+                self._break()
+            elif self.queued:
+                self._watch(WRITE, True)
+            elif self._closing:
+                on_loop(self._loop, self._close)
 
     def writable(self) -> Signal:
         """Give what fires once nothing is queued and the socket takes bytes, or is no more."""
@@ -265,25 +293,21 @@ class SocketTransport:
         with self.lock:
             if self._shut or self._broken:
                 return
-            queue = self._queue
+            if self._in_use:  # what comes before it is on its way; then it is watched again
+                self._watch(WRITE, False)
+                return
             try:
-                while queue:
-                    block = queue[0]
-                    sent = self._socket.send(block)
-                    self.queued -= sent
-                    if sent < len(block):
-                        queue[0] = memoryview(block)[sent:]
-                        break
-                    queue.popleft()
+                self.queue.send(self._socket)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
                 self._break()
                 return
-            if self._room is not None and self.queued <= self._high_water // 4:
+            left = self.queued
+            if self._room is not None and left <= self._most() // 4:
                 signal, self._room = self._room, None
                 signal.fire()
-            if not queue:
+            if not left:
                 self._watch(WRITE, False)
                 if self._writable is not None:
                     signal, self._writable = self._writable, None
@@ -295,8 +319,7 @@ class SocketTransport:
         # Under the lock, from any thread: the client takes nothing more. The loop tells the
         # receiver; whoever waits to write learns it now.
         self._broken = True
-        self._queue = None
-        self.queued = 0
+        self.queue.clear()
         self._fire()
         self._loop.call_soon_threadsafe(self._lose)
 
@@ -324,7 +347,7 @@ class SocketTransport:
 
     def _close(self) -> None:
         with self.lock:
-            if not self._queue:
+            if not (self.queued or self._in_use):
                 self._finish()
 
     def _finish(self) -> None:
@@ -367,10 +390,10 @@ class SocketTransport:
             self._shut = True
             self._poller.unregister(self._descriptor)
             self._closing = True
-            self._queue = None
-            self.queued = 0
+            self.queue.clear()
             if self._timer is not None:
                 self._timer.cancel()
             self._fire()
-            self._socket.close()
+            if not self._in_use:  # else it is closed by the word of who uses it
+                self._socket.close()
         self._receiver.connection_lost()

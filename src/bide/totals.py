@@ -1,0 +1,45 @@
+"""How many bytes all connections of a server hold together, against a bound."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Final
+
+
+class Total:
+    """A sum that any thread may add to, also in a destructor: nothing here blocks.
+
+    Who adds writes its news first, and then tries to be the one who sums up; who sums up looks for
+    news once more when it has ended. So whatever the order, all of it is summed up at once.
+
+    Attributes:
+        bound: what the sum should stay below; 0: nothing.
+        used: the sum.
+        full: whether the bound is reached; it may be exceeded, as each says who uses it.
+    """
+
+    __slots__ = ("_news", "_summing", "bound", "full", "used")
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.used = 0
+        self.full = False
+        self._news: deque[int] = deque()
+        self._summing = threading.Lock()  # only ever tried
+
+    def add(self, size: int) -> None:
+        """Add so many bytes, or take some away."""
+        news = self._news
+        news.append(size)
+        while news and self._summing.acquire(False):
+            try:
+                while news:
+                    self.used += news.popleft()
+                    self.full = 0 < self.bound <= self.used
+            finally:
+                self._summing.release()
+
+
+UNBOUND: Final = Total(0)
+"""For what counts against no bound."""

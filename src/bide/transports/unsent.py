@@ -1,0 +1,90 @@
+"""What waits for a client: references to the blocks that were written, never copies of them."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from bide.totals import Total
+
+PIECE: Final = 256 * 1024
+"""Bytes that are handed to the system at once, so that a large block keeps nobody waiting."""
+
+
+def send_first(sock: socket.socket, blocks: Sequence[bytes]) -> int:
+    """Send the first piece of some blocks together; return how many bytes the system took.
+
+    Raises OSError as ``socket.send`` does, BlockingIOError where it takes none.
+    """
+    left = PIECE
+    pieces = []
+    for block in blocks:
+        pieces.append(block if len(block) <= left else memoryview(block)[:left])
+        left -= len(pieces[-1])
+        if not left:
+            break
+    return sock.sendmsg(pieces)
+
+
+class Unsent:
+    """One connection's queue; everything under its transport's lock.
+
+    Args:
+        total: where its bytes count together with those of other connections. All of them count,
+            also those of an object that several connections refer to.
+
+    Attributes:
+        size: bytes that wait.
+    """
+
+    __slots__ = ("_blocks", "_total", "size")
+
+    def __init__(self, total: Total) -> None:
+        self._blocks: deque[bytes | memoryview] | None = None  # made at first need: it is large
+        self._total = total
+        self.size = 0
+
+    def add(self, blocks: Sequence[bytes], sent: int) -> None:
+        """Queue some blocks, without so many bytes of theirs that were sent."""
+        if self._blocks is None:
+            self._blocks = deque()
+        added = -sent
+        for block in blocks:
+            added += len(block)
+            if sent >= len(block):
+                sent -= len(block)
+            else:
+                self._blocks.append(memoryview(block)[sent:] if sent else block)
+                sent = 0
+        self._count(added)
+
+    def send(self, sock: socket.socket) -> None:
+        """Send a piece of what waits, as far as the client takes it; OSError as ``socket.send``."""
+        blocks = self._blocks
+        before = left = PIECE
+        try:
+            while left and blocks:
+                block = blocks[0]
+                piece = block if len(block) <= left else memoryview(block)[:left]
+                sent = sock.send(piece)
+                left -= sent
+                if sent == len(block):
+                    blocks.popleft()
+                else:
+                    blocks[0] = memoryview(block)[sent:]
+                    if sent < len(piece):
+                        break
+        finally:
+            self._count(left - before)
+
+    def clear(self) -> None:
+        """Drop all of it."""
+        self._blocks = None
+        self._count(-self.size)
+
+    def _count(self, size: int) -> None:
+        if size:
+            self.size += size
+            self._total.add(size)

@@ -1,0 +1,234 @@
+"""What waits for a client: the very objects, sent in pieces, and counted for all together."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bide.totals import Total
+from bide.transports.poller import GONE, WRITE
+from bide.transports.tcp import SocketTransport
+from bide.transports.unsent import PIECE, Unsent
+from tests.fakes import HandPoller, ManualLoop
+
+LARGE = 4 * 1024 * 1024
+LOOPS: list[ManualLoop] = []
+
+
+def manual_loop() -> ManualLoop:
+    """Make a loop that is closed with the test."""
+    LOOPS.append(ManualLoop())
+    return LOOPS[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed_loops() -> Iterator[None]:
+    """Close the loops at the end."""
+    yield
+    while LOOPS:
+        LOOPS.pop().close()
+
+
+class Client:
+    """A socket whose client takes as much as the test says, at each call."""
+
+    def __init__(self, *takes: int) -> None:
+        self.takes = list(takes)
+        self.calls: list[int] = []
+        self.got = b""
+
+    def send(self, data: Any) -> int:
+        """Take some."""
+        return self.sendmsg([data])
+
+    def sendmsg(self, blocks: list[Any]) -> int:
+        """Take some of several blocks."""
+        data = b"".join(bytes(each) for each in blocks)
+        self.calls.append(len(data))
+        if not self.takes:
+            raise BlockingIOError
+        size = min(self.takes.pop(0), len(data))
+        self.got += data[:size]
+        return size
+
+    def fileno(self) -> int:
+        """Any."""
+        return 5
+
+    def setsockopt(self, *_: object) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def transport(client: Client, total: Total, high_water: int = 65536) -> SocketTransport:
+    loop = manual_loop()
+    sock: Any = client
+    receiver: Any = Told()
+    made = SocketTransport(sock, HandPoller(loop), receiver, high_water, unsent=total)
+    made.start()
+    return made
+
+
+class Told:
+    """A receiver that takes no notice."""
+
+    def connection_lost(self) -> None:
+        """Nothing."""
+
+
+def objects(made: SocketTransport) -> list[object]:
+    """Give the objects that a queue refers to."""
+    blocks = made.queue._blocks or ()
+    return [each.obj if isinstance(each, memoryview) else each for each in blocks]
+
+
+def test_a_large_block_is_queued_by_reference() -> None:
+    """For as many clients as there are: one object, which nobody copies."""
+    block = b"x" * LARGE
+    total = Total(0)
+    clients = [transport(Client(1000), total) for _ in range(60)]
+    for each in clients:
+        assert each.write(block)
+        assert each.queued == LARGE - 1000
+        (held,) = objects(each)
+        assert held is block
+    assert total.used == 60 * (LARGE - 1000)
+
+
+def test_a_large_block_stays_itself_between_its_head_and_its_end() -> None:
+    """What stands before and behind it is queued beside it."""
+    head, block, end = b"head", bytes(range(256)) * 200_000, b"\r\n"
+    client = Client(10)
+    made = transport(client, Total(0))
+    made.write(head, block, end)
+    assert objects(made)[0] is block
+    assert objects(made)[1] is end
+    client.takes = [10**9] * 1000
+    while made.queued:
+        made.ready(WRITE)
+    assert client.got == head + block + end
+
+
+@pytest.mark.parametrize("blocks", [(b"x" * LARGE,), (b"head", b"x" * LARGE, b"\r\n")])
+def test_the_system_is_handed_a_piece_at_a_time(blocks: tuple[bytes, ...]) -> None:
+    """Also where it would take all: others wait for the lock, and for the loop, meanwhile."""
+    client = Client(*[10**9] * 1000)
+    made = transport(client, Total(0))
+    made.write(*blocks)
+    assert client.calls == [PIECE]
+    turns = 0
+    while made.queued:
+        before = sum(client.calls)
+        made.ready(WRITE)
+        assert sum(client.calls) - before <= PIECE
+        turns += 1
+    assert turns >= LARGE // PIECE - 1
+    assert client.got == b"".join(blocks)
+
+
+@pytest.mark.parametrize("takes", [[1], [3, 1, 0, 2], [4], [5, 5, 5], [100]])
+def test_what_is_left_goes_out_in_order_however_little_is_taken(takes: list[int]) -> None:
+    """Blocks that end where the client stops, and those that do not."""
+    client = Client(*takes)
+    made = transport(client, Total(0))
+    made.write(b"head", b"block", b"end")
+    client.takes += [2] * 10
+    while made.queued:
+        made.ready(WRITE)
+    assert client.got == b"headblockend"
+    assert objects(made) == []
+
+
+def test_what_ends_a_connection_gives_back_what_it_held() -> None:
+    """Each way once: the reset, the loss, the loss after a reset."""
+    total = Total(0)
+    for end in ("abort", "lost", "both"):
+        made = transport(Client(), total)
+        made.write(b"x" * 1000)
+        assert total.used == 1000
+        if end != "lost":
+            made.abort()
+            assert total.used == 0
+        if end != "abort":
+            made.ready(GONE)
+        assert (total.used, made.queued) == (0, 0)
+
+
+def test_at_the_bound_each_waits_until_its_own_client_has_taken_all() -> None:
+    """Whatever is queued is too much then, and a quarter of the high water is no room."""
+    total = Total(50_000)
+    other = transport(Client(), total)
+    other.write(b"x" * 49_999)
+    client = Client()
+    made = transport(client, total, high_water=8000)
+    made.write(b"x" * 1000)
+    room = made.room()
+    assert room is not None
+    fired = []
+    for size in (999, 1):
+        client.takes = [size]
+        made.ready(WRITE)
+        fired.append(room.fired)
+    assert fired == [False, True]
+    assert made.room() is None
+    assert other.room() is None  # below the bound, and below its high water
+
+
+def test_below_the_bound_again_each_has_its_high_water() -> None:
+    """It needs no word of the others for that: its own client goes on, or nothing does."""
+    total = Total(50_000)
+    other = transport(Client(), total)
+    other.write(b"x" * 49_000)
+    client = Client()
+    made = transport(client, total, high_water=8000)
+    made.write(b"x" * 1000)
+    room = made.room()
+    assert room is not None
+    other._lose()
+    assert made.room() is None
+    client.takes = [1]
+    made.ready(WRITE)
+    assert room.fired
+
+
+def test_a_response_alone_that_is_larger_than_the_bound_goes_on() -> None:
+    """It waits for nobody but its own client."""
+    total = Total(1000)
+    client = Client()
+    made = transport(client, total)
+    for _ in range(3):
+        assert made.room() is None
+        made.write(b"x" * 100_000)
+        room = made.room()
+        assert room is not None
+        client.takes = [60_000, 50_000]
+        fired = []
+        for _ in range(2):
+            made.ready(WRITE)
+            fired.append(room.fired)
+        assert fired == [False, True]
+    assert client.got == b"x" * 300_000
+    assert total.used == 0
+
+
+def test_a_queue_of_an_idle_connection_takes_no_memory() -> None:
+    """There are thousands of them, and a deque takes 600 bytes."""
+    assert Unsent(Total(0))._blocks is None
+
+
+def test_a_real_socket_takes_head_and_block_together() -> None:
+    """One packet for a head and the beginning of its block."""
+    server, client = socket.socketpair()
+    server.setblocking(False)
+    receiver: Any = Told()
+    made = SocketTransport(server, HandPoller(manual_loop()), receiver)
+    made.start()
+    made.write(b"head", b"x" * 20_000, b"end")
+    assert client.recv(100_000) == b"head" + b"x" * 20_000 + b"end"
+    made.ready(GONE)
+    client.close()
