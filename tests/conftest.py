@@ -43,7 +43,7 @@ SLOW = (
     "examples",
     "hosts",  # other people's servers
     "integrations/django_project",  # PostgreSQL
-    "live",  # processes, a gigabyte, hundreds of clients
+    "live",  # processes, hundreds of clients, hundreds of megabytes
     "soak",
     "test_pytest_plugin.py",  # whole suites
 )

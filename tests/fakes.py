@@ -254,6 +254,34 @@ class Lane:
             self.loop.settle()
 
 
+class Receiver:
+    """Keeps what a transport tells.
+
+    Attributes:
+        told: each piece of data, ``"eof"``, ``"eof ahead"`` where the end is behind what is not
+            read, and ``"lost"``.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came."""
+        self.told.append(data)
+
+    def eof_received(self) -> None:
+        """Keep that it ended."""
+        self.told.append("eof")
+
+    def eof_ahead(self) -> None:
+        """Keep that it ends behind what is not read."""
+        self.told.append("eof ahead")
+
+    def connection_lost(self) -> None:
+        """Keep that it is lost."""
+        self.told.append("lost")
+
+
 class HandPoller:
     """A poller that keeps what it is asked to watch for; the test calls ``ready`` itself.
 

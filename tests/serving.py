@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import functools
 import logging
+import math
 import select
 import socket
 import struct
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 
 import bide
+from bide.connections import Connection
 
 T = TypeVar("T")
 Environ = dict[str, Any]
@@ -28,11 +30,20 @@ Application = Callable[..., Any]
 
 DEADLINE = 20.0
 """Seconds within which whatever a test waits for has happened."""
+LONG = 1000.0
+"""Seconds that no test lasts: a time-out that is reached by :meth:`Served.advance` alone."""
+FOR_EVER = 100 * LONG
+"""Seconds that no test advances by."""
 
 
-def until(condition: Callable[[], object], what: str = "this never became true") -> None:
-    """Return once ``condition()`` is true; fail the test at the deadline."""
-    deadline = time.monotonic() + DEADLINE
+def until(
+    condition: Callable[[], object],
+    what: str = "this never became true",
+    *,
+    seconds: float | None = None,
+) -> None:
+    """Return once ``condition()`` is true; fail the test at the deadline, or after the seconds."""
+    deadline = time.monotonic() + (DEADLINE if seconds is None else seconds)
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.002)
@@ -113,9 +124,11 @@ class Served:
         # A busy machine is no finding of these tests; those about the monitor give their own.
         settings = {
             "bind": "127.0.0.1:0",
-            "blocked_loop": 60.0,
-            "blocked_lane": 60.0,
+            "blocked_loop": math.inf,
+            "blocked_lane": math.inf,
             "graceful_timeout": 5.0,
+            "head_timeout": FOR_EVER,
+            "idle_timeout": FOR_EVER,
             **settings,
         }
         self.server = bide.Server(application, **settings)
@@ -162,6 +175,76 @@ class Served:
             return function(*args)
 
         return asyncio.run_coroutine_threadsafe(calling(), self.loop).result(DEADLINE)
+
+    def advance(self, seconds: float) -> None:
+        """Have the server look at its deadlines as if so many seconds had passed at once.
+
+        What a client does now has all its time before they do.
+        """
+
+        def look() -> None:
+            self.server.mind_time(0.0)
+            self.server.mind_time(seconds, seconds)
+
+        self.call(lambda: None)  # what has come already has its turn: it may have ended a wait
+        self.call(look)
+
+    def advance_until(self, condition: Callable[[], object], seconds: float) -> None:
+        """Advance again and again, until ``condition()`` is true."""
+
+        def reached() -> object:
+            self.advance(seconds)
+            return condition()
+
+        until(reached, "this never became true, however late it is")
+
+    def tick(self) -> None:
+        """Have the server look at the time now, by its own clock."""
+        ticker = self.server._ticker
+        assert ticker is not None
+
+        def look() -> None:
+            ticker.cancel()
+            self.server._tick()
+
+        self.call(look)
+
+    def notice(self, seconds: float = 0.0) -> None:
+        """Have the monitor look, as if what runs now had run for so many seconds."""
+        assert self.server.monitor is not None
+        self.server.monitor.look()
+        self.server.monitor.look(seconds)
+
+    def goes_on(self, log: "Log", what: str) -> logging.LogRecord:
+        """Take the monitor's line that what was blocked goes on; it comes with a look after it."""
+        line = f"{what} goes on"
+
+        def said() -> logging.LogRecord | None:
+            self.notice()
+            return log.find(line)
+
+        until(said, f"nothing was logged with {line!r}")
+        return log.take(line)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether new connections wait until others end."""
+        return self.server._acceptor.crowded
+
+    @property
+    def receiving(self) -> int:
+        """On how many connections a part of a request has come, and the rest of it has not."""
+        return sum(each._protocol.receiving for each in self.connections)
+
+    @property
+    def pipelined(self) -> int:
+        """How many requests have come whole, and wait for those before them on their connection."""
+        return sum(len(each._queue) for each in self.connections)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The server's side of each connection."""
+        return self.call(lambda: list(self.server._connections))
 
     @property
     def status(self) -> bide.Status:
@@ -211,15 +294,27 @@ class Served:
         assert self.stopping is not None
         self.loop.call_soon_threadsafe(self.stopping.set)
 
-    def join(self) -> None:
-        """Return once the server has stopped and its loop has ended."""
+    def join(self, *, leaving: bool = False) -> None:
+        """Return once the server has stopped and its loop has ended.
+
+        Args:
+            leaving: whether to close the clients, which have all that they came for; else the
+                server gives them a second to leave by themselves.
+        """
+        if leaving:
+            self._leave()
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the server did not stop"
+        if self.server.monitor is not None:  # else the next test may count it as its own
+            self.server.monitor.join(DEADLINE)
+
+    def _leave(self) -> None:
+        for client in self._clients:
+            client.close()
 
     def stop(self) -> None:
         """Close the clients and stop, if it has not been done."""
-        for client in self._clients:
-            client.close()
+        self._leave()
         if self._thread.is_alive():
             self.begin_stop()
             self.join()
@@ -333,10 +428,7 @@ class Client:
 
     def is_silent(self) -> bool:
         """Whether neither bytes nor the end have come; a look, without waiting."""
-        return not self.reader.peek(1) if self._readable() else True
-
-    def _readable(self) -> bool:
-        return bool(select.select([self.sock], [], [], 0)[0])
+        return not select.select([self.sock], [], [], 0)[0]
 
     def head(self) -> Response:
         """Read a response's head; its body is left unread."""
@@ -398,6 +490,28 @@ def answering(function: Callable[[Environ], bytes | str | None]) -> Application:
         return [value if isinstance(value, bytes) else value.encode()]
 
     return application
+
+
+class Busy:
+    """An application whose requests block their threads until ``release`` is set.
+
+    Attributes:
+        application: it answers ``served``.
+        begun: set when a request has begun.
+        release: for the test to set; the requests end then.
+        called: the path of each request that has begun.
+    """
+
+    def __init__(self) -> None:
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.called: list[str] = []
+        self.application: Application = answering(self._answer)
+
+    def _answer(self, environ: Environ) -> str:
+        self.called.append(environ["PATH_INFO"])
+        self.begun.set()
+        happened(self.release)
+        return "served"
 
 
 class Closing:

@@ -448,9 +448,9 @@ def test_an_endless_stream_ends_at_the_deadline_of_a_whole_request() -> None:
             bide.wait(asyncio.sleep(0.001))
             yield b"x"
 
-    with Client(streaming(blocks()), timeout=0.2) as client:
+    with Client(streaming(blocks())) as client:
         with pytest.raises(Overdue, match="its response has not come in time"):
-            client.get("/")
+            client.get("/", timeout=0.2)
         client.until_waiting(0)
 
 

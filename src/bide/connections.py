@@ -78,11 +78,11 @@ class Connection:
     __slots__ = (
         "_begun",
         "_behind",
+        "_body_looks",
         "_conversation",
         "_credit",
         "_fed",
         "_half_closed",
-        "_body_looks",
         "_phase",
         "_protocol",
         "_queue",
@@ -115,7 +115,9 @@ class Connection:
         self._conversation: Conversation | None = None
         self._stream: Stream | None = None
         self._half_closed = False
-        self._body_looks = 0  # looks at the time, and one, since the conversation waits for its body
+        self._body_looks = (
+            0  # looks at the time, and one, since the conversation waits for its body
+        )
         self._behind = False  # to be told when the client has caught up
         # For the looks once a second, which keep the time off the way of each request:
         self._begun = False  # a request since the last look

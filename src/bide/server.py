@@ -109,7 +109,7 @@ class Server:
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
         self._finish_by = 0.0  # by the loop's clock, once it stops
-        self._monitor: Monitor | None = None
+        self.monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0  # monotonic seconds
         self._interval = _interval(self.settings)
@@ -151,7 +151,7 @@ class Server:
         )
         self._environ = server_environ(self._executor.multithread)
         self._access = access.isEnabledFor(logging.INFO)
-        self._monitor = Monitor(
+        self.monitor = Monitor(
             self.loop,
             lambda: self._executor.hubs,
             lambda: len(self._conversations),
@@ -166,7 +166,7 @@ class Server:
             opened.callback(self._acceptor.close)
             self.poller = make_poller(self.loop, self.flush)
             opened.callback(self.poller.close)
-            self._monitor.start()
+            self.monitor.start()
             opened.pop_all()
         home_loop.lend(self.loop)
         self._mailbox = open_mailbox(self.loop)
@@ -224,8 +224,8 @@ class Server:
     def _end(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._monitor is not None:
-            self._monitor.stop()
+        if self.monitor is not None:
+            self.monitor.stop()
         self.poller.close()
         close_mailbox(self.loop)
         home_loop.take_back(self.loop)
@@ -268,11 +268,20 @@ class Server:
         """Mind the time, once in a while: deadlines cost no timers of their own."""
         # First: whatever fails, time goes on.
         self._ticker = self.loop.call_later(self._interval, self._tick)
-        settings = self.settings
         now = monotonic()
         # What was not looked at, the loop being blocked, is not the clients' time.
         elapsed = min(now - self._ticked, 2 * self._interval)
         self._ticked = now
+        self.mind_time(elapsed)
+
+    def mind_time(self, elapsed: float, ahead: float = 0.0) -> None:
+        """Look at every deadline once. The server does so every second, and tests do when they say.
+
+        Args:
+            elapsed: seconds since the last look, which clients have used.
+            ahead: seconds that a test is ahead of the clock, by which requests are the older.
+        """
+        settings = self.settings
         crowded = self._acceptor.crowded
         connections = list(self._connections)
         if self.unsent_total.full:  # until it is no more, those that hold the most are given up
@@ -280,8 +289,8 @@ class Server:
         for connection in connections:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
-            self._end_overdue(now - settings.request_timeout)
-        self._reject_queued(settings.queue_timeout)
+            self._end_overdue(monotonic() + ahead - settings.request_timeout)
+        self._reject_queued(settings.queue_timeout - ahead)
         self.flush()  # for what no thread could be started for
 
     def _end_overdue(self, before: float) -> None:

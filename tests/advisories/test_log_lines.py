@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from bide import server as server_module
 from bide import wait
 from bide.logs import access, escaped
 from tests.conftest import Serve
-from tests.serving import Environ, Gate, Log, answering, happened, until
+from tests.serving import LONG, Busy, Environ, Gate, Log, answering, happened, until
 
 TARGETS = [
     "/%1b%5b31mred",
@@ -85,12 +84,15 @@ def test_a_blocked_lane_names_its_request_as_it_was_sent(
     serve: Serve, log: Log, target: str
 ) -> None:
     """When it is noticed, and when it goes on."""
-    free = threading.Event()
-    client = serve(answering(lambda environ: happened(free)), blocked_lane=0.02).request(target)
+    busy = Busy()
+    served = serve(busy.application, blocked_lane=LONG)
+    client = served.request(target)
+    happened(busy.begun)
+    served.notice(LONG)
     check(log.take("has been blocked for"), target)
-    free.set()
+    busy.release.set()
     assert client.response().status == 200
-    record = log.take("goes on, after")
+    record = served.goes_on(log, "lane-1")
     assert record.getMessage().endswith(f"in GET {target} of {log_name(record)}")
 
 
@@ -105,12 +107,15 @@ def test_a_blocked_loop_names_its_request_as_it_was_sent(
     serve: Serve, log: Log, target: str
 ) -> None:
     """Though the loop itself can do nothing about it."""
-    free = threading.Event()
-    client = serve(answering(lambda environ: happened(free)), blocked_loop=0.02).request(target)
+    busy = Busy()
+    served = serve(busy.application, blocked_loop=LONG)
+    client = served.request(target)
+    happened(busy.begun)
+    served.notice(LONG)
     check(log.take("the event loop has been blocked"), target)
-    free.set()
+    busy.release.set()
     assert client.response().status == 200
-    log.take("the event loop goes on")
+    served.goes_on(log, "the event loop")
 
 
 @pytest.mark.parametrize("target", ["/" + "".join(TARGETS)])  # each takes a second
@@ -120,18 +125,13 @@ def test_a_request_that_is_left_running_is_named_as_it_was_sent(
 ) -> None:
     """By a server that stops without it."""
     monkeypatch.setattr(server_module, "CLEANUP_SECONDS", 0.01)
-    free, running = threading.Event(), threading.Event()
-
-    def answer(environ: Environ) -> None:
-        running.set()
-        happened(free)
-
-    served = serve(answering(answer), graceful_timeout=0.01)
+    busy = Busy()
+    served = serve(busy.application, graceful_timeout=0.01)
     served.request(target)
-    happened(running)
+    happened(busy.begun)
     served.begin_stop()
     check(log.take("left running"), target)
-    free.set()
+    busy.release.set()
     log.take("requests have not ended in time")
     served.join()
     served.until_idle()
@@ -143,8 +143,11 @@ def test_a_request_that_takes_too_long_is_named_as_it_was_sent(
 ) -> None:
     """One whose wait is ended."""
     gate = Gate()
-    served = serve(answering(lambda environ: wait(gate.promise())), request_timeout=0.05)
-    assert served.get(target).status == 504
+    served = serve(answering(lambda environ: wait(gate.promise())), request_timeout=LONG)
+    client = served.request(target)
+    served.until_waiting(1)
+    served.advance(LONG)
+    assert client.response().status == 504
     check(log.take(": its wait is ended"), target)
 
 
@@ -154,10 +157,13 @@ def test_code_that_takes_too_long_is_named_as_it_was_sent(
     serve: Serve, log: Log, target: str
 ) -> None:
     """One that cannot be ended, with its stack."""
-    free = threading.Event()
-    client = serve(answering(lambda environ: happened(free)), request_timeout=0.05).request(target)
+    busy = Busy()
+    served = serve(busy.application, request_timeout=LONG)
+    client = served.request(target)
+    happened(busy.begun)
+    served.advance(LONG)
     check(log.take("and its code goes on"), target)
-    free.set()
+    busy.release.set()
     assert client.response().status == 200
 
 

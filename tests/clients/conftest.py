@@ -7,27 +7,12 @@ import pytest
 from tests.clients.asking import Visitor
 from tests.clients.curl import CURL
 from tests.clients.visitors import VISITORS
-from tests.conftest import Serve
-from tests.serving import Application, Served
+from tests.each_executor import executor, serve
+from tests.serving import Served
+
+__all__ = ["Visit", "executor", "serve", "visit"]
 
 Visit = Callable[[Served], Visitor]
-
-
-@pytest.fixture(params=["threads", "loop"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """Name the executor."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def serve(serve: Serve, executor: str) -> Serve:
-    """Start servers with the test's executor."""
-
-    def start(application: Application, **settings: object) -> Served:
-        return serve(application, **{"executor": executor, **settings})
-
-    return start
 
 
 @pytest.fixture(params=list(VISITORS))

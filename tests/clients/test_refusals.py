@@ -12,7 +12,7 @@ from tests.clients.asking import Ask, BrokenError
 from tests.clients.conftest import Visit
 from tests.clients.site import Site
 from tests.conftest import Serve
-from tests.serving import Environ, Log, answering, happened, until
+from tests.serving import LONG, Environ, Log, answering, happened, until
 
 UPLOAD = b"x" * 4_000_000
 """More than is read of a body that nobody wants (``limit_discard``)."""
@@ -102,11 +102,13 @@ def test_an_upload_above_the_limit_is_answered_413(
 
 def test_an_upload_that_stalls_is_answered_408(serve: Serve, visit: Visit) -> None:
     """The client has sent a part, and sends the rest when it is too late."""
-    served = serve(Site(), idle_timeout=0.2, linger_timeout=15.0)
+    served = serve(Site(), idle_timeout=LONG, linger_timeout=15.0)
 
     def pieces() -> Iterator[bytes]:
         yield b"begun"
         served.until_waiting(1)
+        # Not just once: what was sent above may still be on its way.
+        served.advance_until(lambda: not served.status.waiting, LONG)
         served.until_idle()
         yield b" and finished"
 

@@ -11,6 +11,7 @@ import pytest
 from tests import serving
 from tests.conftest import Serve
 from tests.contract.hosted import HOSTS, MODULES, NOT_TRIED, PATIENCE, Hosted, reason
+from tests.each_executor import starting_with
 from tests.serving import Application, Log, Served
 
 
@@ -64,8 +65,4 @@ def serve(serve: Serve, executor: str, hosted: Serve) -> Serve:
     """Start servers with the test's executor, or hosts."""
     if executor in HOSTS:
         return hosted
-
-    def start(application: Application, **settings: Any) -> Served:
-        return serve(application, **{"executor": executor, **settings})
-
-    return start
+    return starting_with(serve, executor)

@@ -7,7 +7,6 @@ A host here runs in the test's own process. To add one: a subclass of :class:`Ho
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,9 +42,8 @@ class Hosted(Served):
         """Close the clients, and end what they have left behind."""
         for client in self._clients:
             client.close()
-        deadline = time.monotonic() + PATIENCE
-        while self.conversations() and time.monotonic() < deadline:
-            time.sleep(0.002)
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self.conversations(), seconds=PATIENCE)
         for conversation in self.conversations():
             conversation.cancel(bide.ServerStopping("the test is over"), firm=True)
         with contextlib.suppress(AssertionError):  # what is expected to fail may leave some

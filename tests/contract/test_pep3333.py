@@ -709,7 +709,7 @@ def test_close_is_called_once_when_the_server_stops(serve: Serve, log: Log) -> N
     served.until_waiting(1)
     served.begin_stop()
     log.take("they are cancelled")
-    served.join()
+    served.join(leaving=True)
     assert iterable.threads == threads
 
 

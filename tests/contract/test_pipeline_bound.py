@@ -19,9 +19,8 @@ def test_no_more_requests_wait_than_the_limit(serve: Serve, limit: int) -> None:
     client = served.connect()
     client.send(SHORTEST * 2000)
     served.until_waiting(1)
-    (connection,) = served.server._connections
-    until(lambda: len(connection._queue) >= limit)
-    assert len(connection._queue) == limit
+    until(lambda: served.pipelined >= limit)
+    assert served.pipelined == limit
     gate.open()
     for _ in range(2000):
         assert client.response().status == 200

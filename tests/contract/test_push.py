@@ -668,7 +668,7 @@ def test_a_push_is_cancelled_when_the_server_stops(serve: Serve, log: Log) -> No
     served.begin_stop()
     log.take("they are cancelled")
     assert client.rest() == b"1\r\nx\r\n"
-    served.join()
+    served.join(leaving=True)
     with pytest.raises((bide.Cancelled, LocalProtocolError)):
         write(b"late")
     with pytest.raises((bide.Cancelled, LocalProtocolError)):

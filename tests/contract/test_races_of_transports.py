@@ -16,31 +16,8 @@ import pytest
 
 from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
 from bide.transports.tcp import HIGH_WATER, SocketTransport
-from tests.fakes import HandPoller
+from tests.fakes import HandPoller, Receiver
 from tests.serving import DEADLINE, happened
-
-
-class Receiver:
-    """Keeps what a transport tells."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def data_received(self, data: bytes) -> None:
-        """Keep."""
-        self.told.append(data)
-
-    def eof_received(self) -> None:
-        """Keep."""
-        self.told.append("eof")
-
-    def eof_ahead(self) -> None:
-        """Keep."""
-        self.told.append("eof ahead")
-
-    def connection_lost(self) -> None:
-        """Keep."""
-        self.told.append("lost")
 
 
 class Lock:

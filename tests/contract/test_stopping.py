@@ -48,8 +48,8 @@ def test_a_request_in_flight_is_finished(serve: Serve) -> None:
     response = waiting.response()
     assert (response.body, response.header("Connection")) == (b"finished", "close")
     assert [begun.chunk(), begun.chunk(), begun.chunk()] == [b"begun, ", b"finished", b""]
-    served.join()
     assert waiting.rest() == begun.rest() == b""
+    served.join(leaving=True)
 
 
 def test_idle_connections_are_closed_at_once(serve: Serve) -> None:
@@ -79,7 +79,7 @@ def test_nobody_is_accepted_any_more(serve: Serve) -> None:
     assert second.get().body == b"the next"
     gate.open()
     assert client.response().complete
-    served.join()
+    served.join(leaving=True)
 
 
 def test_a_request_that_is_not_finished_in_time_is_cancelled_and_answered(
@@ -101,7 +101,7 @@ def test_a_request_that_is_not_finished_in_time_is_cancelled_and_answered(
     served.begin_stop()
     response = client.response()
     assert (response.status, response.complete) == (503, True)
-    served.join()
+    served.join(leaving=True)
     assert raised == [ServerStopping]
     log.take("1 requests have not ended in time")
 
@@ -127,7 +127,7 @@ def test_a_cancelled_request_may_clean_up_before_the_server_has_stopped(
     served.until_waiting(1)
     served.begin_stop()
     assert client.response().status == 503
-    served.join()
+    served.join(leaving=True)
     assert cleaned == ["cleaned"]
     log.take("they are cancelled")
 
@@ -213,7 +213,7 @@ def test_requests_in_the_queue_are_finished_too(serve: Serve) -> None:
     release.set()
     for client in clients:
         assert client.response().body == b"x"
-    served.join()
+    served.join(leaving=True)
 
 
 def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
@@ -272,7 +272,7 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
     second.open()
     response = client.response()
     assert (response.body, response.complete) == (b"2", True)
-    served.join()
+    served.join(leaving=True)
     assert unfinished == [0]
 
 
@@ -306,7 +306,7 @@ def test_a_request_ends_between_the_mark_and_the_look(serve: Serve) -> None:
         until(lambda: served.server.draining)
         gate.open()
     assert client.response().complete
-    served.join()
+    served.join(leaving=True)
 
 
 def test_stopping_twice_is_stopping_once(serve: Serve) -> None:
@@ -372,7 +372,7 @@ def test_a_request_that_waits_for_its_client_is_ended_when_the_time_is_over(
     log.take("2 requests have not ended in time")
     until(lambda: iterables[0].count == 1)
     assert not taking.response().complete
-    served.join()
+    served.join(leaving=True)
 
 
 def test_a_request_that_nobody_has_read_yet_is_served(serve: Serve) -> None:
@@ -398,4 +398,4 @@ def test_a_request_that_nobody_has_read_yet_is_served(serve: Serve) -> None:
         assert client.response().text == f"/{number}"
     for client in [kept, *new]:
         assert client.rest() == b""
-    served.join()
+    served.join(leaving=True)

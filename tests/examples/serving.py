@@ -3,24 +3,15 @@
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import httpx
 
 import bide
+from tests.serving import DEADLINE, until
 
-DEADLINE = 20.0
-"""Seconds within which whatever a test waits for has happened."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return once ``condition()`` is true; fail the test at the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.01)
+__all__ = ["DEADLINE", "Example", "LoopThread", "Serve", "Served", "Watched", "until"]
 
 
 class LoopThread:

@@ -59,8 +59,7 @@ class Watched:
     def look(self, seconds: float = 0.0) -> None:
         """Let time pass, and look."""
         self.now += seconds
-        self.monitor._look_at_loop()
-        self.monitor._look_at_lanes()
+        self.monitor.look()
 
     def said(self) -> list[str]:
         """Take the first lines of what was logged."""

@@ -1,34 +1,17 @@
 """Other people's frameworks and middleware, as they come, served by both executors."""
 
 import importlib.util
-from typing import Any
 from wsgiref.validate import validator
 
 import bottle
 import pyramid.threadlocal
 import pytest
 
-from tests.conftest import Serve
 from tests.docs.snippets import modules_of
+from tests.each_executor import executor, serve
 from tests.frameworks.sites import SITES, Site
-from tests.serving import Application, Served
 
-
-@pytest.fixture(params=["threads", "loop"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """Name the executor."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def serve(serve: Serve, executor: str) -> Serve:
-    """Start servers with the test's executor."""
-
-    def start(application: Application, **settings: Any) -> Served:
-        return serve(application, **{"executor": executor, **settings})
-
-    return start
+__all__ = ["as_they_come", "executor", "in_context", "serve", "site"]
 
 
 @pytest.fixture

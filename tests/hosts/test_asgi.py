@@ -13,10 +13,9 @@ import pytest
 
 from bide import capable, in_thread, wait
 from bide.errors import LoadError, SettingError
-from bide.hosts import runner
 from bide.hosts.asgi import ResponseCut, asgi
 from tests.hosts.asgi_server import Exchange, chunk, run, until
-from tests.serving import Closing, Environ, Gate, Log, answering, happened
+from tests.serving import LONG, Closing, Environ, Gate, Log, answering, happened
 
 PLAIN = [("Content-Type", "text/plain")]
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
@@ -300,11 +299,8 @@ def test_a_client_is_answered_503_when_the_queue_is_full(log: Log) -> None:
     run(steps())
 
 
-def test_a_request_that_has_waited_too_long_for_a_thread_is_answered_503(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_has_waited_too_long_for_a_thread_is_answered_503(log: Log) -> None:
     """The one that has the thread goes on."""
-    monkeypatch.setattr(runner, "TICK", 0.01)
     begun, release = threading.Event(), threading.Event()
 
     def answer(environ: Environ) -> str:
@@ -313,10 +309,12 @@ def test_a_request_that_has_waited_too_long_for_a_thread_is_answered_503(
         return "x"
 
     async def steps() -> None:
-        application = asgi(answering(answer), threads=1, queue_timeout=0.01)
+        application = asgi(answering(answer), threads=1, queue_timeout=LONG)
         first = Exchange(application)
         await until(begun.is_set)
         second = Exchange(application)
+        await until(lambda: application.runner().status().queued == 1)
+        application.runner().mind_time(LONG)
         await second.task
         assert second.status == 503
         release.set()

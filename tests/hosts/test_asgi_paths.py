@@ -20,7 +20,7 @@ from starlette.routing import Mount
 from bide import ClientDisconnected, wait
 from bide.hosts.asgi import asgi
 from tests.docs.snippets import modules_of
-from tests.hosts.asgi_server import Exchange, run
+from tests.hosts.asgi_server import Exchange, run, until
 from tests.serving import Environ, Log, answering
 
 with warnings.catch_warnings():  # it would rather have another client than httpx
@@ -276,7 +276,9 @@ def test_a_time_out_of_the_sites_cancels_the_wait(log: Log) -> None:
             raise
 
     async def steps() -> None:
-        request = Exchange(asgi(answering(answer)))
+        hosted = asgi(answering(answer))
+        request = Exchange(hosted)
+        await until(lambda: hosted.runner().status().waiting == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(request.task, 0.01)
 

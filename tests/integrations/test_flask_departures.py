@@ -11,7 +11,7 @@ import bide
 from bide.integrations.flask import Bide
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
-from tests.serving import Gate, Log, happened, until
+from tests.serving import LONG, Gate, Log, happened, until
 
 
 class Watched:
@@ -94,9 +94,12 @@ def test_a_coroutine_that_swallows_its_cancelling_does_not_keep_the_request(run:
 def test_a_request_that_takes_too_long_is_cancelled_and_answered(run: Run, log: Log) -> None:
     """By the deployer's limit: 504, after the coroutine and the teardown."""
     watched = Watched()
-    served = run(watched.app, request_timeout=0.5)
-    response = served.get("/forever")
-    assert response.status == 504
+    served = run(watched.app, request_timeout=LONG)
+    client = served.request("/forever")
+    happened(watched.inside)
+    served.until_waiting(1)
+    served.advance(LONG)
+    assert client.response().status == 504
     log.take("its wait is ended")
     assert watched.notes == ["finally", "teardown: RequestTimeout, cleaned: True"]
 
@@ -109,7 +112,7 @@ def test_a_server_that_stops_cancels_its_coroutines(run: Run, log: Log) -> None:
     happened(watched.inside)
     served.begin_stop()
     assert client.response().status == 503
-    served.join()
+    served.join(leaving=True)
     log.take("they are cancelled")
     assert watched.notes == ["finally", "teardown: ServerStopping, cleaned: True"]
 

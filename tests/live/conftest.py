@@ -1,10 +1,13 @@
 """Real sockets, real processes, real signals."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Serve
+from tests.live.faults import close_arenas
 from tests.live.processes import PROGRAM, Program
 
 Start = Callable[..., Program]
@@ -25,3 +28,17 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield starting
     for each in programs:
         each.close()
+
+
+@pytest.fixture
+def arenas(serve: Serve) -> Iterator[None]:
+    """End clients and proxies before their servers."""
+    yield
+    close_arenas()
+
+
+@pytest.fixture
+def log_for_us_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep records from pytest, which keeps them: their tracebacks hold the requests."""
+    for name in ("bide", "bide.access", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", False)

@@ -25,6 +25,7 @@ from tests.conftest import Serve
 from tests.fault_proxy import Fault, FaultProxy
 from tests.serving import DEADLINE, Client, Closing, Environ, Gate, Log, Served, request, until
 
+LEFT = "ClientDisconnected"
 FRESH = "/fresh"
 """The path that every application here answers with ``fresh``, whatever else it does."""
 MEET = "/meet"
@@ -116,6 +117,7 @@ class Stage:
         calls: the paths.
         raised: the names of what was raised in the call, or below :meth:`noting`.
         iterables: those that were made by :meth:`watched`.
+        read: bytes of bodies that :func:`victim` has read.
         kept: for each request, what lives as long as its environ.
     """
 
@@ -126,6 +128,7 @@ class Stage:
         self.calls: list[str] = []
         self.raised: list[str] = []
         self.iterables: list[Watched] = []
+        self.read = 0
         self.kept: list[weakref.ref[Kept]] = []
 
     def __call__(self, environ: Environ, start_response: Any) -> Any:
@@ -174,7 +177,9 @@ def victim(environ: Environ, start_response: Any) -> Any:
     path = environ["PATH_INFO"]
     body = b""
     if path == "/reads":
-        body = environ["wsgi.input"].read()
+        while block := environ["wsgi.input"].read(20):
+            body += block
+            stage.read += len(block)
     elif path == "/waits":
         wait(Gate().promise())
     start_response("200 OK", PLAIN)

@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import bide
 from bide import capable, wait
 from tests.conftest import Serve
-from tests.serving import Application, Environ, Gate, Served, answering, happened, until
+from tests.serving import LONG, Application, Environ, Gate, Served, answering, happened, until
 
 
 def where(environ: Environ) -> str:
@@ -186,19 +186,22 @@ def test_a_wrong_capability_is_refused_at_the_declaration() -> None:
 
 def test_a_declaration_that_lies_is_named_in_the_log(serve: Serve, log: Any) -> None:
     """Declared async, and it blocks: the monitor says who."""
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     @capable("async")
     def lying(environ: Environ, start_response: Any) -> list[bytes]:
+        begun.set()
         happened(release)
         start_response("200 OK", [])
         return []
 
-    served = serve(lying, blocked_loop=0.02)
+    served = serve(lying, blocked_loop=LONG)
     client = served.request("/lie")
+    happened(begun)
+    served.notice(LONG)
     record = log.take("the event loop has been blocked")
     assert "GET /lie of " in record.getMessage()
     assert "lying" in record.getMessage()
     release.set()
     assert client.response().complete
-    log.take("the event loop goes on")
+    served.goes_on(log, "the event loop")

@@ -25,13 +25,25 @@ from typing import Any
 import greenlet
 import pytest
 
+import bide.acceptor
 from bide import ClientDisconnected, in_thread, wait, wait_all
 from bide.logs import access
 from tests.conftest import Serve
 from tests.fault_proxy import Fault
-from tests.live.faults import PLAIN, Arena, close_arenas, stage_of, victim
-from tests.serving import Application, Environ, Gate, Log, answering, happened, request, until
+from tests.live.faults import LEFT, PLAIN, Arena, stage_of, victim
+from tests.serving import (
+    DEADLINE,
+    Application,
+    Environ,
+    Gate,
+    Log,
+    answering,
+    happened,
+    request,
+    until,
+)
 
+pytestmark = pytest.mark.usefixtures("arenas", "log_for_us_alone")
 both = pytest.mark.parametrize("executor", ["threads", "loop"])
 FAILED = "ERROR the application failed: "
 CLOSE_FAILED = "ERROR the application failed in close(): "
@@ -42,20 +54,6 @@ def rows(table: list[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", table, ids=[each.name for each in table])
 
 
-@pytest.fixture(autouse=True)
-def _arenas(serve: Serve) -> Iterator[None]:
-    """End clients and proxies before their servers."""
-    yield
-    close_arenas()
-
-
-@pytest.fixture(autouse=True)
-def _log_for_us_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep records from pytest, which keeps them: their tracebacks hold the requests."""
-    for name in ("bide", "bide.access", "asyncio"):
-        monkeypatch.setattr(logging.getLogger(name), "propagate", False)
-
-
 # 1. Clients ---------------------------------------------------------------------------------
 
 
@@ -63,7 +61,6 @@ HEAD = request("/reads", method="POST", headers=["Content-Length: 100"])
 HALF_A_BODY = HEAD + b"x" * 10
 CHUNKED = request("/reads", method="POST", headers=["Transfer-Encoding: chunked"])
 TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(range(190))
-LEFT = "ClientDisconnected"
 IN_THE_HEAD = len(HEAD) // 2
 IN_THE_BODY = len(HEAD) + 5
 
@@ -128,63 +125,7 @@ CLIENTS = [
 ]  # fmt: skip
 
 
-SHORT = {"head_timeout": 0.2, "idle_timeout": 0.2}
-DRIP = Fault("drip", len(HEAD), pause=0.02)  # 50 bytes a second
-QUICKER_DRIP = Fault("drip", len(HEAD), size=5, pause=0.02)
-TAKEN = "WARNING its wait is ended"
-
-DEADLINES = [
-    Client("half a head", HEAD[:IN_THE_HEAD], sees="408, closed", calls=0, settings=SHORT),
-    Client(
-        "dripped head", HEAD, Fault("drip", pause=0.02), sees="408, closed", calls=0,
-        settings=SHORT,
-    ),
-    Client("nothing at all", b"", calls=0, settings=SHORT),
-    Client(
-        "half a body", HALF_A_BODY, sees="408, closed", raised=("RemoteProtocolError",),
-        settings=SHORT,
-    ),
-    Client(
-        "dripped body", HEAD + b"x" * 100, DRIP, sees="408, closed",
-        raised=("RemoteProtocolError",), settings=SHORT,
-    ),
-    Client(
-        "dripped body, fast enough",
-        HEAD + b"x" * 100,
-        QUICKER_DRIP,
-        sees="200, goes on",
-        settings={"idle_timeout": 0.2, "min_rate": 100},
-    ),
-    Client(
-        "dripped body, of any rate",
-        HEAD + b"x" * 100,
-        QUICKER_DRIP,
-        sees="200, goes on",
-        settings={"idle_timeout": 0.2, "min_rate": 0},
-    ),
-    Client(
-        "half a head for a whole request's time", HEAD[:IN_THE_HEAD], sees="408, closed", calls=0,
-        settings={"head_timeout": 0.5, "request_timeout": 0.1},
-    ),
-    Client(
-        "waits for ever", request("/waits"), sees="504, goes on", raised=("RequestTimeout",),
-        log=(TAKEN,),
-        settings={"request_timeout": 0.1},
-    ),
-    Client(
-        "waits for ever in its response", request("/begins"), sees="200 cut, closed",
-        raised=("RequestTimeout",), log=(TAKEN,), settings={"request_timeout": 0.1},
-    ),
-    Client(
-        "a body that never comes", HALF_A_BODY, sees="504, closed",
-        raised=("RequestTimeout",), log=("WARNING its wait is ended",),
-        settings={"request_timeout": 0.1, "head_timeout": 0.4},
-    ),
-    Client(
-        "a response without an end", request("/begins"), sees="200 cut, reset", raised=(LEFT,),
-        log=("INFO a client that takes too long is given up: 127.0.0.1",),
-        settings={"response_timeout": 0.1},
-    ),
+LIMITS = [
     Client(
         "more than limit_body", request("/reads", method="POST", headers=["Content-Length: 101"]),
         sees="413, closed", calls=0, settings={"limit_body": 100},
@@ -200,42 +141,18 @@ DEADLINES = [
 
 
 @both
-@rows(CLIENTS + DEADLINES)
+@rows(CLIENTS + LIMITS)
 def test_a_client_hurts_itself_alone(serve: Serve, log: Log, executor: str, row: Client) -> None:
     """What it is told, what its request is told, and that nobody else notices."""
     arena = Arena(serve, log, victim, executor=executor, **row.settings)
     client = arena.connect(arena.proxy(row.up, row.down))
-    client.send(row.sends)
+    if row.sends:  # else its connection may have been reset already
+        client.send(row.sends)
     assert client.view() == row.sees
     stage = arena.stage  # what the proxy tells the client, the server may not have heard yet
     until(lambda: len(stage.calls) >= row.calls and len(stage.raised) >= len(row.raised))
     arena.settle(*row.log)
     assert (len(stage.calls), tuple(stage.raised)) == (row.calls, row.raised)
-
-
-@both
-def test_an_idle_connection_is_closed_in_time(serve: Serve, log: Log, executor: str) -> None:
-    """Between two requests, without a word."""
-    arena = Arena(serve, log, victim, executor=executor, idle_timeout=0.2)
-    client = arena.request()
-    assert client.response().complete
-    assert client.view() == "closed"
-    arena.settle()
-
-
-@both
-@pytest.mark.parametrize("path", ["/writes", "/much"])
-def test_a_reader_that_stalls_is_reset(serve: Serve, log: Log, executor: str, path: str) -> None:
-    """Its response is none that could pass for a whole one; the iterable is closed."""
-    arena = Arena(serve, log, victim, executor=executor, idle_timeout=0.2)
-    proxy = arena.proxy(down=Fault("stall", 1000), window=4096)
-    client = arena.request(path, proxy)
-    until(lambda: arena.stage.raised)
-    until(lambda: arena.served.status.connections == 0)
-    proxy.release()
-    assert client.view() == "200 cut, reset"
-    assert arena.stage.raised == ["GeneratorExit"]
-    arena.settle("INFO a client that takes too little is given up: 127.0.0.1")
 
 
 @both
@@ -340,12 +257,7 @@ class Left:
 
     def until_half_read(self) -> None:
         """Return once the server has begun to read a request."""
-        server = self.arena.served.server
-
-        def receiving() -> bool:
-            return any(each._protocol.receiving for each in server._connections)
-
-        until(lambda: self.arena.served.call(receiving))
+        until(lambda: self.arena.served.receiving)
 
     def until_queued(self) -> None:
         """Return once the request waits for a thread, and all threads are blocked."""
@@ -569,7 +481,6 @@ class Mistake:
     sees: str = "500, goes on"
     log: tuple[str, ...] = (FAILED + "GET /",)
     method: str = "GET"
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def sending(
@@ -740,11 +651,8 @@ def from_a_thread(callback: Callable[[Any], Any]) -> None:
     threading.Thread(target=twice, args=(callback,)).start()
 
 
-OVERDUE = ("WARNING its wait is ended",)
 PROMISES = [
     Mistake("never resolved, with a time-out", waiting_for(Gate().promise, 0.02)),
-    Mistake("never resolved", waiting_for(Gate().promise), "504, goes on", OVERDUE,
-            settings={"request_timeout": 0.1}),
     Mistake("rejected before the head", waiting_for(rejected)),
     Mistake("rejected after a block", rejects_after_a_block, "200 cut, closed"),
     Mistake("cancelled", waiting_for(cancelled)),
@@ -763,7 +671,7 @@ def test_an_application_hurts_its_own_request_alone(
     serve: Serve, log: Log, executor: str, row: Mistake
 ) -> None:
     """What its client sees is never a good answer; the log says why, once."""
-    arena = Arena(serve, log, row.application, executor=executor, **row.settings)
+    arena = Arena(serve, log, row.application, executor=executor)
     client = arena.request(method=row.method)
     assert client.view(row.method) == row.sees
     arena.settle(*row.log)
@@ -860,17 +768,16 @@ def test_a_full_queue_is_told_to_come_again_and_health_is_answered(serve: Serve,
 
 @both
 def test_descriptors_run_out_and_accepting_goes_on_when_there_are_some(
-    serve: Serve, log: Log, executor: str
+    serve: Serve, log: Log, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line; who is connected is served meanwhile; the listener is not tried for ever."""
+    monkeypatch.setattr(bide.acceptor, "PAUSE", 0.1)
     arena = Arena(serve, log, answering(lambda environ: b"x"), executor=executor)
     connected = arena.connect()
     connected.send(request())
     assert connected.response().complete
     late = socket.socket()
     host, _, port = arena.served.address.rpartition(":")
-    listeners = [each.fileno() for each in arena.served.server._acceptor._listeners]
-    assert listeners
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -879,13 +786,12 @@ def test_descriptors_run_out_and_accepting_goes_on_when_there_are_some(
         late.connect((host, int(port)))
         line = log.take("no connections can be accepted for now")
         assert line.levelname == "ERROR"
-        watched = arena.served.loop._selector.get_map()  # type: ignore[attr-defined]
-        assert not arena.served.call(lambda: [each for each in listeners if each in watched])
+        until(lambda: arena.served.crowded, "the listener is tried for ever")
         connected.send(request())
         assert connected.response().body == b"x"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    late.settimeout(20)
+    late.settimeout(DEADLINE)
     late.sendall(request())
     assert late.recv(12) == b"HTTP/1.1 200"
     late.close()
@@ -911,10 +817,7 @@ def test_the_wall_clock_jumps_and_nothing_is_late(
     clock = time.time
     for jump in (1e8, -1e8):
         monkeypatch.setattr(time, "time", lambda jump=jump: clock() + jump)
-        ticker = arena.served.server._ticker
-        assert ticker is not None
-        arena.served.call(ticker.cancel)
-        arena.served.call(arena.served.server._tick)
+        arena.served.tick()
         assert arena.served.get("/fresh").body == b"fresh"
     gate.open()
     assert waiting.response().complete

@@ -14,6 +14,7 @@ from bide import capable, in_thread, iterate, wait
 from tests.conftest import Serve
 from tests.serving import (
     DEADLINE,
+    LONG,
     Environ,
     Gate,
     Log,
@@ -204,7 +205,7 @@ def test_without_a_queue_a_free_thread_is_enough(serve: Serve) -> None:
 
 
 def test_a_request_that_waits_for_a_thread_for_too_long_is_answered_503(serve: Serve) -> None:
-    """queue_timeout, in seconds, looked at once a second."""
+    """queue_timeout, in seconds; the one that has the thread goes on."""
     begun, release = threading.Event(), threading.Event()
     called: list[str] = []
 
@@ -213,10 +214,13 @@ def test_a_request_that_waits_for_a_thread_for_too_long_is_answered_503(serve: S
         begun.set()
         happened(release)
 
-    served = serve(answering(answer), threads=1, queue_timeout=0.01)
+    served = serve(answering(answer), threads=1, queue_timeout=LONG)
     running = served.request("/running")
     happened(begun)
-    response = served.get("/queued")
+    queued = served.request("/queued")
+    until(lambda: served.status.queued == 1)
+    served.advance(LONG)
+    response = queued.response()
     assert (response.status, response.header("Retry-After")) == (503, "1")
     release.set()
     assert running.response().status == 200
@@ -226,10 +230,11 @@ def test_a_request_that_waits_for_a_thread_for_too_long_is_answered_503(serve: S
 
 def test_a_blocked_lane_is_named_in_the_log(serve: Serve, log: Log) -> None:
     """The request, its stack, how many are held up; and a line when it goes on."""
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     gate = Gate()
 
     def deep_inside() -> None:
+        begun.set()
         happened(release)
 
     def answer(environ: Environ) -> None:
@@ -238,10 +243,12 @@ def test_a_blocked_lane_is_named_in_the_log(serve: Serve, log: Log) -> None:
         else:
             wait(gate.promise())
 
-    served = serve(answering(answer), threads=1, blocked_lane=0.02)
+    served = serve(answering(answer), threads=1, blocked_lane=LONG)
     parked = [served.request("/wait") for _ in range(3)]
     served.until_waiting(3)
     blocking = served.request("/block?query")
+    happened(begun)
+    served.notice(LONG)
     message = log.take("has been blocked").getMessage()
     assert "GET /block?query of " in message
     assert "3 waiting requests of this lane are held up" in message
@@ -249,7 +256,7 @@ def test_a_blocked_lane_is_named_in_the_log(serve: Serve, log: Log) -> None:
     assert "lane-1" in message
     release.set()
     assert blocking.response().complete
-    line = log.take("lane-1 goes on").getMessage()
+    line = served.goes_on(log, "lane-1").getMessage()
     assert "GET /block?query" in line
     gate.open()
     for client in parked:
@@ -259,19 +266,22 @@ def test_a_blocked_lane_is_named_in_the_log(serve: Serve, log: Log) -> None:
 @pytest.mark.parametrize("executor", ["loop"])
 def test_a_blocked_loop_is_named_in_the_log(serve: Serve, log: Log, executor: str) -> None:
     """More loudly: everybody is held up."""
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     gate = Gate()
 
     def answer(environ: Environ) -> None:
         if environ["PATH_INFO"] == "/block":
+            begun.set()
             happened(release)
         else:
             wait(gate.promise())
 
-    served = serve(answering(answer), executor=executor, blocked_loop=0.02)
+    served = serve(answering(answer), executor=executor, blocked_loop=LONG)
     parked = served.request("/wait")
     served.until_waiting(1)
     blocking = served.request("/block")
+    happened(begun)
+    served.notice(LONG)
     record = log.take("the event loop has been blocked")
     assert record.levelname == "ERROR"
     assert "GET /block of " in record.getMessage()
@@ -279,26 +289,29 @@ def test_a_blocked_loop_is_named_in_the_log(serve: Serve, log: Log, executor: st
     assert "in answer" in record.getMessage()
     release.set()
     assert blocking.response().complete
-    log.take("the event loop goes on")
+    served.goes_on(log, "the event loop")
     gate.open()
     assert parked.response().complete
 
 
 def test_a_coroutine_that_blocks_the_loop_is_named_too(serve: Serve, log: Log) -> None:
     """On the threads executor a coroutine runs on the loop as well."""
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     async def blocking() -> None:
+        begun.set()
         happened(release)
 
-    served = serve(answering(lambda environ: wait(blocking())), blocked_loop=0.02)
+    served = serve(answering(lambda environ: wait(blocking())), blocked_loop=LONG)
     client = served.request()
+    happened(begun)
+    served.notice(LONG)
     message = log.take("the event loop has been blocked").getMessage()
     assert "a callback or a coroutine" in message
     assert "in blocking" in message
     release.set()
     assert client.response().complete
-    log.take("the event loop goes on")
+    served.goes_on(log, "the event loop")
 
 
 @BOTH
@@ -394,12 +407,16 @@ def test_stalled_heads_hold_nothing(serve: Serve) -> None:
 
 def test_a_head_that_takes_too_long_is_answered_408(serve: Serve) -> None:
     """And an idle connection is closed, each after its own time."""
-    served = serve(answering(lambda environ: b"x"), head_timeout=0.5, idle_timeout=0.5)
+    served = serve(answering(lambda environ: b"x"), head_timeout=LONG, idle_timeout=3 * LONG)
     half, idle = served.connect(), served.request()
     assert idle.response().complete
     half.send(b"GET / HTTP/1.1\r\n")
+    until(lambda: served.receiving)
+    served.advance(LONG)
     assert half.response().status == 408
     assert half.rest() == b""
+    assert idle.is_silent()
+    served.advance(3 * LONG)
     assert idle.rest() == b""
 
 

@@ -70,10 +70,10 @@ def test_a_signal_lets_what_is_in_flight_finish(
     (tmp_path / "open").touch()
     assert [busy.chunk(), busy.chunk()] == [b" and finished", b""]
     assert busy.rest() == b""
-    assert program.wait() == 0
-    assert program.lines[-1].endswith("stopped")
     for client in (idle, used, busy):
         client.close()
+    assert program.wait() == 0
+    assert program.lines[-1].endswith("stopped")
 
 
 @SIGNALS
@@ -114,9 +114,9 @@ def test_requests_that_are_not_finished_in_time_are_cancelled(start: Start) -> N
     program.signal(signal.SIGTERM)
     assert begun.rest() == b""
     assert waiting.response().status == 503
-    assert program.wait() == 0
     begun.close()
     waiting.close()
+    assert program.wait() == 0
 
 
 RUNNING = """
@@ -168,7 +168,7 @@ def app(environ, start_response):
     return [bide.wait(answer())]
 
 async def main():
-    async with bide.Server(app, bind="127.0.0.1:0") as server:
+    async with bide.Server(app, bind="127.0.0.1:0", blocked_loop=float("inf")) as server:
         print(server.addresses[0], flush=True)
         try:
             await asyncio.Event().wait()

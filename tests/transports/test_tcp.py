@@ -17,41 +17,25 @@ import pytest
 from bide.promises import Signal
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, READ_SIZE, SocketTransport
-from tests.fakes import HandPoller, ManualLoop, Outcomes
+from tests.fakes import HandPoller, ManualLoop, Outcomes, Receiver
 
 TIMEOUT = 20.0
 
 
-class Pair:
+class Pair(Receiver):
     """A transport, what its receiver was told, and the client's end."""
 
     def __init__(self, server: Any, client: socket.socket) -> None:
+        super().__init__()
         self.loop = ManualLoop()
         self.poller = HandPoller(self.loop)
         self.server = server
         self.client = client
-        self.told: list[object] = []
         server.setblocking(False)
         client.settimeout(TIMEOUT)
         self.descriptor = server.fileno()
         self.transport = SocketTransport(server, self.poller, self)
         self.transport.start()
-
-    def data_received(self, data: bytes) -> None:
-        """Keep what came."""
-        self.told.append(data)
-
-    def eof_received(self) -> None:
-        """Keep that it ended."""
-        self.told.append("eof")
-
-    def eof_ahead(self) -> None:
-        """Keep that it ends behind what is not read."""
-        self.told.append("eof ahead")
-
-    def connection_lost(self) -> None:
-        """Keep that it is lost."""
-        self.told.append("lost")
 
     @property
     def watched(self) -> int:

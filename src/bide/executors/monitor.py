@@ -63,8 +63,16 @@ class Monitor(threading.Thread):
         # Bounded: a limit that is infinite is one that nothing reaches.
         interval = min(self._loop_seconds, self._lane_seconds, 60.0) / 2
         while not self._ended.wait(interval):
-            self._look_at_loop()
-            self._look_at_lanes()
+            self.look()
+
+    def look(self, ahead: float = 0.0) -> None:
+        """Look once. The thread does, and tests do when they say.
+
+        Args:
+            ahead: seconds that a test is ahead of the clock, by which all has lasted the longer.
+        """
+        self._look_at_loop(ahead)
+        self._look_at_lanes(ahead)
 
     def stop(self) -> None:
         """End the thread, soon; from any thread."""
@@ -73,9 +81,9 @@ class Monitor(threading.Thread):
     def _answer(self) -> None:
         self._asked = None
 
-    def _look_at_loop(self) -> None:
+    def _look_at_loop(self, ahead: float) -> None:
         asked = self._asked
-        now = monotonic()
+        now = monotonic() + ahead
         if asked is None:
             if self._loop_blocked is not None:
                 blocked, self._loop_blocked = self._loop_blocked, None
@@ -102,11 +110,11 @@ class Monitor(threading.Thread):
                 _stack(frame),
             )
 
-    def _look_at_lanes(self) -> None:
+    def _look_at_lanes(self, ahead: float) -> None:
         for hub in self._hubs():
             if hub.thread == self._loop_thread:
                 continue
-            now = monotonic()
+            now = monotonic() + ahead
             blocked = self._lanes_blocked.get(hub)
             running, since = hub.running, hub.since
             if blocked is not None:

@@ -164,10 +164,18 @@ class Runner:
 
     def _tick(self) -> None:
         self._ticker = None
-        self._reject_queued(self._queue_timeout)
-        self._executor.flush()  # for what no thread could be started for
+        self.mind_time()
         if self._executor.queued:
             self._ticker = self._loop.call_later(TICK, self._tick)
+
+    def mind_time(self, ahead: float = 0.0) -> None:
+        """Look once at what waits for a lane; on the loop, by itself or when a test says.
+
+        Args:
+            ahead: seconds that a test is ahead of the clock, by which requests are the older.
+        """
+        self._reject_queued(self._queue_timeout - ahead)
+        self._executor.flush()  # for what no thread could be started for
 
     async def stop(self) -> None:
         """Cancel what waits, give it time to clean up, and end the threads; on asyncio's loop.

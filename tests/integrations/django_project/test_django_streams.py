@@ -20,13 +20,6 @@ from tests.serving import Gate, Log, happened
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
 
-@pytest.fixture(params=["threads", "loop"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """Name the executor."""
-    name: str = request.param
-    return name
-
-
 def test_a_block_is_sent_before_the_next_one_is_there(project: Project, executor: str) -> None:
     """Many streams at once, on one thread; Django alone would collect all blocks first."""
     gate = Gate()

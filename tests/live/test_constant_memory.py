@@ -1,4 +1,4 @@
-"""A gigabyte up and a gigabyte down pass in constant memory, and so do many transfers at once.
+"""However much passes up or down, it takes constant memory, and so do many transfers at once.
 
 The server is a process of its own, so that its memory is nobody else's. Each block that is sent
 begins with its number: what comes twice, in another order or not at all is noticed.
@@ -18,8 +18,13 @@ from tests.live.processes import get
 from tests.serving import DEADLINE, Client, request, until
 
 MEBIBYTE = 1024 * 1024
-GIBIBYTE = 1024 * MEBIBYTE
 LITTLE = 16 * MEBIBYTE
+MUCH = 128 * MEBIBYTE
+GROWTH = MUCH // 256
+"""Bytes that the server may take more for the one than for the other: measured are up to 72 KiB.
+
+What is kept of each byte or block shows here as it would in a gigabyte, of which this is an eighth.
+"""
 BLOCK = 64 * 1024
 SOURCE = """
 import concurrent.futures, struct
@@ -70,7 +75,7 @@ executors = pytest.mark.parametrize("executor", ["threads", "loop"])
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a directory with the files, which take no room but for the numbers in them."""
     directory = tmp_path_factory.mktemp("files")
-    for size in (LITTLE, GIBIBYTE):
+    for size in (LITTLE, MUCH):
         with (directory / str(size)).open("wb") as file:
             file.truncate(size)
             for number in range(size // MEBIBYTE):
@@ -142,14 +147,14 @@ def download_file(address: str, size: int) -> None:
 
 @executors
 @pytest.mark.parametrize("transfer", [upload, download, download_file])
-def test_a_gigabyte_passes_in_constant_memory(
+def test_any_size_passes_in_constant_memory(
     address: str, transfer: Callable[[str, int], None]
 ) -> None:
-    """It takes no more than 4 MiB beyond what 16 MiB take; ``limit_body`` admits just as much."""
+    """Eight times as much takes no more memory, but for what lies within the measure's error."""
     transfer(address, LITTLE)
     before = peak(address)
-    transfer(address, GIBIBYTE)
-    assert peak(address) - before <= 4 * MEBIBYTE
+    transfer(address, MUCH)
+    assert peak(address) - before <= GROWTH
 
 
 def send_what_goes(sock: socket.socket, data: bytes | memoryview) -> int:
