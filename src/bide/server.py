@@ -282,6 +282,7 @@ class Server:
             ahead: seconds that a test is ahead of the clock, by which requests are the older.
         """
         settings = self.settings
+        self._reject_queued(settings.queue_timeout - ahead)  # first: the looks may queue more
         crowded = self._acceptor.crowded
         connections = list(self._connections)
         if self.unsent_total.full:  # until it is no more, those that hold the most are given up
@@ -290,7 +291,6 @@ class Server:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
             self._end_overdue(monotonic() + ahead - settings.request_timeout)
-        self._reject_queued(settings.queue_timeout - ahead)
         self.flush()  # for what no thread could be started for
 
     def _end_overdue(self, before: float) -> None:

@@ -159,7 +159,7 @@ def test_a_request_that_hangs_on_its_own_client_is_ended_too(
 
     served = serve(application, graceful_timeout=0.02)
     client = served.connect(window=4096)
-    client.send(request(method="POST", headers=["Content-Length: 10"]))
+    client.send(request(method="POST", headers=["Content-Length: 10", "Expect: 100-continue"]))
     served.until_waiting(1)
     served.begin_stop()
     served.join()
