@@ -19,10 +19,12 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "home", "mailboxes", "status"],
+    ["errors", "home", "mailboxes", "status", "cleanups", "sharing"],
     ["promises", "capabilities", "settings", "files"],
+    ["outcomes", "parking"],
+    ["callbacks"],
     ["subscriptions"],
-    ["residents", "body", "messages"],
+    ["residents", "body", "messages", "deadlines"],
     ["stream"],
     ["waiter"],
     ["waiting"],
