@@ -137,7 +137,13 @@ class Resident:
             self._answer(*self._end)
         elif self._task is None:
             assert self.loop is not None
-            self._task = self.loop.create_task(self._live(), context=self._context)
+            live = self._live()
+            try:
+                self._task = self.loop.create_task(live, context=self._context)
+            except BaseException as error:  # noqa: BLE001 - a task factory's; the callers' to know
+                live.close()
+                self._end = (error,)
+                self._answer(error)
         elif self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
@@ -157,7 +163,7 @@ class Resident:
         assert task is not None
         assert self.loop is not None
         while True:
-            if not self._calls:
+            while not self._calls:  # one may be taken back before it is seen
                 self._arrival = self.loop.create_future()
                 try:
                     await self._arrival
