@@ -2,8 +2,8 @@
 
     python -m soak.waits 1000000 [SEED]
 
-Conversations of one thread wait beside a loop that runs when this says so, in any interleaving: they
-acquire from pools, locks and semaphores, take from queues, and wait for every kind of promise,
+Conversations of one thread wait beside a loop that runs when this says so, in any interleaving:
+they acquire from pools, locks and semaphores, take from queues, and wait for every kind of promise,
 alone, together and in ``using`` and ``iterate``, with time-outs; meanwhile clients leave, requests
 take too long, and the server stops. The model counts:
 
@@ -21,8 +21,9 @@ import concurrent.futures
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -99,7 +100,7 @@ class Model:
         self.queue: asyncio.Queue[int] = asyncio.Queue()
         self.put = self.taken = 0
         self.last = -1  # of what was taken: a queue keeps its order
-        self.pending: deque[tuple[Callable[[Any], object], Callable[[Any], object]]] = deque()
+        self.pending: deque[tuple[Callable[[], object], Callable[[], object]]] = deque()
         self.runs: list[Run] = []
         self.told: dict[int, set[type[BaseException]]] = {}
 
@@ -115,15 +116,20 @@ class Model:
             self.outcomes["time-out"] += 1
             raise
         except BaseException as error:
-            if isinstance(error, Cancelled):
-                assert type(error) in self.told[id(self.current())], "nobody cancelled this one"
-            else:
-                assert type(error) is Own, f"not a promise's error: {error!r}"
-            self.outcomes[type(error).__name__] += 1
+            self.check(error)
             raise
         assert wanted is None or value == wanted, "another wait's result"
         self.outcomes["result"] += 1
         return value
+
+    def check(self, error: BaseException) -> None:
+        """See that an error is the promise's own, or a cancellation that came."""
+        kind = type(error)
+        if isinstance(error, Cancelled):
+            assert kind in self.told[id(self.current())], "nobody cancelled this one"
+        else:
+            assert kind is Own, f"not a promise's error: {error!r}"
+        self.outcomes[kind.__name__] += 1
 
     def current(self) -> waiter.Waiter:
         """Return the waiter of the conversation that runs."""
@@ -236,31 +242,23 @@ class Model:
         """Make a promise, and have it kept or broken some time; and say what with."""
         wanted = self.random.random()
         kind = self.random.choice(["signal", "concurrent", "future", "coroutine", "task"])
-        future: Any
         if kind == "signal":
             signal = Signal()
-            keep: Callable[[Any], object] = signal.fire
-            fail: Callable[[Any], object] = lambda error: signal.fire(error=error)
-            future = None
-            promise: Any = signal
-        else:
-            threads = kind == "concurrent"
-            future = concurrent.futures.Future() if threads else self.loop.create_future()
-            keep = lambda value: None if future.done() else future.set_result(value)
-            fail = lambda error: None if future.done() else future.set_exception(error)
-            promise = future
-            if kind in ("coroutine", "task"):
-                promise = _awaiting(future)
-            if kind == "task":
-                promise = self.loop.create_task(promise)
-        self.pending.append((lambda _: keep(wanted), lambda _: fail(Own())))
-        if isinstance(future, asyncio.Future):
-            future.add_done_callback(_seen)  # asyncio wants an error to be asked for
-        if isinstance(promise, asyncio.Task):
-            promise.add_done_callback(_seen)
+            self.pending.append((partial(signal.fire, wanted), partial(signal.fire, None, Own())))
+            return signal, wanted
+        future: Any = (
+            concurrent.futures.Future() if kind == "concurrent" else self.loop.create_future()
+        )
+        promise: Any = _awaiting(future) if kind in ("coroutine", "task") else future
+        if kind == "task":
+            promise = self.loop.create_task(promise)
+        self.pending.append((partial(_keep, future, wanted), partial(_break, future)))
+        for each in (future, promise):
+            if isinstance(each, asyncio.Future):
+                each.add_done_callback(_seen)  # asyncio wants an error to be asked for
         return promise, wanted
 
-    # What happens to them --------------------------------------------------------------------------
+    # What happens to them ------------------------------------------------------------------------
 
     def cancel(self, whose: waiter.Waiter) -> None:
         """Have the client leave, the request take too long, or the server stop."""
@@ -295,7 +293,7 @@ class Model:
             self.loop.now += self.random.choice([0.5, 1.0, 3.0])
         elif random < 0.65 and self.pending:
             keep, fail = self.pending.popleft()
-            (keep if self.random.random() < 0.8 else fail)(None)
+            (keep if self.random.random() < 0.8 else fail)()
         elif random < 0.75:
             self.queue.put_nowait(self.put)
             self.put += 1
@@ -328,7 +326,7 @@ class Model:
             rounds += 1
             assert rounds < 10_000, f"{len(self.runs)} conversations never end"
             for _ in range(len(self.pending)):
-                self.pending.popleft()[0](None)
+                self.pending.popleft()[0]()
             if self.queue.empty() and self.runs:
                 self.queue.put_nowait(self.put)
                 self.put += 1
@@ -361,6 +359,16 @@ class Model:
         """End."""
         self.lane.hub.close()
         self.loop.close()
+
+
+def _keep(future: Any, value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _break(future: Any) -> None:
+    if not future.done():
+        future.set_exception(Own())
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

@@ -249,8 +249,7 @@ def test_an_item_that_came_as_the_request_was_cancelled_is_given_by_iterate(
             closed.append(True)
 
     def view() -> None:
-        for item in iterate(numbers()):
-            items.append(item)
+        items.extend(iterate(numbers()))
 
     run = lane.begin(view)
     lane.settle()

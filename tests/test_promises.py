@@ -18,13 +18,13 @@ import pytest
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from bide.callbacks import CallbackSubscription, DeferredSubscription
 from bide.mailboxes import on_loop
+from bide.outcomes import settle_from
 from bide.promises import Signal, Wait
 from bide.subscriptions import (
     All,
     AllSubscription,
-    CallbackSubscription,
-    DeferredSubscription,
     FutureSubscription,
     SignalSubscription,
     Subscription,
@@ -32,7 +32,6 @@ from bide.subscriptions import (
     adapter_for,
     discard,
     kind_of,
-    settle_from,
 )
 from tests.fakes import Bare, ManualLoop, Outcomes, Wakes
 

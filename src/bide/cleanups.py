@@ -13,32 +13,21 @@ from __future__ import annotations
 
 import dis
 import functools
-import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
-
-from greenlet import getcurrent, greenlet
 
 _COPY: Final = dis.opmap.get("COPY", -1)
 _PUSH_EXC_INFO: Final = dis.opmap.get("PUSH_EXC_INFO", -1)
 _CACHE: Final = 0
 
 
-def cleaning_up() -> bool:
-    """Whether the code that calls this is a clean-up, or is called by one; in this conversation."""
-    frame: FrameType | None = sys._getframe(1)
-    running: greenlet | None = getcurrent()
-    while running is not None:
-        while frame is not None:
-            if _is_clean_up(frame):
-                return True
-            frame = frame.f_back
-        # A library may run in a greenlet of its own, below the conversation's.
-        if getattr(running, "waiter", None) is not None:
-            return False
-        running = running.parent
-        frame = None if running is None else running.gr_frame
+def cleaning_up(stack: FrameType | None) -> bool:
+    """Whether code is a clean-up, or is called by one; ``stack`` is its innermost frame."""
+    while stack is not None:
+        if _is_clean_up(stack):
+            return True
+        stack = stack.f_back
     return False
 
 

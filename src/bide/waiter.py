@@ -8,8 +8,10 @@ awaitables run on the process's home loop. This module knows neither requests no
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 from greenlet import getcurrent, greenlet
@@ -188,7 +190,7 @@ class Waiter:
 
         The first one that is no clean-up's is told. It may still have a result that is there.
         """
-        if not self._raised and not subscription.cleans_up and not cleaning_up():
+        if not self._raised and not subscription.cleans_up and not _cleans_up():
             if not subscription.begins:
                 return limit, "timeout"
             self._refuse(subscription, wait)
@@ -218,7 +220,7 @@ class Waiter:
         try:
             subscription.start(self.loop)
             if limit is not None:
-                deadline = self._deadline_of(wait, subscription)
+                deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
                 deadline.set(limit, why)
             if wait.must_park():
                 # What came before this wait could be interrupted is looked for.
@@ -251,12 +253,12 @@ class Waiter:
             withdraw(subscription.cancel, wait)
         elif not wait.ending and (self._firm or type(wait) is not _ClientWait):
             remaining = self._begin_cleaning_up()
-            allowed = subscription.cleans_up or cleaning_up()
+            allowed = subscription.cleans_up or _cleans_up()
             wait.ending = "allowed" if allowed else "cancelled"
             if self.loop.is_closed():  # nothing will go on there
                 wait.ending = "cancelled"
             elif deadline is None:
-                deadline = self._deadline_of(wait, subscription)
+                deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
             if wait.ending == "allowed":
                 assert deadline is not None
                 deadline.set(remaining, "cancelled", sooner=True)
@@ -265,9 +267,6 @@ class Waiter:
                 deadline.give_patience()
             withdraw(subscription.cancel, wait)
         return deadline
-
-    def _deadline_of(self, wait: Wait, subscription: Subscription) -> Deadline:
-        return Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
 
     def _raise(self, wait: Wait, timeout: float | None) -> NoReturn:
         """Raise the error of a wait: TimeoutError or the cancellation, if it was ended for that."""
@@ -300,7 +299,7 @@ class Waiter:
 
     def look(self) -> None:
         """Raise the cancellation, if it has come and was not raised yet; not in a clean-up."""
-        if self._cancellation is not None and not self._raised and not cleaning_up():
+        if self._cancellation is not None and not self._raised and not _cleans_up():
             raise self._raised_again()
 
     def _begin_cleaning_up(self) -> float:
@@ -322,13 +321,24 @@ class Waiter:
     def _raised_again(self) -> Cancelled:
         """Make the cancellation to raise. When it is the first, there is still time to clean up."""
         assert self._cancellation is not None
-        self._begin_cleaning_up()
-        assert self._deadline is not None
-        if not self._raised:
+        remaining = self._begin_cleaning_up()
+        if not self._raised and self._deadline is not None:
             self._raised = True
-            least = time.monotonic() + CLEANUP_SECONDS * _ENDING
-            self._deadline = max(self._deadline, least)
+            self._deadline += max(0.0, CLEANUP_SECONDS * _ENDING - remaining)
         return _again(self._cancellation)
+
+
+def _cleans_up() -> bool:
+    """Whether this code is a clean-up, from here to where the conversation began."""
+    running: greenlet | None = getcurrent()
+    stack: FrameType | None = sys._getframe(1)
+    while not cleaning_up(stack):
+        # A library may run below the conversation, in a greenlet of its own.
+        if running is None or getattr(running, "waiter", None) is not None:
+            return False
+        running = running.parent
+        stack = None if running is None else running.gr_frame
+    return True
 
 
 class _ClientWait(Wait):
@@ -343,6 +353,11 @@ def _again(cancellation: Cancelled) -> Cancelled:
 
 
 # Where there is no conversation -------------------------------------------------------------
+
+
+def cleanup_seconds() -> float:
+    """Return how long cleaning up may take; see CLEANUP_SECONDS."""
+    return CLEANUP_SECONDS
 
 
 def look() -> None:

@@ -15,11 +15,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar, overload
 
-from bide import waiter
 from bide.errors import Cancelled, WaitError
 from bide.residents import Resident
 from bide.subscriptions import All, adapter_for, discard
-from bide.waiter import waiter_here
+from bide.waiter import cleanup_seconds, look, waiter_here
 
 T = TypeVar("T")
 
@@ -115,7 +114,7 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
                 return
             yield item
     finally:
-        resident.leave(close, waiter.CLEANUP_SECONDS)
+        resident.leave(close, cleanup_seconds())
 
 
 def using(
@@ -159,7 +158,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
     try:
         value = wait(resident.call(enter))
         try:
-            waiter.look()
+            look()
         except Cancelled:  # it came meanwhile: the block is not run
             wait(resident.clean_up(leave))
             raise
@@ -174,7 +173,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
             wait(resident.clean_up(leave))
     finally:
         # Where the wait was given up, before or while it was left, it may be entered all the same.
-        resident.leave(leave, waiter.CLEANUP_SECONDS)
+        resident.leave(leave, cleanup_seconds())
         error = None  # its traceback holds this frame: no cycle
 
 

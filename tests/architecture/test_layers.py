@@ -154,7 +154,7 @@ def test_locks_live_where_threads_meet(module: Module) -> None:
         "promises",
         "subscriptions",
         "home",
-        "waiter",
+        "parking",
         "hosts",
     ):
         assert made == []
