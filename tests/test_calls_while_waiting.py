@@ -45,9 +45,9 @@ class Calling:
         self.waits: list[Wait] = []
 
     def park(self, wait: Wait) -> None:
-        """Make calls until the wait is settled."""
+        """Make calls until the wait is settled or interrupted."""
         self.waits.append(wait)
-        while not wait.reason:
+        while not (wait.reason or wait.interrupted):
             if self.calls:
                 self.waiter.call(self.calls.popleft())
             else:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 Reason = Literal["", "result", "timeout", "cancelled"]
+Over = Literal["", "timeout", "cancelled"]
+Ending = Literal["", "allowed", "cancelled"]
 
 
 class Sink(Protocol):
@@ -30,9 +32,27 @@ class Wait:
     - ``claim``: which of result, timeout and cancellation is the outcome;
     - ``handover``: whether the waiting thread parks (then settling wakes it) or finds the
       outcome already there (then nobody is woken, and nothing is queued for it).
+
+    Attributes:
+        over: for what its time is over, if it is; the loop's. The promise is then asked to end,
+            and if it has a result after all, that counts.
+        ending: "cancelled" once a cancellation has asked the promise to end; "allowed" where it
+            may not, because this cleans up; the waiting thread's.
+        interrupted: whether the waiting thread is to go on to look around, and then to park again.
     """
 
-    __slots__ = ("_claim", "_handover", "_wake", "error", "parked", "reason", "value")
+    __slots__ = (
+        "_claim",
+        "_handover",
+        "_wake",
+        "ending",
+        "error",
+        "interrupted",
+        "over",
+        "parked",
+        "reason",
+        "value",
+    )
 
     def __init__(self, wake: Callable[[Wait], None]) -> None:
         self._claim = threading.Lock()
@@ -41,6 +61,9 @@ class Wait:
         self.value: Any = None
         self.error: BaseException | None = None
         self.reason: Reason = ""
+        self.over: Over = ""
+        self.ending: Ending = ""
+        self.interrupted = False
         self.parked: Any = None  # the hub's: what to resume; on the waiting thread only
 
     def settle(
@@ -58,6 +81,12 @@ class Wait:
         if not self._handover.acquire(False):
             self._wake(self)
         return True
+
+    def interrupt(self) -> None:
+        """Have the waiting thread look around, without an outcome; from any thread."""
+        self.interrupted = True
+        if not self.reason:
+            self._wake(self)
 
     def must_park(self) -> bool:
         """Say whether the outcome is still to come; asked once, by the waiting thread."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from bide.mailboxes import on_loop
+from bide.outcomes import give_up, listen
 from bide.promises import Sink
 from bide.subscriptions import KINDS
 
@@ -20,42 +21,67 @@ _Function = Callable[..., Awaitable[Any]]
 
 
 class Call:
-    """A promise of one call that a resident makes."""
+    """A promise of one call that a resident makes.
 
-    __slots__ = ("args", "function", "resident")
+    Attributes:
+        cleans_up: whether it must be made although the request is cancelled.
+    """
 
-    def __init__(self, resident: Resident, function: _Function, args: tuple[Any, ...]) -> None:
+    __slots__ = ("args", "cleans_up", "function", "resident")
+
+    def __init__(
+        self,
+        resident: Resident,
+        function: _Function,
+        args: tuple[Any, ...],
+        cleans_up: bool = False,
+    ) -> None:
         self.resident = resident
         self.function = function
         self.args = args
+        self.cleans_up = cleans_up
 
 
 class CallSubscription:
     """Has a resident make a call, and takes its outcome."""
 
-    __slots__ = ("_sink", "cancelled", "promise")
+    __slots__ = ("_sink", "_started", "cancelled", "cleans_up", "promise")
+
+    begins = True
+    on_thread = False
 
     def __init__(self, promise: Call, sink: Sink) -> None:
         self.promise = promise
+        self.cleans_up = promise.cleans_up
         self._sink = sink
-        self.cancelled = False  # on the loop only
+        self._started = False
+        self.cancelled = False  # on the loop only, once it has started
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Queue the call; the first one starts the resident's task on ``loop``, for all of them."""
         resident = self.promise.resident
         if resident.loop is None:
             resident.loop = loop
-        on_loop(resident.loop, resident.enter, self)
+        self._started = True
+        on_loop(resident.loop, listen, self._enter, self)
+
+    def _enter(self) -> None:
+        self.promise.resident.enter(self)
 
     def cancel(self) -> None:
         """Cancel the call where it waits; the resident lives on for those that clean up."""
-        resident = self.promise.resident
-        if resident.loop is not None and not resident.loop.is_closed():
-            on_loop(resident.loop, resident.interrupt, self)
+        loop = self.promise.resident.loop
+        if not self._started:
+            self.cancelled = True
+            give_up(self)
+        elif loop is None or loop.is_closed():
+            give_up(self)
+        else:
+            on_loop(loop, self.promise.resident.interrupt, self)
 
-    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Pass the outcome on; on the loop."""
-        self._sink.settle(value, error)
+    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Pass the outcome on."""
+        return self._sink.settle(value, error)
 
 
 _LEAVE: Final = object()
@@ -89,13 +115,20 @@ class Resident:
         """Promise the result of ``await function(*args)``, made in the resident's task."""
         return Call(self, function, args)
 
-    def leave(self, last: Callable[[], Awaitable[Any]] | None) -> None:
-        """End the task, after one last call (an ``aclose``) that nobody waits for."""
-        if self.loop is not None and not self.loop.is_closed():
-            on_loop(self.loop, self._enter_leaving, last)
+    def clean_up(self, function: _Function, *args: Any) -> Call:
+        """Promise a call that is made although the request has been cancelled."""
+        return Call(self, function, args, cleans_up=True)
 
-    def _enter_leaving(self, last: Callable[[], Awaitable[Any]] | None) -> None:
-        self.enter((_LEAVE, last))
+    def leave(self, last: Callable[[], Awaitable[Any]] | None, seconds: float = 10.0) -> None:
+        """End the task, after one last call (an ``aclose``) that nobody waits for.
+
+        It is cancelled when it takes longer than ``seconds``.
+        """
+        if self.loop is not None and not self.loop.is_closed():
+            on_loop(self.loop, self._enter_leaving, last, seconds)
+
+    def _enter_leaving(self, last: Callable[[], Awaitable[Any]] | None, seconds: float) -> None:
+        self.enter((_LEAVE, last, seconds))
 
     def enter(self, entry: Any) -> None:
         """Queue an entry for the task; on the loop."""
@@ -104,22 +137,33 @@ class Resident:
             self._answer(*self._end)
         elif self._task is None:
             assert self.loop is not None
-            self._task = self.loop.create_task(self._live(), context=self._context)
+            live = self._live()
+            try:
+                self._task = self.loop.create_task(live, context=self._context)
+            except BaseException as error:  # noqa: BLE001 - a task factory's; the callers' to know
+                live.close()
+                self._end = (error,)
+                self._answer(error)
         elif self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
     def interrupt(self, subscription: CallSubscription) -> None:
         """Cancel one call, made or still to be made; on the loop."""
+        if subscription.cancelled:
+            return  # a second time would interrupt its cleaning up
         subscription.cancelled = True
         if self._current is subscription and self._task is not None:
             self._task.cancel()
+        elif subscription in self._calls:
+            self._calls.remove(subscription)
+            give_up(subscription)
 
     async def _live(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         assert self.loop is not None
         while True:
-            if not self._calls:
+            while not self._calls:  # one may be taken back before it is seen
                 self._arrival = self.loop.create_future()
                 try:
                     await self._arrival
@@ -128,9 +172,13 @@ class Resident:
                     raise
             entry = self._calls.popleft()
             if not isinstance(entry, CallSubscription):
-                _, last = entry
+                _, last, seconds = entry
                 if last is not None:
-                    await last()
+                    overdue = self.loop.call_later(seconds, task.cancel)
+                    try:
+                        await last()
+                    finally:
+                        overdue.cancel()
                 return
             if not entry.cancelled:
                 await self._make(entry, task)

@@ -13,27 +13,52 @@ future are awaitable too, but only by their own kind of loop.
 
 A subscription listens to one promise on the thread that the promise belongs to, and tells a *sink*
 the outcome. It knows nothing of greenlets, requests or servers, and nothing here blocks.
+
+A subscription that is cancelled asks its promise, on the thread that the promise belongs to and in
+one step: a result that is there is told, else the promise is cancelled. What the promise then
+really ends with is told, be it a result; where nothing more can come, ``asyncio.CancelledError``.
+A promise that others wait for too is not cancelled; see :mod:`bide.sharing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import inspect
 import itertools
-import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
+from bide.callbacks import CallbackSubscription, DeferredSubscription
 from bide.mailboxes import on_loop
+from bide.outcomes import give_up, listen, settle_from, withdraw
 from bide.promises import Signal, Sink
+from bide.sharing import is_cancelling, shared_future
 
 
 class Subscription(Protocol):
-    """One sink's listening to one promise."""
+    """One sink's listening to one promise.
+
+    Attributes:
+        begins: whether ``start`` begins what was promised, as it does with a coroutine.
+        on_thread: whether ``cancel`` belongs on the waiting thread, since it calls code that may
+            block; else it may be called from any.
+        cleans_up: whether this must be done although the request is cancelled.
+    """
+
+    @property
+    def begins(self) -> bool:
+        """See above."""
+
+    @property
+    def on_thread(self) -> bool:
+        """See above."""
+
+    @property
+    def cleans_up(self) -> bool:
+        """See above."""
 
     def __init__(self, promise: Any, sink: Sink) -> None: ...
 
@@ -41,13 +66,15 @@ class Subscription(Protocol):
         """Listen; awaitables run on ``loop`` unless they belong to another one."""
 
     def cancel(self) -> None:
-        """Cancel the promise: its outcome is not wanted any more. From any thread."""
+        """Ask for the outcome, and have one: cancel the promise, or wait for it no longer."""
 
 
 class SignalSubscription:
     """Listens to a :class:`Signal`; it belongs to every thread."""
 
     __slots__ = ("_signal", "_sink")
+
+    begins = on_thread = cleans_up = False
 
     def __init__(self, promise: Signal, sink: Sink) -> None:
         self._signal = promise
@@ -60,6 +87,10 @@ class SignalSubscription:
     def cancel(self) -> None:
         """Stop listening; a signal itself cannot be cancelled."""
         self._signal.forget(self._sink)
+        if self._signal.fired:
+            self._sink.settle(self._signal.value, self._signal.error)
+        else:
+            give_up(self._sink)
 
 
 class FutureSubscription:
@@ -67,33 +98,58 @@ class FutureSubscription:
 
     __slots__ = ("_future", "_loop", "_sink")
 
+    begins = on_thread = cleans_up = False
+    waits = True
+
     def __init__(self, promise: asyncio.Future[Any], sink: Sink) -> None:
-        self._future = promise
+        self._future: asyncio.Future[Any] | None = promise
         self._sink = sink
         self._loop = promise.get_loop()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
         """Listen, on the future's own loop, which may be another than ``loop``."""
         # A future that is done can be read on any thread, and its loop may be closed by now.
-        if self._future.done():
-            settle_from(self._future, self._sink)
+        future = self._future
+        if future is None:
+            return  # another of several has failed meanwhile
+        if future.done():
+            settle_from(future, self._sink)
         else:
-            on_loop(self._loop, self._subscribe)
+            on_loop(self._loop, listen, self._subscribe, self._sink)
 
     def _subscribe(self) -> None:
         # A done future calls back by call_soon; asked here it costs no turn of the loop.
-        if self._future.done():
-            settle_from(self._future, self._sink)
+        future = self._future
+        if future is None:
+            return
+        if future.done():
+            settle_from(future, self._sink)
         else:
-            self._future.add_done_callback(self._done)
+            future.add_done_callback(self._done)
 
     def _done(self, future: asyncio.Future[Any]) -> None:
         settle_from(future, self._sink)
 
     def cancel(self) -> None:
-        """Cancel the future, as :func:`asyncio.wait_for` does."""
-        if not self._loop.is_closed():
-            on_loop(self._loop, self._future.cancel)
+        """Cancel the future, as :func:`asyncio.wait_for` does, unless others wait for it too."""
+        if self._loop.is_closed():
+            self._ask()
+        else:
+            on_loop(self._loop, withdraw, self._ask, self._sink)
+
+    def _ask(self) -> None:
+        future, self._future = self._future, None
+        if future is None:
+            return
+        if future.done():
+            settle_from(future, self._sink)
+        elif self._loop.is_closed():
+            give_up(self._sink)
+        elif shared_future(future, self):
+            future.remove_done_callback(self._done)
+            give_up(self._sink)
+        else:
+            future.cancel()
 
 
 class TaskSubscription:
@@ -104,6 +160,9 @@ class TaskSubscription:
     """
 
     __slots__ = ("_cancelled", "_context", "_loop", "_promise", "_sink", "_task")
+
+    begins = True
+    on_thread = cleans_up = False
 
     def __init__(self, promise: Awaitable[Any], sink: Sink) -> None:
         self._promise: Awaitable[Any] | None = promise
@@ -117,7 +176,11 @@ class TaskSubscription:
         """Start the task on ``loop``; raises RuntimeError when that loop is closed."""
         self._loop = loop
         try:
-            on_loop(loop, self._begin)
+            if asyncio._get_running_loop() is not loop or loop.get_task_factory() is None:
+                on_loop(loop, self._begin)
+            else:
+                # It may take the first step at once: not inside of the conversation's greenlet.
+                loop.call_soon(self._begin)
         except RuntimeError:
             self._discard()
             raise
@@ -125,10 +188,18 @@ class TaskSubscription:
     def _begin(self) -> None:
         if self._cancelled:
             self._discard()
+            give_up(self._sink)
             return
         assert self._promise is not None
         assert self._loop is not None
-        self._task = self._loop.create_task(self._run(self._promise), context=self._context)
+        run = self._run(self._promise)
+        try:
+            self._task = self._loop.create_task(run, context=self._context)
+        except BaseException as error:  # noqa: BLE001 - a task factory's; it belongs to the waiting line
+            run.close()
+            self._discard()
+            self._sink.settle(error=error)
+            return
         self._task.add_done_callback(self._done, context=self._context)
 
     async def _run(self, promise: Awaitable[Any]) -> Any:
@@ -153,106 +224,17 @@ class TaskSubscription:
         self._cancelled = True
         if self._loop is None:  # not asked for: nobody else looks
             self._discard()
-        elif not self._loop.is_closed():
-            on_loop(self._loop, self._cancel)
+            give_up(self._sink)
+        elif self._loop.is_closed():
+            give_up(self._sink)
+        else:
+            on_loop(self._loop, withdraw, self._ask, self._sink)
 
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-
-class CallbackSubscription:
-    """Listens to an object with ``add_done_callback``, which calls back on any thread."""
-
-    __slots__ = ("_promise", "_sink")
-
-    def __init__(self, promise: Any, sink: Sink) -> None:
-        self._promise = promise
-        self._sink = sink
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
-        """Listen, on this thread: these objects are made to be shared."""
-        promise = self._promise
-        if promise is not None:  # else another of several has failed meanwhile
-            promise.add_done_callback(self._done)
-
-    def _done(self, promise: Any) -> None:
-        settle_from(promise, self._sink)
-
-    def cancel(self) -> None:
-        """Cancel what has not begun; a call that runs already runs to its end."""
-        # It keeps its callbacks, and so this: no cycle.
-        promise, self._promise = self._promise, None
-        cancel = getattr(promise, "cancel", None)
-        if cancel is not None:
-            cancel()
-
-
-class DeferredSubscription:
-    """Listens to an object with ``addCallback``: Twisted's ``Deferred``, or the bare one of 2004.
-
-    A ``Deferred`` is not thread-safe and belongs to the reactor's thread. A bare object is
-    subscribed to on the waiting thread. The value is passed on to later callbacks; a failure is
-    taken, so that Twisted does not report it as unhandled.
-    """
-
-    __slots__ = ("_promise", "_sink")
-
-    def __init__(self, promise: Any, sink: Sink) -> None:
-        self._promise = promise
-        self._sink = sink
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
-        """Listen, on the reactor's thread for a ``Deferred``."""
-        on_reactor(self._promise, self._subscribe)
-
-    def _subscribe(self) -> None:
-        self._promise.addCallback(self._value)
-        add_errback = getattr(self._promise, "addErrback", None)
-        if add_errback is not None:
-            add_errback(self._failure)
-
-    def _value(self, value: Any) -> Any:
-        self._sink.settle(value)
-        return value
-
-    def _failure(self, failure: Any) -> None:
-        error = getattr(failure, "value", failure)
-        if not isinstance(error, BaseException):
-            error = RuntimeError(f"the promise failed with {error!r}")
-        self._sink.settle(error=error)
-
-    def cancel(self) -> None:
-        """Cancel a ``Deferred`` on its thread; the bare protocol has no cancelling."""
-        if getattr(self._promise, "cancel", None) is not None:
-            on_reactor(self._promise, self._cancel)
-
-    def _cancel(self) -> None:
-        # The failure that cancelling makes is taken here, too: perhaps nobody has listened yet.
-        add_errback = getattr(self._promise, "addErrback", None)
-        if add_errback is not None:
-            add_errback(self._failure)
-        self._promise.cancel()
-
-
-def on_reactor(promise: Any, function: Callable[[], object]) -> None:
-    """Call ``function`` on the thread that Twisted's reactor runs in, where there is one.
-
-    Twisted is never imported for this: a ``Deferred`` can only exist where it already is.
-    """
-    defer = sys.modules.get("twisted.internet.defer")
-    reactor: Any = sys.modules.get("twisted.internet.reactor")
-    threadable = sys.modules.get("twisted.python.threadable")
-    if (
-        defer is not None
-        and threadable is not None
-        and isinstance(promise, defer.Deferred)
-        and getattr(reactor, "running", False)
-        and not threadable.isInIOThread()
-    ):
-        reactor.callFromThread(function)
-    else:
-        function()
+    def _ask(self) -> None:
+        # Once: a second time would interrupt its cleaning up.
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
 
 class All:
@@ -267,22 +249,36 @@ class All:
 class AllSubscription:
     """Starts several subscriptions together and gathers what they tell."""
 
-    __slots__ = ("_arrived", "_loop", "_results", "_sink", "_subscriptions")
+    __slots__ = (
+        "_arrived",
+        "_cancelled",
+        "_loop",
+        "_results",
+        "_sink",
+        "_subscriptions",
+        "begins",
+        "on_thread",
+    )
+
+    cleans_up = False
 
     def __init__(self, promise: All, sink: Sink) -> None:
         self._sink = sink
         self._results: list[Any] = [None] * len(promise.promises)
         self._arrived = itertools.count(1)  # next() is atomic: the last to arrive settles
-        self._subscriptions: list[Subscription] = [
-            adapter_for(each)(each, _Part(self, index))
-            for index, each in enumerate(promise.promises)
-        ]
+        self._cancelled: list[BaseException] = []
+        self._subscriptions: list[tuple[Subscription, _Part]] = []
+        for index, each in enumerate(promise.promises):
+            part = _Part(self, index)
+            self._subscriptions.append((adapter_for(each)(each, part), part))
+        self.begins = any(each.begins for each, _ in self._subscriptions)
+        self.on_thread = any(each.on_thread for each, _ in self._subscriptions)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start each, in order; one that cannot be started cancels the others."""
         if not self._subscriptions:
             self._sink.settle([])
-        for subscription in self._subscriptions:
+        for subscription, _ in self._subscriptions:
             try:
                 subscription.start(loop)
             except BaseException:
@@ -292,18 +288,23 @@ class AllSubscription:
     def arrived(self, index: int, value: Any, error: BaseException | None) -> None:
         """Take one outcome, from any thread, once for each index."""
         if error is not None:
-            if self._sink.settle(error=error):
-                self.cancel()
-            return
+            if self._subscriptions or not is_cancelling(error):
+                if self._sink.settle(error=error):
+                    self.cancel()
+                return
+            self._cancelled.append(error)  # because all of them are
         self._results[index] = value
         if next(self._arrived) == len(self._results):
-            self._sink.settle(self._results)
+            if self._cancelled:
+                self._sink.settle(error=self._cancelled.pop())
+            else:
+                self._sink.settle(self._results)
 
     def cancel(self) -> None:
-        """Cancel each; one that is done already takes no notice."""
+        """Cancel each. When all have ended, the outcome is told: it may still be their results."""
         subscriptions, self._subscriptions = self._subscriptions, []  # no cycle through the parts
-        for subscription in subscriptions:
-            subscription.cancel()
+        for subscription, part in subscriptions:
+            withdraw(subscription.cancel, part)
 
 
 class _Part:
@@ -321,25 +322,6 @@ class _Part:
         assert whole is not None
         whole.arrived(self._index, value, error)
         return True
-
-
-def settle_from(future: Any, sink: Sink) -> None:
-    """Tell ``sink`` what a finished future holds; a cancelled one is an error."""
-    error: BaseException | None = None
-    value = None
-    try:
-        # Asked for, not raised: a traceback through the callers' frames would hold the future, and
-        # so the error itself.
-        if asyncio.isfuture(future) or isinstance(future, concurrent.futures.Future):
-            error = future.exception()
-        if error is None:
-            value = future.result()
-    except BaseException as raised:  # noqa: BLE001 - whatever it is belongs to the waiting line
-        error = raised
-    try:
-        sink.settle(value, error)
-    finally:
-        del error  # one that was raised here holds this frame, and its callers': no cycle
 
 
 KINDS: Final[dict[type, type[Subscription]]] = {

@@ -8,61 +8,34 @@ awaitables run on the process's home loop. This module knows neither requests no
 from __future__ import annotations
 
 import asyncio
-import math
-import threading
+import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 from greenlet import getcurrent, greenlet
 
+from bide.cleanups import cleaning_up
+from bide.deadlines import Deadline
 from bide.errors import Cancelled, WaitError
 from bide.home import home_loop as home_loop  # where waiting outside a request looks for it
 from bide.mailboxes import on_loop, runs_loop
-from bide.promises import Signal, Wait
+from bide.outcomes import withdraw
+from bide.parking import Parking as Parking
+from bide.parking import ThreadParking as ThreadParking
+from bide.promises import Over, Signal, Wait
+from bide.sharing import is_cancelling
 from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
 
 CLEANUP_SECONDS = 10.0
 """How long a cancelled request may still wait, for all its waits together, in seconds."""
 
+_ENDING: Final = 0.5
+"""How much of that a promise has to end in, once it has been cancelled; the rest is the code's."""
+
 TURN: Final = 0.01
 """Seconds for which a response is sent to a quick client before others of its thread go on."""
-
-
-class Parking(Protocol):
-    """How a thread of control stops until its wait is settled.
-
-    Attributes:
-        since: when the one that runs now went on, in monotonic seconds.
-    """
-
-    since: float
-
-    def park(self, wait: Wait) -> None:
-        """Return once ``wait`` is settled; on the waiting thread."""
-
-    def wake(self, wait: Wait) -> None:
-        """Let ``park`` return; from any thread."""
-
-
-class ThreadParking:
-    """Parks by blocking the thread; one object for each wait."""
-
-    __slots__ = ("_turnstile",)
-
-    since = math.inf  # it has the thread to itself: no others go on
-
-    def __init__(self) -> None:
-        self._turnstile = threading.Lock()
-        self._turnstile.acquire()
-
-    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
-        """Block this thread."""
-        self._turnstile.acquire()
-
-    def wake(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
-        """Let the thread go on."""
-        self._turnstile.release()
 
 
 class Waiter:
@@ -76,7 +49,16 @@ class Waiter:
         ends: called in turn, on its thread and in its context, when the conversation has ended.
     """
 
-    __slots__ = ("_cancellation", "_current", "_deadline", "_firm", "ends", "loop", "parking")
+    __slots__ = (
+        "_cancellation",
+        "_current",
+        "_deadline",
+        "_firm",
+        "_raised",
+        "ends",
+        "loop",
+        "parking",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
         self.loop = loop
@@ -85,7 +67,8 @@ class Waiter:
         self._current: Wait | None = None
         self._cancellation: Cancelled | None = None
         self._firm = False  # ends what wait_io waits for, too
-        self._deadline: float | None = None  # set once the cancellation has been raised
+        self._raised = False  # the cancellation, to the application
+        self._deadline: float | None = None  # of cleaning up, in monotonic seconds, once that began
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
         """End the wait in progress, or the next one, by raising; from any thread.
@@ -101,7 +84,7 @@ class Waiter:
             self._firm = True
         current = self._current
         if current is not None and (firm or type(current) is not _ClientWait):
-            current.settle(error=_again(cancellation), reason="cancelled")
+            current.interrupt()  # whether it may be ended is seen on its own thread
 
     def raised(self, cancellation: Cancelled) -> None:
         """Know that the conversation's own connection has raised this: from now on waits clean up.
@@ -109,8 +92,8 @@ class Waiter:
         On the conversation's thread.
         """
         self.cancel(_again(cancellation))
-        if self._deadline is None:
-            self._deadline = time.monotonic() + CLEANUP_SECONDS
+        self._begin_cleaning_up()
+        self._raised = True
 
     @property
     def cancelled(self) -> bool:
@@ -122,35 +105,31 @@ class Waiter:
         parking = self._place()
         wait = Wait(parking.wake)
         try:
-            limit = _checked(timeout)
+            if timeout is not None and not timeout >= 0:
+                raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
             subscription = adapter_for(promise)(promise, wait)
         except BaseException:
             discard(promise)
             raise
-        self._current = wait
-        if self._cancellation is not None:
-            try:
-                remaining = self._cleanup_time(parking)
-            except Cancelled:
-                self._current = None
-                subscription.cancel()
-                discard(promise)
-                raise
-            limit = remaining if limit is None else min(limit, remaining)
+        # Not always None: a promise may wait itself while it is subscribed to.
+        outer, self._current = self._current, wait
         try:
-            self._run(wait, subscription, parking, limit)
+            if self._cancellation is None:
+                self._run(wait, subscription, parking, timeout)
+            else:
+                limit, why = self._admitted(wait, subscription, parking, timeout)
+                self._run(wait, subscription, parking, limit, why)
         finally:
-            self._current = None
-        if wait.reason == "result":
-            try:
-                return _result(wait)
-            finally:
-                # An error's traceback holds this frame, and these hold the error: no cycle.
-                del promise, subscription, wait
-        subscription.cancel()
-        if wait.reason == "timeout" and (self._cancellation is None or limit == timeout):
-            raise TimeoutError(f"no result within {timeout} s")
-        raise self._raised_again()
+            self._current = outer
+        if wait.error is None:
+            # Taken out: what refers to the wait still, refers to the outcome no more.
+            value, wait.value = wait.value, None
+            return value
+        try:
+            self._raise(wait, timeout)
+        finally:
+            # An error's traceback holds this frame, and these hold the error: no cycle.
+            del promise, subscription, wait, outer
 
     def call(self, function: Callable[[], None]) -> None:
         """Call what may wait while a wait is in progress, for its parking; cancelling ends both."""
@@ -159,9 +138,8 @@ class Waiter:
             function()
         finally:
             self._current = wait
-            ends = self._firm or type(wait) is not _ClientWait
-            if wait is not None and self._cancellation is not None and ends and not known:
-                wait.settle(error=_again(self._cancellation), reason="cancelled")
+            if wait is not None and self._cancellation is not None and not known:
+                wait.interrupted = True
 
     def keep_pace(self, behind: Signal | None) -> None:
         """Wait for the client, where it is behind; where not, let others go on from time to time.
@@ -188,43 +166,122 @@ class Waiter:
         parking = self._place_for_client()
         wait = _ClientWait(parking.wake)
         subscription = SignalSubscription(signal, wait)
-        limit = None
-        self._current = wait
+        outer, self._current = self._current, wait
         try:
             if self._firm:
-                limit = self._cleanup_time(parking)
-            self._run(wait, subscription, parking, limit)
+                limit, why = self._admitted(wait, subscription, parking, None)
+                self._run(wait, subscription, parking, limit, why)
+            else:
+                self._run(wait, subscription, parking, None)
         finally:
-            self._current = None
-        if wait.reason == "result":
-            try:
-                return _result(wait)
-            finally:
-                del signal, wait, subscription  # as above
-        subscription.cancel()
+            self._current = outer
+        if wait.error is None:
+            value, wait.value = wait.value, None
+            return value
+        try:
+            self._raise(wait, None)
+        finally:
+            del signal, wait, subscription, outer  # as above
+
+    def _admitted(
+        self, wait: Wait, subscription: Subscription, parking: Parking, limit: float | None
+    ) -> tuple[float | None, Over]:
+        """Let a wait begin though the request is cancelled, within the time to clean up, or raise.
+
+        The first one that is no clean-up's is told. It may still have a result that is there.
+        """
+        if not self._raised and not subscription.cleans_up and not _cleans_up():
+            if not subscription.begins:
+                return limit, "timeout"
+            self._refuse(subscription, wait)
+        remaining = self._begin_cleaning_up()
+        if remaining <= 0:
+            self._pause(parking)
+            self._refuse(subscription, wait)
+        wait.ending = "allowed"
+        if limit is None or remaining < limit:
+            return remaining, "cancelled"
+        return limit, "timeout"
+
+    def _refuse(self, subscription: Subscription, wait: Wait) -> None:
+        withdraw(subscription.cancel, wait)
         raise self._raised_again()
 
     def _run(
-        self, wait: Wait, subscription: Subscription, parking: Parking, limit: float | None
+        self,
+        wait: Wait,
+        subscription: Subscription,
+        parking: Parking,
+        limit: float | None,
+        why: Over = "timeout",
     ) -> None:
         """Subscribe and return once ``wait`` is settled."""
-        timer = None
+        deadline: Deadline | None = None
         try:
             subscription.start(self.loop)
             if limit is not None:
-                timer = _Timer(wait)
-                on_loop(self.loop, timer.arm, self.loop, limit)
+                deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
+                deadline.set(limit, why)
             if wait.must_park():
-                parking.park(wait)
+                # What came before this wait could be interrupted is looked for.
+                if self._cancellation is not None:
+                    deadline = self._look(wait, subscription, deadline)
+                while not wait.reason:
+                    parking.park(wait)
+                    if wait.interrupted:
+                        deadline = self._look(wait, subscription, deadline)
         except BaseException:
             # The promise refused, KeyboardInterrupt came to a blocked thread, or the greenlet is
             # being ended: whatever the promise brings now, nobody waits for it.
             if wait.settle(reason="cancelled"):
-                subscription.cancel()
+                withdraw(subscription.cancel, wait)
             raise
         finally:
-            if timer is not None and wait.reason != "timeout" and not self.loop.is_closed():
-                on_loop(self.loop, timer.disarm)
+            if deadline is not None:
+                deadline.drop()
+
+    def _look(
+        self, wait: Wait, subscription: Subscription, deadline: Deadline | None
+    ) -> Deadline | None:
+        """Find what a wait was interrupted for; on its own thread."""
+        wait.interrupted = False
+        if wait.reason:
+            return deadline
+        if wait.over:  # and this is the thread to cancel its promise
+            assert deadline is not None
+            deadline.give_patience()
+            withdraw(subscription.cancel, wait)
+        elif not wait.ending and (self._firm or type(wait) is not _ClientWait):
+            remaining = self._begin_cleaning_up()
+            allowed = subscription.cleans_up or _cleans_up()
+            wait.ending = "allowed" if allowed else "cancelled"
+            if self.loop.is_closed():  # nothing will go on there
+                wait.ending = "cancelled"
+            elif deadline is None:
+                deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
+            if wait.ending == "allowed":
+                assert deadline is not None
+                deadline.set(remaining, "cancelled", sooner=True)
+                return deadline
+            if deadline is not None:
+                deadline.give_patience()
+            withdraw(subscription.cancel, wait)
+        return deadline
+
+    def _raise(self, wait: Wait, timeout: float | None) -> NoReturn:
+        """Raise the error of a wait: TimeoutError or the cancellation, if it was ended for that."""
+        error, wait.error = wait.error, None
+        assert error is not None
+        why = wait.over or wait.ending
+        try:
+            if why in ("timeout", "cancelled") and is_cancelling(error):
+                error = self._raised_again() if why == "cancelled" else None
+            if error is None:
+                raise TimeoutError(f"no result within {timeout} s")
+            raise error
+        finally:
+            # The traceback holds this frame, and with it the error: no cycle for the collector.
+            del error
 
     def _place(self) -> Parking:
         """Choose how to stop: in the hub, unless a foreign loop runs on this thread.
@@ -240,26 +297,48 @@ class Waiter:
     def _place_for_client(self) -> Parking:
         return self._place()
 
-    def _cleanup_time(self, parking: Parking) -> float:
-        """Raise the cancellation the first time; then say how long cleaning up may wait."""
-        if self._deadline is None:
+    def look(self) -> None:
+        """Raise the cancellation, if it has come and was not raised yet; not in a clean-up."""
+        if self._cancellation is not None and not self._raised and not _cleans_up():
             raise self._raised_again()
-        remaining = self._deadline - time.monotonic()
-        if remaining > 0:
-            return remaining
-        # Code that swallows it and waits again, in a loop, would have the thread to itself.
+
+    def _begin_cleaning_up(self) -> float:
+        """Say how long cleaning up may wait, in seconds; all its waits together."""
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + CLEANUP_SECONDS
+        return self._deadline - now
+
+    def _pause(self, parking: Parking) -> None:
+        # Code that swallows the cancellation and waits again, in a loop, would have the thread to
+        # itself.
         pause = Wait(parking.wake)
-        on_loop(self.loop, _Timer(pause).arm, self.loop, TURN)
+        on_loop(self.loop, self.loop.call_later, TURN, pause.settle)
         if not self.loop.is_closed() and pause.must_park():
-            parking.park(pause)
-        raise self._raised_again()
+            while not pause.reason:
+                parking.park(pause)
 
     def _raised_again(self) -> Cancelled:
-        """Give the cancellation to raise; the time to clean up begins with the first."""
+        """Make the cancellation to raise. When it is the first, there is still time to clean up."""
         assert self._cancellation is not None
-        if self._deadline is None:
-            self._deadline = time.monotonic() + CLEANUP_SECONDS
+        remaining = self._begin_cleaning_up()
+        if not self._raised and self._deadline is not None:
+            self._raised = True
+            self._deadline += max(0.0, CLEANUP_SECONDS * _ENDING - remaining)
         return _again(self._cancellation)
+
+
+def _cleans_up() -> bool:
+    """Whether this code is a clean-up, from here to where the conversation began."""
+    running: greenlet | None = getcurrent()
+    stack: FrameType | None = sys._getframe(1)
+    while not cleaning_up(stack):
+        # A library may run below the conversation, in a greenlet of its own.
+        if running is None or getattr(running, "waiter", None) is not None:
+            return False
+        running = running.parent
+        stack = None if running is None else running.gr_frame
+    return True
 
 
 class _ClientWait(Wait):
@@ -273,47 +352,19 @@ def _again(cancellation: Cancelled) -> Cancelled:
     return type(cancellation)(*cancellation.args)
 
 
-def _result(wait: Wait) -> Any:
-    # Taken out: what refers to the wait still, refers to the outcome no more.
-    value, error = wait.value, wait.error
-    wait.value = wait.error = None
-    if error is None:
-        return value
-    try:
-        raise error
-    finally:
-        # The traceback holds this frame, and with it the error: no cycle for the collector.
-        del error
-
-
-def _checked(timeout: float | None) -> float | None:
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
-    return timeout
-
-
-class _Timer:
-    """One wait's deadline; lives on the loop, and is asked for from the waiting thread."""
-
-    __slots__ = ("_handle", "_wait")
-
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-        self._handle: asyncio.TimerHandle | None = None
-
-    def arm(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
-        if not self._wait.reason:
-            self._handle = loop.call_later(limit, self._expire)
-
-    def _expire(self) -> None:
-        self._wait.settle(reason="timeout")
-
-    def disarm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-
-
 # Where there is no conversation -------------------------------------------------------------
+
+
+def cleanup_seconds() -> float:
+    """Return how long cleaning up may take; see CLEANUP_SECONDS."""
+    return CLEANUP_SECONDS
+
+
+def look() -> None:
+    """Raise the cancellation of the request that this code runs in, as :meth:`Waiter.look`."""
+    waiter = current_waiter()
+    if waiter is not None:
+        waiter.look()
 
 
 def current_waiter() -> Waiter | None:

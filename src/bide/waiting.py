@@ -15,10 +15,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar, overload
 
-from bide.errors import WaitError
+from bide.errors import Cancelled, WaitError
 from bide.residents import Resident
 from bide.subscriptions import All, adapter_for, discard
-from bide.waiter import waiter_here
+from bide.waiter import cleanup_seconds, look, waiter_here
 
 T = TypeVar("T")
 
@@ -51,12 +51,12 @@ def wait(promise: Any, timeout: float | None = None) -> Any:
         TypeError: ``promise`` is no promise.
     """
     try:
-        waiter = waiter_here()
+        here = waiter_here()
     except WaitError:
         discard(promise)
         raise
     try:
-        return waiter.wait(promise, timeout)
+        return here.wait(promise, timeout)
     finally:
         del promise  # the error is its own: no cycle through this frame
 
@@ -114,7 +114,7 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
                 return
             yield item
     finally:
-        resident.leave(close)
+        resident.leave(close, cleanup_seconds())
 
 
 def using(
@@ -131,6 +131,7 @@ def using(
 @contextlib.contextmanager
 def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
     entered = False
+    error: BaseException | None = None
 
     async def enter() -> T:
         nonlocal entered
@@ -138,32 +139,42 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         entered = True
         return value
 
-    async def leave_entered() -> None:
-        # The wait was given up while the manager was being entered: it may have been, all the same.
-        if entered:
-            await manager.__aexit__(None, None, None)
+    async def leave() -> bool | None:
+        nonlocal entered
+        if not entered:
+            return False
+        entered = False  # once
+        if error is None:
+            return await manager.__aexit__(None, None, None)
+        return await manager.__aexit__(type(error), error, error.__traceback__)
 
-    async def abandon(error: BaseException) -> bool | None:
+    async def abandon(cancelled: BaseException) -> bool | None:
         # What `async with` does when its task is cancelled, but that the block runs on.
-        return entered and await manager.__aexit__(type(error), error, error.__traceback__)
+        nonlocal error
+        error = cancelled
+        return await leave()
 
     resident = Resident(abandon)
     try:
         value = wait(resident.call(enter))
-    except BaseException:
-        resident.leave(leave_entered)
-        raise
-    try:
+        try:
+            look()
+        except Cancelled:  # it came meanwhile: the block is not run
+            wait(resident.clean_up(leave))
+            raise
         try:
             yield value
-        except BaseException as error:
+        except BaseException as raised:
+            error = raised
             # Without a name for the promise: it holds the error, whose traceback holds this frame.
-            if not wait(resident.call(manager.__aexit__, type(error), error, error.__traceback__)):
+            if not wait(resident.clean_up(leave)):
                 raise
         else:
-            wait(resident.call(manager.__aexit__, None, None, None))
+            wait(resident.clean_up(leave))
     finally:
-        resident.leave(None)
+        # Where the wait was given up, before or while it was left, it may be entered all the same.
+        resident.leave(leave, cleanup_seconds())
+        error = None  # its traceback holds this frame: no cycle
 
 
 class _Pool:

@@ -18,10 +18,12 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "home", "mailboxes", "status", "totals"],
+    ["errors", "home", "mailboxes", "status", "totals", "cleanups", "sharing"],
     ["promises", "capabilities", "settings", "files"],
+    ["outcomes", "parking"],
+    ["callbacks"],
     ["subscriptions"],
-    ["residents", "body", "messages"],
+    ["residents", "body", "messages", "deadlines"],
     ["stream"],
     ["waiter"],
     ["waiting"],
@@ -157,7 +159,7 @@ def test_locks_live_where_threads_meet() -> None:
         "subscriptions",
         "home",
         "totals",
-        "waiter",
+        "parking",
         "hosts",
     }
     with Failures() as failures:

@@ -202,6 +202,9 @@ _ONCE = {"asgi-loop": "as with threads, but for the executor, which Bide's own s
 
 MODULES: dict[str, dict[str, str]] = {
     "test_async_applications": _ONCE,
+    "test_clean_ups": {
+        "wsgi": "a WSGI server tells nothing of the client while it waits for a block"
+    },
     "test_departure": {
         "wsgi": "a WSGI server tells nothing of the client while it waits for a block"
     },

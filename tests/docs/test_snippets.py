@@ -146,6 +146,26 @@ def counts_one_by_one(served: Served) -> None:
     assert totals == {f"{number}\n" for number in range(1, 21)}
 
 
+def refreshes_once_for_all_whoever_leaves(served: Served) -> None:
+    """The first client leaves, alone at first; all the others have the one result."""
+    gate = Gate()
+    module: Any = sys.modules["rates"]
+    asleep: Any = SimpleNamespace(**vars(asyncio))
+    asleep.sleep = lambda seconds: asyncio.wrap_future(gate.promise())
+    module.asyncio = asleep
+    first = served.request("/rate")
+    served.until_waiting(1)
+    until(lambda: module.refreshing is not None)
+    first.close()
+    served.until_idle()
+    others = [served.request("/rate") for _ in range(5)]
+    served.until_waiting(5)
+    others.pop().close()
+    served.until_waiting(4)
+    gate.open()
+    assert {client.response().text for client in others} == {"1 EUR is 1.01 USD\n"}
+
+
 def sends_events_and_heartbeats(served: Served) -> None:
     """What is said comes; in between, a comment shows that the stream lives."""
     client = served.request("/events")
@@ -210,6 +230,7 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/guide.md:able": [says("from the event loop\n")],
     "docs/guide.md:leaving": [gives_up_for_a_client_that_leaves],
     "docs/guide.md:counting": [counts_one_by_one],
+    "docs/guide.md:rates": [refreshes_once_for_all_whoever_leaves],
     "docs/guide.md:cleaning": [cleans_up_for_a_client_that_leaves],
     "docs/guide.md:events": [sends_events_and_heartbeats],
     "docs/guide.md:health": [tells_its_status("/health")],

@@ -26,6 +26,7 @@ from flask import Flask, has_request_context
 from flask.globals import app_ctx, request_ctx
 
 from bide.errors import Cancelled, WaitError
+from bide.waiter import look
 from bide.waiting import iterate, wait
 
 P = ParamSpec("P")
@@ -100,6 +101,7 @@ def run_on_loop(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
         running = _Call(functools.partial(function, *args, **kwargs))
         try:
             result: T = wait(running.run())
+            look()  # a result in spite of being cancelled is for nobody
             return result
         except Cancelled:
             wait(running.ended())

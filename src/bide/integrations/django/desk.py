@@ -103,10 +103,10 @@ class Frame:
             SyncToAsync.single_thread_executor.submit(item.run)
 
     def park(self, wait: Wait) -> None:
-        """Make calls until ``wait`` is settled; on the request's thread."""
+        """Make calls until ``wait`` is settled or interrupted; on the request's thread."""
         before, self._wait = self._wait, wait
         try:
-            while not wait.reason:
+            while not (wait.reason or wait.interrupted):
                 if self._items:
                     self.desk.waiter.call(functools.partial(self._make, self._items.popleft()))
                 else:
@@ -181,7 +181,7 @@ class Desk:
         self.inner.wake(wait)
 
     def park(self, wait: Wait) -> None:
-        """Make calls until ``wait`` is settled."""
+        """Make calls until ``wait`` is settled or interrupted."""
         (self.inner if self.ended else self.frame).park(wait)
 
     @property
