@@ -266,7 +266,7 @@ class AllSubscription:
         self._sink = sink
         self._results: list[Any] = [None] * len(promise.promises)
         self._arrived = itertools.count(1)  # next() is atomic: the last to arrive settles
-        self._cancelled: list[BaseException] = []
+        self._cancelled: BaseException | None = None  # by which one ended, where all of them do
         self._subscriptions: list[tuple[Subscription, _Part]] = []
         for index, each in enumerate(promise.promises):
             part = _Part(self, index)
@@ -292,13 +292,14 @@ class AllSubscription:
                 if self._sink.settle(error=error):
                     self.cancel()
                 return
-            self._cancelled.append(error)  # because all of them are
+            self._cancelled = error  # one of them: each holds what led to it, and so this
         self._results[index] = value
         if next(self._arrived) == len(self._results):
-            if self._cancelled:
-                self._sink.settle(error=self._cancelled.pop())
-            else:
-                self._sink.settle(self._results)
+            cancelled, self._cancelled = self._cancelled, None
+            try:
+                self._sink.settle(None if cancelled else self._results, cancelled)
+            finally:
+                del cancelled  # it holds this frame: no cycle
 
     def cancel(self) -> None:
         """Cancel each. When all have ended, the outcome is told: it may still be their results."""
