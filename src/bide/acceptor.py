@@ -21,6 +21,8 @@ log = logging.getLogger("bide")
 
 ACCEPTS: Final = 64
 """Connections accepted in one turn of the loop, so that those that are there get their turn."""
+BACKLOG: Final = 65_536
+"""Connections that one listener may have in its backlog, more than any system's default allows."""
 PAUSE: Final = 1.0
 """Seconds after which accepting is tried again when the system had nothing to accept with."""
 QUIET: Final = 60.0
@@ -89,10 +91,28 @@ class Acceptor:
         self._loop = loop
         self._watch()
 
-    def accept_waiting(self) -> None:
-        """Accept what has connected already: closing the listeners would reset it."""
-        for listener in list(self._listeners):
-            self._accept(listener)
+    def accept_waiting(self) -> bool:
+        """Accept all that has connected already: closing the listeners would reset it.
+
+        To be called before ``close``. From now on nothing else is accepted. The limit does not
+        count here: what waits is bounded by the backlog.
+
+        Return whether that was all. False: the system has nothing left to accept with, so call
+        again when other connections have ended.
+        """
+        self._unwatch()
+        return all(self._empty(listener) for listener in self._listeners)
+
+    def _empty(self, listener: socket.socket) -> bool:
+        for _ in range(BACKLOG):
+            try:
+                if not self._accept_one(listener):
+                    return True
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    return False
+                log.error("accept failed: %s", error)  # it was that one's, and is taken out
+        return True  # they come as fast as they are taken: it would never end
 
     def close(self) -> None:
         """Listen no more, and remove the paths of Unix sockets."""
@@ -143,24 +163,33 @@ class Acceptor:
                 )
                 return
             try:
-                sock, client = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                if not self._accept_one(listener):
+                    return
             except OSError as error:
                 self._fail(error)
                 return
-            sock.setblocking(False)
-            if sock.family == socket.AF_UNIX:
-                peer = ("", "")
-            else:
-                peer = (str(client[0]), str(client[1]))
-                try:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                except OSError:  # some systems' word for a client that has left already
-                    sock.close()
-                    continue
-            self._connections += 1
-            self._accepted(sock, self._listeners[listener], peer)
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accept a connection; false when none waits. Raises OSError when it cannot."""
+        try:
+            sock, client = listener.accept()
+        except ConnectionAbortedError:  # that one has left; others may wait
+            return True
+        except (BlockingIOError, InterruptedError):
+            return False
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            peer = ("", "")
+        else:
+            peer = (str(client[0]), str(client[1]))
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:  # some systems' word for a client that has left already
+                sock.close()
+                return True
+        self._connections += 1
+        self._accepted(sock, self._listeners[listener], peer)
+        return True
 
     def _fail(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:

@@ -191,12 +191,15 @@ class Server:
             await asyncio.sleep(0.002)
 
     async def _finish(self) -> None:
-        self._acceptor.accept_waiting()
+        self._finish_by = self.loop.time() + self.settings.graceful_timeout
+        while not self._acceptor.accept_waiting() and self.loop.time() < self._finish_by:
+            # No descriptor is left for them: idle connections make room, and those that end.
+            self.loop.call_soon(self._drain)
+            await asyncio.sleep(0.01)
         self._acceptor.close()
         # Not in this task's own step: what begins now would run as if it were the task.
         self.loop.call_soon(self._drain)
         await asyncio.sleep(0)
-        self._finish_by = self.loop.time() + self.settings.graceful_timeout
         if not await self._all_done(self.settings.graceful_timeout):
             self._reject_queued(0.0)
             waiting = list(self._conversations)
