@@ -30,6 +30,11 @@ QUIET: Final = 60.0
 
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+
+def _nothing() -> None:
+    pass
+
+
 Accepted = Callable[[socket.socket, tuple[str, str], tuple[str, str]], None]
 
 
@@ -40,10 +45,15 @@ class Acceptor:
         accepted: takes a new, non-blocking socket, with the host and port of its listener and of
             the client; both strings of the client's are empty on a Unix socket.
         limit: how many connections there may be; it must be told by :meth:`left` of each that ends.
+        waited: called for each that is accepted after it has waited for others to end.
     """
 
-    def __init__(self, accepted: Accepted, limit: int) -> None:
+    def __init__(
+        self, accepted: Accepted, limit: int, waited: Callable[[], None] = _nothing
+    ) -> None:
         self._accepted = accepted
+        self._waited = waited
+        self._crowd = False  # since the limit was reached, the backlog was never empty
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
@@ -155,7 +165,7 @@ class Acceptor:
             if self._connections >= self._limit:
                 if number:
                     return  # whether anybody waits is seen when this is called again
-                self._full = True
+                self._full = self._crowd = True
                 self._unwatch()
                 self._report(
                     f"all {self._limit} connections are in use: new ones wait until others end "
@@ -176,7 +186,10 @@ class Acceptor:
         except ConnectionAbortedError:  # that one has left; others may wait
             return True
         except (BlockingIOError, InterruptedError):
+            self._crowd = False
             return False
+        if self._crowd:
+            self._waited()
         sock.setblocking(False)
         if sock.family == socket.AF_UNIX:
             peer = ("", "")

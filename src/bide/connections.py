@@ -51,6 +51,9 @@ class Serving(Protocol):
     def flush(self) -> None:
         """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
 
+    def refused(self, error: RemoteProtocolError) -> None:
+        """Called when a request is refused for what it is. On the loop."""
+
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended. On the loop."""
 
@@ -164,6 +167,7 @@ class Connection:
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Queue the answer to a request that cannot be served."""
+        self._serving.refused(error)
         self._queue.append(error)
         self._advance()
 

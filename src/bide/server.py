@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import sys
 from collections.abc import Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -21,12 +23,13 @@ from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import RequestTimeout, ServerStopping, StartError
+from bide.errors import RemoteProtocolError, RequestTimeout, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor, stack_of
 from bide.logs import access, access_line
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.protocols.sides import Limits
+from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, WAITED, Refusals, refused
 from bide.settings import Settings
 from bide.status import Status, snapshot
 from bide.stream import Stream
@@ -96,7 +99,10 @@ class Server:
         self._mailbox: Mailbox
         self._executor: Executor
         self._environ: dict[str, Any] = {}
-        self._acceptor = Acceptor(self._connect, self.settings.limit_connections)
+        self._refusals = Refusals()
+        self._acceptor = Acceptor(
+            self._connect, self.settings.limit_connections, partial(self._refusals.count, WAITED)
+        )
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
@@ -201,7 +207,7 @@ class Server:
         self.loop.call_soon(self._drain)
         await asyncio.sleep(0)
         if not await self._all_done(self.settings.graceful_timeout):
-            self._reject_queued(0.0)
+            self._reject_queued(0.0, STOPPING)
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
@@ -223,6 +229,7 @@ class Server:
         close_mailbox(self.loop)
         home_loop.take_back(self.loop)
         self._executor.stop()
+        self._refusals.report(math.inf)
         self._stopped.set()
 
     async def _all_done(self, seconds: float) -> bool:
@@ -271,7 +278,8 @@ class Server:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
             self._end_overdue(now - settings.request_timeout)
-        self._reject_queued(settings.queue_timeout)
+        self._reject_queued(settings.queue_timeout, QUEUE_TIMEOUT)
+        self._refusals.report(now)
         self.flush()  # for what no thread could be started for
 
     def _end_overdue(self, before: float) -> None:
@@ -294,10 +302,11 @@ class Server:
                         "%s has taken %.1f s: its wait is ended", conversation.describe(), taken
                     )
 
-    def _reject_queued(self, age: float) -> None:
+    def _reject_queued(self, age: float, kind: str) -> None:
         """Answer requests that have waited for a thread for so many seconds."""
         for job in self._executor.expire(age):
             assert isinstance(job, Conversation)
+            self._refusals.count(kind)
             try:
                 job.reject(1)
             except Exception:  # the access log's, for example; the others get their answers
@@ -335,11 +344,19 @@ class Server:
         """Have it run, or reject it."""
         self._conversations.add(conversation)
         if not self._executor.submit(conversation):
+            self._refusals.count(QUEUE_FULL)
             conversation.reject(1)
+
+    def refused(self, error: RemoteProtocolError) -> None:
+        """Called when a request was not begun, or its body broken off, for what it is."""
+        self._refusals.count(refused(error.status))
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
         self._conversations.discard(conversation)
+        body = conversation.stream.body
+        if body.failed and isinstance(body.error, RemoteProtocolError):
+            self.refused(body.error)
         # One that was left running may end when its server, and the loop, are no more.
         if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)

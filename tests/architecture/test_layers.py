@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "home", "mailboxes", "status"],
+    ["errors", "home", "mailboxes", "refusals", "status"],
     ["promises", "capabilities", "settings", "files"],
     ["subscriptions"],
     ["residents", "body", "messages"],
