@@ -16,6 +16,7 @@ from typing import Final
 
 from bide.errors import BindError
 from bide.transports.addresses import Address, described, listen
+from bide.transports.closing import end
 
 log = logging.getLogger("bide")
 
@@ -57,6 +58,7 @@ class Acceptor:
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
+        self._opened: set[socket.socket] = set()  # those that nobody else listens on
         self._inodes: dict[socket.socket, int | None] = {}  # of the Unix ones' paths
         self._connections = 0
         self._watching = False
@@ -84,6 +86,7 @@ class Acceptor:
             for address in addresses:
                 for listener in listen(address, backlog):
                     self._listeners[listener] = _names(listener)
+                    self._opened.add(listener)
                     if listener.family == socket.AF_UNIX:
                         self._inodes[listener] = _inode(listener.getsockname())
         except BindError:
@@ -136,8 +139,12 @@ class Acceptor:
             own = self._inodes.get(listener)
             if path and own is not None and _inode(path) == own:
                 os.unlink(path)
-            listener.close()
+            if listener in self._opened:
+                end(listener)  # a forked child's copy would go on taking connections for nobody
+            else:
+                listener.close()
         self._listeners = {}
+        self._opened = set()
         self._inodes = {}
 
     def left(self) -> None:

@@ -75,6 +75,9 @@ class Server:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    def refused(self, error: Any) -> None:
+        """Count nothing."""
+
     def connection_lost(self, connection: Any) -> None:
         """Keep."""
         self.lost.append(connection)

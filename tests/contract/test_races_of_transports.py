@@ -251,6 +251,9 @@ def test_the_loop_does_not_close_while_a_lane_is_sending(pair: Pair) -> None:
             opened.append(self._sock.fileno())
             return self._sock.send(data)
 
+        def shutdown(self, how: int) -> None:
+            self._sock.shutdown(how)
+
         def close(self) -> None:
             self._sock.close()
 

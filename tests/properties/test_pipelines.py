@@ -110,6 +110,9 @@ class Pipelines(RuleBasedStateMachine):
     def flush(self) -> None:
         """Nothing is held back."""
 
+    def refused(self, error: Any) -> None:
+        """Count nothing."""
+
     def connection_lost(self, connection: Any) -> None:
         """Count."""
         self.lost += 1

@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import threading
 from collections import deque
 from typing import Final, Protocol
 
 from bide.mailboxes import on_loop
 from bide.promises import Signal
+from bide.transports.closing import end, prepare_reset, reset
 from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
 
 READ_SIZE: Final = 64 * 1024
@@ -27,8 +27,6 @@ HIGH_WATER: Final = 64 * 1024
 """Bytes queued for a client above which its application waits, until a quarter is left."""
 LINGER_SECONDS: Final = 2.0
 """How long a closing connection is read, so that the client gets the answer and not a reset."""
-
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Receiver(Protocol):
@@ -75,6 +73,7 @@ class SocketTransport:
         "_poller",
         "_queue",
         "_receiver",
+        "_resets",
         "_room",
         "_shut",
         "_socket",
@@ -107,6 +106,7 @@ class SocketTransport:
         self._broken = False  # no byte can be sent any more
         self._closing = False  # no byte is taken any more; what is queued is still sent
         self._shut = False  # the descriptor is closed
+        self._resets = False  # it is to be closed by a reset
         self._room: Signal | None = None
         self._writable: Signal | None = None
         self._watched = 0  # what the poller watches for; 0 before start, too
@@ -348,10 +348,8 @@ class SocketTransport:
         with self.lock:
             if self._shut or self._broken:
                 return
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            except OSError:
-                pass  # no TCP: a Unix socket knows no reset, and is closed
+            self._resets = True
+            prepare_reset(self._socket)
             self._break()
 
     def _lose(self) -> None:
@@ -372,5 +370,6 @@ class SocketTransport:
             if self._timer is not None:
                 self._timer.cancel()
             self._fire()
-            self._socket.close()
+            close = reset if self._resets else end
+            close(self._socket)
         self._receiver.connection_lost()
