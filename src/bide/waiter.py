@@ -48,17 +48,23 @@ class Parking(Protocol):
 class ThreadParking:
     """Parks by blocking the thread; one object for each wait."""
 
-    __slots__ = ("_turnstile",)
+    __slots__ = ("_turnstile", "_waiter")
 
     since = math.inf  # it has the thread to itself: no others go on
 
-    def __init__(self) -> None:
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
 
     def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
-        """Block this thread."""
-        self._turnstile.acquire()
+        """Block this thread, until the loop's server has stopped at the latest."""
+        waiter = self._waiter
+        try:
+            home_loop.block(waiter)
+            self._turnstile.acquire()
+        finally:
+            home_loop.unblock(waiter)
 
     def wake(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
         """Let the thread go on."""
@@ -234,7 +240,7 @@ class Waiter:
         conversation of the thread would find that loop running. So it blocks the thread.
         """
         if self.parking is None or asyncio._get_running_loop() not in (None, self.loop):
-            return ThreadParking()
+            return ThreadParking(self)
         return self.parking
 
     def _place_for_client(self) -> Parking:

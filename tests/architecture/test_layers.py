@@ -19,8 +19,8 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "home", "mailboxes", "refusals", "status"],
-    ["promises", "capabilities", "settings", "files"],
+    ["errors", "mailboxes", "refusals", "status"],
+    ["promises", "capabilities", "settings", "files", "home"],
     ["subscriptions"],
     ["residents", "body", "messages"],
     ["stream"],

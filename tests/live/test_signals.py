@@ -194,3 +194,34 @@ def test_control_c_ends_a_program_that_serves_beside_its_own_work(
     assert program.wait() == 0
     assert program.output[1:] == ["cancelled", "interrupted"]
     assert program.lines == []
+
+
+def test_the_program_ends_though_a_thread_waits_by_the_servers_loop(
+    start: Start, tmp_path: Path
+) -> None:
+    """Python waits for threads that are no daemons, and they for their waits."""
+    (tmp_path / "mysite.py").write_text(WAITING_THREAD)
+    program = start("mysite:app", "--bind", "127.0.0.1:0")
+    assert get(program.serving()).body == b"waits"
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert program.output == ["ServerStopping('the server stops')"]
+
+
+WAITING_THREAD = """
+import concurrent.futures, threading, time, bide
+
+def block(promise):
+    try:
+        bide.wait(promise, timeout=3600)
+    except BaseException as error:
+        print(repr(error), flush=True)
+
+def app(environ, start_response):
+    promise = concurrent.futures.Future()
+    threading.Thread(target=block, args=(promise,)).start()
+    while not promise._done_callbacks:
+        time.sleep(0.002)
+    start_response("200 OK", [])
+    return [b"waits"]
+"""
