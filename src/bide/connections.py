@@ -42,6 +42,10 @@ class Serving(Protocol):
     cancels_half_closed: bool
     draining: bool
 
+    @property
+    def able(self) -> bool:
+        """Whether there is a thread for requests, or could be one."""
+
     def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
         """Make a stream's conversation. On the loop."""
 
@@ -231,6 +235,8 @@ class Connection:
             status, text, more = "405 Method Not Allowed", b"", [("Allow", "GET, HEAD")]
         elif self._serving.draining:
             status, text, more = "503 Service Unavailable", b"stopping\n", []
+        elif not self._serving.able:
+            status, text, more = "503 Service Unavailable", b"no thread can be started\n", []
         else:
             status, text, more = "200 OK", b"ok\n", []
         stream.start(status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), *more])

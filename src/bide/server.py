@@ -280,6 +280,7 @@ class Server:
             self._end_overdue(now - settings.request_timeout)
         self._reject_queued(settings.queue_timeout, QUEUE_TIMEOUT)
         self._refusals.report(now)
+        self._executor.recover()
         self.flush()  # for what no thread could be started for
 
     def _end_overdue(self, before: float) -> None:
@@ -311,6 +312,11 @@ class Server:
                 job.reject(1)
             except Exception:  # the access log's, for example; the others get their answers
                 log.exception("internal error: a request could not be rejected")
+
+    @property
+    def able(self) -> bool:
+        """Whether there is a thread for requests, or could be one."""
+        return self._executor.able
 
     # Connections --------------------------------------------------------------------------------
 

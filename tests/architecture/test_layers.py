@@ -40,7 +40,10 @@ LAYERS = [
 ]
 LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
-LONG: dict[str, tuple[int, str]] = {}
+LONG: dict[str, tuple[int, str]] = {
+    "executors/threads.py": (440, "the executor and its lanes are one protocol, under one lock"),
+    "server.py": (410, "to be cut where a server's calls and its connections meet"),
+}
 """Modules over 400 lines: how long they may be, and why they are not two."""
 
 VAGUE = {"util", "utils", "helper", "helpers", "common", "core", "base", "misc", "manager", "impl"}

@@ -75,6 +75,8 @@ class Server:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    able = True
+
     def refused(self, error: Any) -> None:
         """Count nothing."""
 

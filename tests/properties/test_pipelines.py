@@ -110,6 +110,8 @@ class Pipelines(RuleBasedStateMachine):
     def flush(self) -> None:
         """Nothing is held back."""
 
+    able = True
+
     def refused(self, error: Any) -> None:
         """Count nothing."""
 

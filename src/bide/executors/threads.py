@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
+from bide.executors.ending import end_lane
 from bide.executors.hub import Hub, Job
 from bide.promises import Wait
 from bide.waiter import Waiter
@@ -80,6 +81,8 @@ class ThreadsExecutor:
         self._woken: Lane | None = None  # the last one
         self._woken_at = 0.0
         self._looking = False  # a look is due
+        self._refused = False  # the last thread could not be started
+        self._stopping = False
 
     @property
     def hubs(self) -> list[Hub]:
@@ -110,6 +113,11 @@ class ThreadsExecutor:
     def alive(self) -> bool:
         """Whether a lane has not ended."""
         return any(lane.is_alive() for lane in self._lanes)
+
+    @property
+    def able(self) -> bool:
+        """Whether there is a lane, or none was refused when it was wanted; on the loop."""
+        return bool(self._lanes) or not self._refused
 
     def submit(self, job: Job) -> bool:
         """Queue a job, to be begun by the next ``flush``; false when the queue is full."""
@@ -208,6 +216,7 @@ class ThreadsExecutor:
 
     def stop(self) -> None:
         """End the lanes, each when its last job has ended; a blocked one ends with the process."""
+        self._stopping = True
         with self._lock:
             lanes = list(self._lanes)
         for lane in lanes:
@@ -222,9 +231,11 @@ class ThreadsExecutor:
     def _start(self, lane: Lane) -> bool:
         try:
             lane.start()
+            self._refused = False
         except RuntimeError as error:
             # The system gives no more threads. What is queued waits for those that there are, or
             # for the next try, and is answered 503 in the end.
+            self._refused = True
             log.error("cannot start a thread: %s", error)
             with self._lock:
                 self._lanes.remove(lane)
@@ -251,6 +262,22 @@ class ThreadsExecutor:
         self._coming += 1
         return lane
 
+    def recover(self) -> None:
+        """Try again to have a lane, where there is none since it was refused; on the loop."""
+        if not self.able:
+            self._replace()
+
+    def _replace(self) -> None:
+        if self._stopping:
+            return
+        with self._lock:
+            if len(self._lanes) >= self.threads_max:
+                return
+            lane = Lane(self, len(self._lanes) + 1)
+            self._lanes.append(lane)
+            self._coming += 1
+        self._start(lane)
+
     # The lanes' ---------------------------------------------------------------------------------
 
     def next_job(self, lane: Lane) -> Job | None:
@@ -260,7 +287,8 @@ class ThreadsExecutor:
             if self._serial and lane.parked:
                 return None
             if self._jobs:
-                job = self._jobs.popleft()
+                job = lane.taken = self._jobs[0]
+                self._jobs.popleft()
                 end = self.resting and not self._jobs
                 if end:
                     self.resting = False
@@ -280,7 +308,8 @@ class ThreadsExecutor:
             self._has_come(lane)
             if not self._jobs:
                 return None
-            job = self._jobs.popleft()
+            job = lane.taken = self._jobs[0]
+            self._jobs.popleft()
             end = self.resting and not self._jobs
             if end:
                 self.resting = False
@@ -318,6 +347,27 @@ class ThreadsExecutor:
         elif more:
             self._tell(self._wake_lanes, 1)
 
+    def withdraw(self, lane: Lane) -> bool:
+        """Give a lane that ends no more jobs; whether it has one that nobody else will take."""
+        with self._lock:
+            self._has_come(lane)
+            if lane.idle:
+                lane.idle = False
+                self._idle.remove(lane)
+            taken = lane.taken is not None and not (self._jobs and self._jobs[0] is lane.taken)
+            if not self._serial and lane in self._lanes:
+                self._lanes.remove(lane)
+        if not self._serial:
+            self._tell(self._replace)
+        return taken
+
+    def leave(self, lane: Lane) -> None:
+        """Called when a withdrawn lane has ended: a serial one is replaced now, not beside it."""
+        if self._serial:
+            with self._lock:
+                self._lanes.remove(lane)
+            self._tell(self._replace)
+
 
 class Lane(threading.Thread):
     """One thread with its own greenlets.
@@ -329,6 +379,7 @@ class Lane(threading.Thread):
         super().__init__(name=f"bide-lane-{number}", daemon=True)
         self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
         self.hub: Hub | None = None
+        self.taken: Job | None = None  # it has been taken out of the queue, and not begun
         self.idle = False  # under the executor's lock; the loop looks without it
         self.coming = True  # under the executor's lock
         self._executor = executor
@@ -339,7 +390,14 @@ class Lane(threading.Thread):
         return 0 if self.hub is None else self.hub.parked
 
     def run(self) -> None:
-        """Run what there is: settled waits first, then a new job; until stopped."""
+        """Run what there is; until stopped, or until something from outside ends it."""
+        try:
+            self._live()
+        except BaseException as error:  # noqa: BLE001 - it is reported, and the lane is replaced
+            end_lane(self, self._executor, error)
+
+    def _live(self) -> None:
+        """Run settled waits first, then a new job; until stopped."""
         hub = self.hub = Hub(self.name.removeprefix("bide-"), self._wake)
         queue = self.queue
         executor = self._executor
@@ -373,6 +431,7 @@ class Lane(threading.Thread):
         assert hub is not None
         job.waiter.parking = hub
         hub.run(job)
+        self.taken = None
 
     def _wake(self, wait: Wait) -> None:
         self.queue.put(wait)
