@@ -14,6 +14,7 @@ from typing import Any
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
+from bide.interruptions import run_through
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings
@@ -127,4 +128,4 @@ def run_on(
 ) -> None:
     """Serve, as :func:`run`, on a loop from :func:`open_loop`, and close it."""
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(serve(application, settings, name))
+        run_through(runner.get_loop(), serve(application, settings, name))

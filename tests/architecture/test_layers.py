@@ -28,7 +28,7 @@ LAYERS = [
     ["waiting"],
     ["environ", "input", "push"],
     ["conversation"],
-    ["executors", "protocols", "transports", "applications", "logs"],
+    ["executors", "protocols", "transports", "applications", "interruptions", "logs"],
     ["acceptor", "connections"],
     ["server"],
     ["hosts", "integrations"],
