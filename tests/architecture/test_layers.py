@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["errors", "mailboxes", "refusals", "status"],
+    ["errors", "lines", "mailboxes", "refusals", "status"],
     ["promises", "capabilities", "settings", "files", "home"],
     ["subscriptions"],
     ["residents", "body", "messages"],
@@ -34,6 +34,7 @@ LAYERS = [
     ["hosts", "integrations"],
     ["testing"],
     ["pytest_plugin"],
+    ["signals"],
     ["supervisor"],
     ["cli"],
     ["__init__", "__main__"],
