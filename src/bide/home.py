@@ -11,6 +11,7 @@ import weakref
 from typing import Any, Protocol
 
 from bide.errors import Cancelled, ServerStopping
+from bide.locks import holds_lock
 
 
 class Blocked(Protocol):
@@ -43,11 +44,13 @@ class _HomeLoop:
         self._blocked: set[Blocked] = set()
         self._taken_back: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
+    @holds_lock
     def lend(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._lent.append(loop)
             self._taken_back.discard(loop)
 
+    @holds_lock
     def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
         """Lend a loop no more, and end the waits of blocked threads: it may never turn again."""
         with self._lock:
@@ -69,6 +72,7 @@ class _HomeLoop:
         """Called when the thread goes on."""
         self._blocked.discard(blocked)
 
+    @holds_lock
     def get(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._pid != os.getpid():  # a forked child has the objects, not the threads
@@ -81,6 +85,7 @@ class _HomeLoop:
                 self._own = _start_loop()
             return self._own
 
+    @holds_lock
     def close(self) -> None:
         """End the background loop when the program ends."""
         with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from greenlet import getcurrent, greenlet
 
 from bide.errors import Cancelled, WaitError
 from bide.home import home_loop as home_loop  # where waiting outside a request looks for it
+from bide.locks import obstacle
 from bide.mailboxes import on_loop, runs_loop
 from bide.promises import Signal, Wait
 from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
@@ -125,9 +127,9 @@ class Waiter:
 
     def wait(self, promise: Any, timeout: float | None = None) -> Any:
         """Suspend until ``promise`` fires; see :func:`wait`."""
-        parking = self._place()
-        wait = Wait(parking.wake)
         try:
+            parking = self._place()
+            wait = Wait(parking.wake)
             limit = _checked(timeout)
             subscription = adapter_for(promise)(promise, wait)
         except BaseException:
@@ -239,6 +241,7 @@ class Waiter:
         park below a loop of its own (asgiref's ``async_to_sync`` up the stack), the next
         conversation of the thread would find that loop running. So it blocks the thread.
         """
+        refuse_under_lock()
         if self.parking is None or asyncio._get_running_loop() not in (None, self.loop):
             return ThreadParking(self)
         return self.parking
@@ -337,16 +340,30 @@ def current_waiter() -> Waiter | None:
     return None
 
 
+def refuse_under_lock() -> None:
+    """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks."""
+    found = obstacle(sys._getframe(1))
+    running: greenlet | None = getcurrent()
+    # A library may run below the conversation in a greenlet of its own: each has its own frames.
+    while not found and running is not None and getattr(running, "waiter", None) is None:
+        running = running.parent
+        if running is not None and running.parent is not None:
+            found = obstacle(running.gr_frame)
+    if found:
+        raise WaitError(found)
+
+
 def waiter_here() -> Waiter:
     """Give the current conversation's waiter, or one that blocks this thread.
 
     Raises:
         WaitError: there is no conversation, and this thread runs an event loop, which a blocked
-            thread would stop.
+            thread would stop, or a lock is held.
     """
     waiter = current_waiter()
     if waiter is not None:
         return waiter
+    refuse_under_lock()  # before the home loop's own is taken
     if runs_loop():
         raise WaitError(
             "this thread runs an event loop, which waiting would stop: use `await` here, "

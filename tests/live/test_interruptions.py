@@ -11,7 +11,7 @@ from tests.live.processes import get
 from tests.serving import Client, request
 
 SOURCE = """
-import asyncio, os, signal, sys, time, bide
+import asyncio, os, signal, socket, sys, time, bide
 from pathlib import Path
 
 GOES_ON = "the application raised into the event loop, which goes on"
@@ -23,6 +23,21 @@ def handler(number, frame):
     raise Raised("by a signal handler")
 
 signal.signal(signal.SIGUSR1, handler)
+
+armed = []
+real_send = socket.socket.send
+
+def send(sock, data):
+    if armed:
+        armed.pop()
+        os.kill(os.getpid(), signal.SIGUSR2)
+    return real_send(sock, data)
+
+def waits(number, frame):
+    bide.wait(opened())
+
+socket.socket.send = send
+signal.signal(signal.SIGUSR2, waits)
 
 async def leave(how):
     how()
@@ -74,6 +89,8 @@ WAYS = {
 
 def app(environ, start_response):
     text = "pid %d" % os.getpid()
+    if environ["PATH_INFO"] == "/under-lock":
+        armed.append(True)
     way = WAYS.get(environ["PATH_INFO"])
     if way is not None:
         text = bide.wait(way())
@@ -154,6 +171,15 @@ def test_a_signal_handler_that_raises_in_a_coroutine_ends_that(start: Start, nam
     address = program.serving()
     assert get(address, "/struck").status == 500
     program.until("the application failed: GET /struck")
+    assert get(address).status == 200
+
+
+def test_a_signal_handler_cannot_wait_under_the_connections_lock(start: Start) -> None:
+    """It is refused, which is the interrupted request's error; the lock is free again."""
+    program = start("mysite:on_loop", "--bind", "127.0.0.1:0")
+    address = program.serving()
+    assert get(address, "/under-lock").status == 500
+    program.until("code that has interrupted the server")
     assert get(address).status == 200
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from bide.executors.ending import end_lane
 from bide.executors.hub import Hub, Job
+from bide.locks import holds_lock
 from bide.promises import Wait
 from bide.waiter import Waiter
 
@@ -119,6 +120,7 @@ class ThreadsExecutor:
         """Whether there is a lane, or none was refused when it was wanted; on the loop."""
         return bool(self._lanes) or not self._refused
 
+    @holds_lock
     def submit(self, job: Job) -> bool:
         """Queue a job, to be begun by the next ``flush``; false when the queue is full."""
         with self._lock:
@@ -174,6 +176,7 @@ class ThreadsExecutor:
         self._looking = True
         self._loop.call_later(PATIENCE, self._look, number)
 
+    @holds_lock
     def _wake_lanes(self, number: int) -> bool:
         """Wake lanes, or start new ones; false when there are no more."""
         new = []
@@ -205,6 +208,7 @@ class ThreadsExecutor:
         """Make a new job's waiter; its lane gives it the parking."""
         return Waiter(self._loop)
 
+    @holds_lock
     def expire(self, age: float) -> list[Job]:
         """Take out the jobs that have waited for a lane for longer than ``age`` seconds."""
         expired = []
@@ -214,6 +218,7 @@ class ThreadsExecutor:
                 expired.append(self._jobs.popleft())
         return expired
 
+    @holds_lock
     def stop(self) -> None:
         """End the lanes, each when its last job has ended; a blocked one ends with the process."""
         self._stopping = True
@@ -228,6 +233,7 @@ class ThreadsExecutor:
         for lane in self._lanes:
             lane.join(max(0.0, deadline - monotonic()))
 
+    @holds_lock
     def _start(self, lane: Lane) -> bool:
         try:
             lane.start()
@@ -267,6 +273,7 @@ class ThreadsExecutor:
         if not self.able:
             self._replace()
 
+    @holds_lock
     def _replace(self) -> None:
         if self._stopping:
             return
@@ -280,6 +287,7 @@ class ThreadsExecutor:
 
     # The lanes' ---------------------------------------------------------------------------------
 
+    @holds_lock
     def next_job(self, lane: Lane) -> Job | None:
         """Give a lane its next job, or note that it is idle."""
         with self._lock:
@@ -300,6 +308,7 @@ class ThreadsExecutor:
             self._tell(self._rested)
         return job
 
+    @holds_lock
     def another_job(self, lane: Lane) -> Job | None:
         """Give a lane that goes on anyway a job, if there is one."""
         if not self._jobs or (self._serial and lane.parked):  # a look: missing one is no harm
@@ -331,6 +340,7 @@ class ThreadsExecutor:
             lane.coming = False
             self._coming -= 1
 
+    @holds_lock
     def busy(self, lane: Lane) -> None:
         """Know that a lane that was idle has something of its own to do."""
         with self._lock:
@@ -347,6 +357,7 @@ class ThreadsExecutor:
         elif more:
             self._tell(self._wake_lanes, 1)
 
+    @holds_lock
     def withdraw(self, lane: Lane) -> bool:
         """Give a lane that ends no more jobs; whether it has one that nobody else will take."""
         with self._lock:
@@ -361,6 +372,7 @@ class ThreadsExecutor:
             self._tell(self._replace)
         return taken
 
+    @holds_lock
     def leave(self, lane: Lane) -> None:
         """Called when a withdrawn lane has ended: a serial one is replaced now, not beside it."""
         if self._serial:

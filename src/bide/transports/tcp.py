@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from typing import Final, Protocol
 
+from bide.locks import holds_lock
 from bide.mailboxes import on_loop
 from bide.promises import Signal
 from bide.transports.closing import end, prepare_reset, reset
@@ -176,6 +177,7 @@ class SocketTransport:
             self._watch(ENDED, False)
             self._watch(READ, True)
 
+    @holds_lock
     def _watch(self, event: int, on: bool) -> None:
         with self.lock:
             wanted = self._watched | event if on else self._watched & ~event
@@ -190,6 +192,7 @@ class SocketTransport:
         """Whether the client has to take some before it can be sent more; a look, too."""
         return self.queued > 0 or self._writable is not None
 
+    @holds_lock
     def write(self, data: bytes) -> bool:
         """Send, or queue what the client does not take yet; false when it never will."""
         with self.lock:
@@ -214,6 +217,7 @@ class SocketTransport:
             self._watch(WRITE, True)
         return True
 
+    @holds_lock
     def room(self) -> Signal | None:
         """Give what fires when a quarter of ``high_water`` is left; None when it is not reached.
 
@@ -228,6 +232,7 @@ class SocketTransport:
                 self._room = Signal()
             return self._room
 
+    @holds_lock
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
 
@@ -249,6 +254,7 @@ class SocketTransport:
                 raise EOFError("the file is shorter than it was")
             return sent
 
+    @holds_lock
     def writable(self) -> Signal:
         """Give what fires once nothing is queued and the socket takes bytes, or is no more."""
         with self.lock:
@@ -261,6 +267,7 @@ class SocketTransport:
                 self._watch(WRITE, True)
         return signal
 
+    @holds_lock
     def _write_queued(self) -> None:
         with self.lock:
             if self._shut or self._broken:
@@ -308,6 +315,7 @@ class SocketTransport:
 
     # Ending ------------------------------------------------------------------------------------
 
+    @holds_lock
     def close(self, linger: bool = False) -> None:
         """Send what is queued, then close.
 
@@ -322,6 +330,7 @@ class SocketTransport:
             self._linger = linger
         on_loop(self._loop, self._close)
 
+    @holds_lock
     def _close(self) -> None:
         with self.lock:
             if not self._queue:
@@ -343,6 +352,7 @@ class SocketTransport:
         self.resume_reading()
         self._timer = self._loop.call_later(self._linger_seconds, self._shut_down)
 
+    @holds_lock
     def abort(self) -> None:
         """Reset the connection: the client must not take what it has for all."""
         with self.lock:
@@ -352,11 +362,13 @@ class SocketTransport:
             prepare_reset(self._socket)
             self._break()
 
+    @holds_lock
     def _lose(self) -> None:
         with self.lock:
             self._broken = True
         self._shut_down()
 
+    @holds_lock
     def _shut_down(self) -> None:
         """Close the descriptor and tell the receiver, once; on the loop."""
         with self.lock:
