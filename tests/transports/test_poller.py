@@ -318,7 +318,9 @@ class Idle:
         """Never be called."""
         raise AssertionError
 
-    abort = ready  # type: ignore[assignment]
+    def abort(self) -> None:
+        """Never be called."""
+        raise AssertionError
 
 
 def from_a_thread(function: Callable[..., object], *args: Any) -> None:
