@@ -111,6 +111,9 @@ class Work:
         """Give the name."""
         return self.name
 
+    def lost(self) -> None:
+        """Nothing is left to end."""
+
 
 class Bare:
     """The promise of 2004: ``addCallback``, and nothing else."""
@@ -197,6 +200,7 @@ class Run:
         self.started = 0.0
         self.function = function
         self.ended = False
+        self.was_lost = False
         self.raised: BaseException | None = None
         self._value: Any = None
 
@@ -211,6 +215,10 @@ class Run:
     def describe(self) -> str:
         """Give the function's name."""
         return self.function.__name__
+
+    def lost(self) -> None:
+        """Note that it will not run to its end."""
+        self.was_lost = self.was_lost or not self.ended
 
     @property
     def value(self) -> Any:

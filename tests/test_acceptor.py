@@ -142,8 +142,23 @@ def test_acceptor_accepts_what_waits_before_it_is_closed(accepting: Accepting) -
     host, _, port = accepting.acceptor.addresses[0].partition(":")
     accepting.clients.append(socket.create_connection((host, int(port)), DEADLINE))
     assert len(accepting.accepted) == 1
-    accepting.acceptor.accept_waiting()
+    assert accepting.acceptor.accept_waiting()
     assert len(accepting.accepted) == 2
+
+
+def test_acceptor_says_when_the_system_has_nothing_left_for_what_waits(
+    accepting: Accepting,
+) -> None:
+    """Then the caller lets others end, and asks again; nothing is lost meanwhile."""
+    host, _, port = accepting.acceptor.addresses[0].partition(":")
+    accepting.clients.append(socket.create_connection((host, int(port)), DEADLINE))
+    real = next(iter(accepting.acceptor._listeners))
+    failing = Failing(real, errno.EMFILE)
+    accepting.acceptor._listeners = {failing: ("127.0.0.1", "0")}  # type: ignore[dict-item]
+    assert not accepting.acceptor.accept_waiting()
+    failing.number = 0
+    assert accepting.acceptor.accept_waiting()
+    assert len(accepting.accepted) == 1
 
 
 def test_acceptor_that_is_closed_is_not_woken_by_its_pause(accepting: Accepting, log: Log) -> None:

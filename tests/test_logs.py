@@ -10,6 +10,7 @@ import pytest
 
 from bide import Settings
 from bide.errors import SettingError
+from bide.lines import flush
 from bide.logs import access, access_line, configure, escaped
 
 LOG = logging.getLogger("bide")
@@ -41,6 +42,7 @@ def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     configure(Settings(log_level="warning"))
     LOG.info("not this")
     LOG.warning("but %s", "this")
+    flush()
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING but this\n", err)
@@ -51,6 +53,7 @@ def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[s
     configure(Settings())
     configure(Settings())
     LOG.info("once")
+    flush()
     assert capsys.readouterr().err.count("once") == 1
 
 
@@ -69,6 +72,7 @@ def test_an_application_that_configures_logging_does_not_silence_the_server(
     configure(Settings(access_log="-"))
     LOG.error("seen")
     access.info("seen, too")
+    flush()
     out, err = capsys.readouterr()
     assert "seen" in err
     assert "seen, too" in out
@@ -85,6 +89,7 @@ def test_the_access_log_may_be_standard_output(capsys: pytest.CaptureFixture[str
     configure(Settings(access_log="-", log_level="error"))
     assert access.isEnabledFor(logging.INFO)
     access.info("a line")
+    flush()
     out, err = capsys.readouterr()
     assert re.fullmatch(r"a line \[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\]\n", out)
     assert err == ""
@@ -96,6 +101,7 @@ def test_the_access_log_may_be_a_file(tmp_path: Path) -> None:
     path.write_text("before\n")
     configure(Settings(access_log=str(path)))
     access.info("a line")
+    flush()
     lines = path.read_text().splitlines()
     assert lines[0] == "before"
     assert lines[1].startswith("a line [")
@@ -148,6 +154,7 @@ def test_an_error_s_text_cannot_forge_a_line_or_steer_a_terminal(
         raise ValueError("\x1b[2J\x9b\n2026-11-25 10:00:00,000 INFO forged\r\n")
     except ValueError:
         logging.getLogger("bide").exception("the application failed: %s", "GET / of app")
+    flush()
     err = capsys.readouterr().err
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err)
     assert [line for line in err.splitlines() if re.match(r"\d{4}-", line)] == [err.splitlines()[0]]

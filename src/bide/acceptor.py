@@ -16,17 +16,25 @@ from typing import Final
 
 from bide.errors import BindError
 from bide.transports.addresses import Address, described, keep_alive, listen
+from bide.transports.closing import end
 
 log = logging.getLogger("bide")
 
 ACCEPTS: Final = 64
 """Connections accepted in one turn of the loop, so that those that are there get their turn."""
+BACKLOG: Final = 65_536
+"""Connections that one listener may have in its backlog, more than any system's default allows."""
 PAUSE: Final = 1.0
 """Seconds after which accepting is tried again when the system had nothing to accept with."""
 QUIET: Final = 60.0
 """Seconds for which the same trouble is not logged again, once it is over."""
 
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def _nothing() -> None:
+    pass
+
 
 Accepted = Callable[[socket.socket, tuple[str, str], tuple[str, str]], None]
 
@@ -40,14 +48,24 @@ class Acceptor:
         limit: how many connections there may be; it must be told by :meth:`left` of each that ends.
         keepalive: seconds of silence after which the system asks whether a client is still there,
             as :attr:`bide.Settings.tcp_keepalive`; 0: it does not.
+        waited: called for each that is accepted after it has waited for others to end.
     """
 
-    def __init__(self, accepted: Accepted, limit: int, keepalive: int = 0) -> None:
+    def __init__(
+        self,
+        accepted: Accepted,
+        limit: int,
+        keepalive: int = 0,
+        waited: Callable[[], None] = _nothing,
+    ) -> None:
         self._keepalive = keepalive
         self._accepted = accepted
+        self._waited = waited
+        self._crowd = False  # since the limit was reached, the backlog was never empty
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
+        self._opened: set[socket.socket] = set()  # those that nobody else listens on
         self._inodes: dict[socket.socket, int | None] = {}  # of the Unix ones' paths
         self._connections = 0
         self._watching = False
@@ -76,6 +94,7 @@ class Acceptor:
                 for listener in listen(address, backlog):
                     self._listeners[listener] = _names(listener)
                     keep_alive(listener, self._keepalive)
+                    self._opened.add(listener)
                     if listener.family == socket.AF_UNIX:
                         self._inodes[listener] = _inode(listener.getsockname())
         except BindError:
@@ -94,10 +113,28 @@ class Acceptor:
         self._loop = loop
         self._watch()
 
-    def accept_waiting(self) -> None:
-        """Accept what has connected already: closing the listeners would reset it."""
-        for listener in list(self._listeners):
-            self._accept(listener)
+    def accept_waiting(self) -> bool:
+        """Accept all that has connected already: closing the listeners would reset it.
+
+        To be called before ``close``. From now on nothing else is accepted. The limit does not
+        count here: what waits is bounded by the backlog.
+
+        Return whether that was all. False: the system has nothing left to accept with, so call
+        again when other connections have ended.
+        """
+        self._unwatch()
+        return all(self._empty(listener) for listener in self._listeners)
+
+    def _empty(self, listener: socket.socket) -> bool:
+        for _ in range(BACKLOG):
+            try:
+                if not self._accept_one(listener):
+                    return True
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    return False
+                log.error("accept failed: %s", error)  # it was that one's, and is taken out
+        return True  # they come as fast as they are taken: it would never end
 
     def close(self) -> None:
         """Listen no more, and remove the paths of Unix sockets."""
@@ -111,8 +148,12 @@ class Acceptor:
             own = self._inodes.get(listener)
             if path and own is not None and _inode(path) == own:
                 os.unlink(path)
-            listener.close()
+            if listener in self._opened:
+                end(listener)  # a forked child's copy would go on taking connections for nobody
+            else:
+                listener.close()
         self._listeners = {}
+        self._opened = set()
         self._inodes = {}
 
     def left(self) -> None:
@@ -140,7 +181,7 @@ class Acceptor:
             if self._connections >= self._limit:
                 if number:
                     return  # whether anybody waits is seen when this is called again
-                self._full = True
+                self._full = self._crowd = True
                 self._unwatch()
                 self._report(
                     f"all {self._limit} connections are in use: new ones wait until others end "
@@ -148,24 +189,36 @@ class Acceptor:
                 )
                 return
             try:
-                sock, client = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                if not self._accept_one(listener):
+                    return
             except OSError as error:
                 self._fail(error)
                 return
-            sock.setblocking(False)
-            if sock.family == socket.AF_UNIX:
-                peer = ("", "")
-            else:
-                peer = (str(client[0]), str(client[1]))
-                try:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                except OSError:  # some systems' word for a client that has left already
-                    sock.close()
-                    continue
-            self._connections += 1
-            self._accepted(sock, self._listeners[listener], peer)
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accept a connection; false when none waits. Raises OSError when it cannot."""
+        try:
+            sock, client = listener.accept()
+        except ConnectionAbortedError:  # that one has left; others may wait
+            return True
+        except (BlockingIOError, InterruptedError):
+            self._crowd = False
+            return False
+        if self._crowd:
+            self._waited()
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            peer = ("", "")
+        else:
+            peer = (str(client[0]), str(client[1]))
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:  # some systems' word for a client that has left already
+                sock.close()
+                return True
+        self._connections += 1
+        self._accepted(sock, self._listeners[listener], peer)
+        return True
 
     def _fail(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:

@@ -54,6 +54,11 @@ class Body:
         self.paused = False  # by the loop: the connection is not read, since this is full
 
     @property
+    def error(self) -> BaseException | None:
+        """What it broke off with; None where it did not."""
+        return self._error
+
+    @property
     def fed(self) -> int:
         """Bytes that have come."""
         return self._fed

@@ -53,6 +53,10 @@ class Serving(Protocol):
     cancels_half_closed: bool
     draining: bool
 
+    @property
+    def able(self) -> bool:
+        """Whether there is a thread for requests, or could be one."""
+
     def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
         """Make a stream's conversation. On the loop."""
 
@@ -67,6 +71,9 @@ class Serving(Protocol):
 
     def flush(self) -> None:
         """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
+
+    def refused(self, error: RemoteProtocolError) -> None:
+        """Called when a request is refused for what it is. On the loop."""
 
     def connection_lost(self, connection: Connection) -> None:
         """Know that a connection has ended. On the loop."""
@@ -203,6 +210,7 @@ class Connection:
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Queue the answer to a request that cannot be served."""
+        self._serving.refused(error)
         self._queue.append(error)
         self._advance()
 
@@ -278,6 +286,8 @@ class Connection:
             status, text, more = "405 Method Not Allowed", b"", [("Allow", "GET, HEAD")]
         elif self._serving.draining:
             status, text, more = "503 Service Unavailable", b"stopping\n", []
+        elif not self._serving.able:
+            status, text, more = "503 Service Unavailable", b"no thread can be started\n", []
         else:
             status, text, more = "200 OK", b"ok\n", []
         stream.start(status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), *more])

@@ -23,6 +23,7 @@ from bide.errors import (
     RemoteProtocolError,
     RequestTimeout,
     ServerStopping,
+    ThreadEnded,
 )
 from bide.files import FileWrapper, kernel_part
 from bide.input import Input
@@ -71,6 +72,7 @@ class Conversation:
         expired: whether it has taken too long, and been told so; the loop's.
         finished: set when the application took ``finish``; see :mod:`bide.push`.
         guard: see :mod:`bide.push`.
+        over: whether all of it has ended.
     """
 
     __slots__ = (
@@ -79,6 +81,7 @@ class Conversation:
         "expired",
         "finished",
         "guard",
+        "over",
         "started",
         "stream",
         "waiter",
@@ -93,6 +96,7 @@ class Conversation:
         self.expired = False
         self.finished: Signal | None = None
         self.guard: weakref.ref[Guard] | None = None
+        self.over = False
 
     @property
     def client(self) -> str:
@@ -131,6 +135,8 @@ class Conversation:
             self._answer("504 Gateway Timeout", b"The request took too long.\n", _PLAIN)
         except ServerStopping:
             self._answer("503 Service Unavailable", b"The server stops.\n", _PLAIN)
+        except ThreadEnded:
+            self._answer_failure()
         except Cancelled as cancelled:
             # Also a client that only closed its sending side is gone now: whoever still pushes to
             # it is told so.
@@ -141,11 +147,23 @@ class Conversation:
             # Whatever it is, SystemExit and KeyboardInterrupt too, ends this request only.
             self.failed(error)
         finally:
-            if self.stream.state != ENDED:
-                self.stream.cut()  # whatever happened, the client is not left to wait
-            for end in self.waiter.ends:
-                self._end(end)
-            self._site.done(self)
+            self._finish()
+
+    def lost(self) -> None:
+        """End it though its code cannot: answer 500, or cut what it has begun."""
+        if not self.over:
+            try:
+                self._answer_failure()
+            finally:
+                self._finish()
+
+    def _finish(self) -> None:
+        if self.stream.state != ENDED:
+            self.stream.cut()  # whatever happened, the client is not left to wait
+        for end in self.waiter.ends:
+            self._end(end)
+        self._site.done(self)
+        self.over = True
 
     def _end(self, end: Callable[[], None]) -> None:
         try:
@@ -170,7 +188,10 @@ class Conversation:
         try:
             log.error("the application failed: %s", self.describe(), exc_info=error)
         finally:
-            self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
+            self._answer_failure()
+
+    def _answer_failure(self) -> None:
+        self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
 
     def _converse(self) -> None:
         environ = self.environ()

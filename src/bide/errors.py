@@ -18,7 +18,8 @@
      └── Cancelled                  this request goes on no further
           ├── ClientDisconnected    its client has left
           ├── RequestTimeout        it has taken longer than ``--request-timeout``
-          └── ServerStopping        its server stops, and the time to finish is over
+          ├── ServerStopping        its server stops, and the time to finish is over
+          └── ThreadEnded           its thread was ended by an asynchronous exception
 
 A wait that takes longer than its ``timeout`` raises the built-in :exc:`TimeoutError`.
 
@@ -100,3 +101,7 @@ class RequestTimeout(Cancelled):
 
 class ServerStopping(Cancelled):
     """The server stops, and the time that requests had to finish is over."""
+
+
+class ThreadEnded(Cancelled):
+    """An asynchronous exception has ended the thread that the request ran on, while it waited."""

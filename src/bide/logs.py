@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 from bide.errors import SettingError
+from bide.lines import LineHandler, Writer
 from bide.settings import Settings
 
 access = logging.getLogger("bide.access")
@@ -39,7 +40,7 @@ def configure(settings: Settings) -> None:
     Raises:
         SettingError: the access log cannot be written.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(Writer(sys.stderr, "the log"))
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("bide")
     log.setLevel(settings.level)
@@ -56,16 +57,29 @@ def configure(settings: Settings) -> None:
 
 
 def _access_handler(path: str) -> logging.Handler:
-    if path == "-":
-        handler: logging.Handler = logging.StreamHandler(sys.stdout)
-    else:
+    stream: TextIO = sys.stdout
+    if path != "-":
         try:
-            handler = logging.FileHandler(path, encoding="utf-8")
+            stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - for the process's life
         except OSError as error:
             raise SettingError(f"cannot write the access log {path}: {error.strerror}") from error
+    handler = LineHandler(Writer(stream, "the access log"))
     formatter = logging.Formatter("%(message)s [%(asctime)s]")
     handler.setFormatter(formatter)
     return handler
+
+
+def say(level: int, message: str, *args: object) -> None:
+    """Write to Bide's own log, and run nothing of the application's: no handler that it has added.
+
+    For threads that must not be held up.
+    """
+    log = logging.getLogger("bide")
+    if log.isEnabledFor(level):
+        record = log.makeRecord(log.name, level, __file__, 0, message, args, None)
+        for handler in list(log.handlers):
+            if isinstance(handler, LineHandler):
+                handler.emit(record)
 
 
 def access_line(

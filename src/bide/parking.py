@@ -7,6 +7,7 @@ import math
 import threading
 from typing import Protocol
 
+from bide.home import Blocked, home_loop
 from bide.promises import Wait
 
 
@@ -27,19 +28,29 @@ class Parking(Protocol):
 
 
 class ThreadParking:
-    """Parks by blocking the thread; one object for each wait."""
+    """Parks by blocking the thread; one object for each wait.
 
-    __slots__ = ("_turnstile",)
+    Args:
+        blocked: whose wait it is. Once the loop that it needs has been taken back, it is cancelled.
+    """
+
+    __slots__ = ("_blocked", "_turnstile")
 
     since = math.inf  # it has the thread to itself: no others go on
 
-    def __init__(self) -> None:
+    def __init__(self, blocked: Blocked) -> None:
+        self._blocked = blocked
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
 
     def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
-        """Block this thread."""
-        self._turnstile.acquire()
+        """Block this thread, until the loop's server has stopped at the latest."""
+        blocked = self._blocked
+        try:
+            home_loop.block(blocked)
+            self._turnstile.acquire()
+        finally:
+            home_loop.unblock(blocked)
 
     def wake(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
         """Let the thread go on."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import sys
 from collections.abc import Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -21,12 +23,13 @@ from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import RequestTimeout, ServerStopping, StartError
+from bide.errors import RemoteProtocolError, RequestTimeout, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor, stack_of
 from bide.logs import access, access_line
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.protocols.sides import Limits
+from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, WAITED, Refusals, refused
 from bide.settings import Settings
 from bide.status import Status, snapshot
 from bide.stream import Stream
@@ -99,8 +102,12 @@ class Server:
         self._mailbox: Mailbox
         self._executor: Executor
         self._environ: dict[str, Any] = {}
+        self._refusals = Refusals()
         self._acceptor = Acceptor(
-            self._connect, self.settings.limit_connections, self.settings.tcp_keepalive
+            self._connect,
+            self.settings.limit_connections,
+            self.settings.tcp_keepalive,
+            partial(self._refusals.count, WAITED),
         )
         self._connections: set[Connection] = set()
         # Added to on the loop, taken from on any thread; single operations only.
@@ -198,14 +205,17 @@ class Server:
             await asyncio.sleep(0.002)
 
     async def _finish(self) -> None:
-        self._acceptor.accept_waiting()
+        self._finish_by = self.loop.time() + self.settings.graceful_timeout
+        while not self._acceptor.accept_waiting() and self.loop.time() < self._finish_by:
+            # No descriptor is left for them: idle connections make room, and those that end.
+            self.loop.call_soon(self._drain)
+            await asyncio.sleep(0.01)
         self._acceptor.close()
         # Not in this task's own step: what begins now would run as if it were the task.
         self.loop.call_soon(self._drain)
         await asyncio.sleep(0)
-        self._finish_by = self.loop.time() + self.settings.graceful_timeout
         if not await self._all_done(self.settings.graceful_timeout):
-            self._reject_queued(0.0)
+            self._reject_queued(0.0, STOPPING)
             waiting = list(self._conversations)
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
@@ -230,6 +240,7 @@ class Server:
         close_mailbox(self.loop)
         home_loop.take_back(self.loop)
         self._executor.stop()
+        self._refusals.report(math.inf)
         self._stopped.set()
 
     async def _all_done(self, seconds: float) -> bool:
@@ -282,7 +293,9 @@ class Server:
             ahead: seconds that a test is ahead of the clock, by which requests are the older.
         """
         settings = self.settings
-        self._reject_queued(settings.queue_timeout - ahead)  # first: the looks may queue more
+        self._reject_queued(
+            settings.queue_timeout - ahead, QUEUE_TIMEOUT
+        )  # first: the looks may queue more
         crowded = self._acceptor.crowded
         connections = list(self._connections)
         if self.unsent_total.full:  # until it is no more, those that hold the most are given up
@@ -291,6 +304,8 @@ class Server:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
             self._end_overdue(monotonic() + ahead - settings.request_timeout)
+        self._refusals.report(monotonic() + ahead)
+        self._executor.recover()
         self.flush()  # for what no thread could be started for
 
     def _end_overdue(self, before: float) -> None:
@@ -315,14 +330,20 @@ class Server:
                         "%s has taken %.1f s: its wait is ended", conversation.describe(), taken
                     )
 
-    def _reject_queued(self, age: float) -> None:
+    def _reject_queued(self, age: float, kind: str) -> None:
         """Answer requests that have waited for a thread for so many seconds."""
         for job in self._executor.expire(age):
             assert isinstance(job, Conversation)
+            self._refusals.count(kind)
             try:
                 job.reject(1)
             except Exception:  # the access log's, for example; the others get their answers
                 log.exception("internal error: a request could not be rejected")
+
+    @property
+    def able(self) -> bool:
+        """Whether there is a thread for requests, or could be one."""
+        return self._executor.able
 
     # Connections --------------------------------------------------------------------------------
 
@@ -367,11 +388,19 @@ class Server:
         self._held.pop(conversation, None)
         self._conversations.add(conversation)
         if not self._executor.submit(conversation):
+            self._refusals.count(QUEUE_FULL)
             conversation.reject(1)
+
+    def refused(self, error: RemoteProtocolError) -> None:
+        """Called when a request was not begun, or its body broken off, for what it is."""
+        self._refusals.count(refused(error.status))
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
         self._conversations.discard(conversation)
+        body = conversation.stream.body
+        if body.failed and isinstance(body.error, RemoteProtocolError):
+            self.refused(body.error)
         # One that was left running may end when its server, and the loop, are no more.
         if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)

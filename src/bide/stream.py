@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from bide.body import NO_BODY, Body
 from bide.errors import ClientDisconnected, LocalProtocolError
+from bide.locks import holds_lock
 from bide.messages import Head, Request
 from bide.promises import Signal
 from bide.totals import UNBOUND, Total
@@ -163,6 +164,7 @@ class Stream:
         self.bodiless = head.bodiless or self.request.method == "HEAD"
         self.state = READY
 
+    @holds_lock
     def send(self, block: bytes) -> Signal | None:
         """Send a block that is not empty, and before the first one the head.
 
@@ -181,6 +183,7 @@ class Stream:
                 return None
         return self._channel.room()
 
+    @holds_lock
     def end(self, block: bytes = b"") -> None:
         """Send a last block, possibly empty, and end the response; raises as :meth:`send`.
 
@@ -194,6 +197,7 @@ class Stream:
             self.state = ENDED
         self._channel.ended(self)
 
+    @holds_lock
     def send_file(self, descriptor: int, offset: int, count: int) -> int | Signal:
         """Send ``count`` bytes of a file at most, straight from the kernel, the head before them.
 
@@ -213,6 +217,7 @@ class Stream:
             self._count(sent, False)
         return sent if sent else self._channel.writable()
 
+    @holds_lock
     def cut(self) -> None:
         """Give the response up: the client must see that it is not complete.
 

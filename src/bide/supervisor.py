@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 from typing import Any
 
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
+from bide.interruptions import run_through
+from bide.lines import flush
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings
+from bide.signals import Signals
 
 log = logging.getLogger("bide")
 
@@ -59,33 +60,22 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
-    def on_signal(number: int) -> None:
-        if stopping.is_set():
-            log.warning("stopped at once, by a second signal")
-            os._exit(128 + number)
-        log.info("stopping: requests in progress are finished (%s)", signal.Signals(number).name)
-        stopping.set()
-
     twisted = _reactor().running_on(loop, stopping.set) if settings.reactor == "twisted" else None
     await server.start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    decision = server.decision
-    log.info(
-        "serving %s on %s, %s",
-        server.name,
-        ", ".join(_clickable(each) for each in server.addresses),
-        _how(decision, settings),
-    )
-    try:
-        await stopping.wait()
-    finally:
-        await server.stop()
-        if twisted is not None:
-            await twisted.finish(settings.graceful_timeout)
-        log.info("stopped")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    with Signals(loop, stopping.set):
+        log.info(
+            "serving %s on %s, %s",
+            server.name,
+            ", ".join(_clickable(each) for each in server.addresses),
+            _how(server.decision, settings),
+        )
+        try:
+            await stopping.wait()
+        finally:
+            await server.stop()
+            if twisted is not None:
+                await twisted.finish(settings.graceful_timeout)
+            log.info("stopped")
 
 
 def _clickable(address: str) -> str:
@@ -127,4 +117,5 @@ def run_on(
 ) -> None:
     """Serve, as :func:`run`, on a loop from :func:`open_loop`, and close it."""
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(serve(application, settings, name))
+        run_through(runner.get_loop(), serve(application, settings, name))
+    flush()

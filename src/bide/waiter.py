@@ -20,8 +20,9 @@ from bide.cleanups import cleaning_up
 from bide.deadlines import Deadline
 from bide.errors import Cancelled, WaitError
 from bide.home import home_loop as home_loop  # where waiting outside a request looks for it
+from bide.locks import obstacle
 from bide.mailboxes import on_loop, runs_loop
-from bide.outcomes import withdraw
+from bide.outcomes import give_up, withdraw
 from bide.parking import Parking as Parking
 from bide.parking import ThreadParking as ThreadParking
 from bide.promises import Over, Signal, Wait
@@ -102,9 +103,9 @@ class Waiter:
 
     def wait(self, promise: Any, timeout: float | None = None) -> Any:
         """Suspend until ``promise`` fires; see :func:`wait`."""
-        parking = self._place()
-        wait = Wait(parking.wake)
         try:
+            parking = self._place()
+            wait = Wait(parking.wake)
             if timeout is not None and not timeout >= 0:
                 raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
             subscription = adapter_for(promise)(promise, wait)
@@ -253,11 +254,14 @@ class Waiter:
             withdraw(subscription.cancel, wait)
         elif not wait.ending and (self._firm or type(wait) is not _ClientWait):
             remaining = self._begin_cleaning_up()
+            if self.loop.is_closed() or home_loop.was_taken_back(self.loop):
+                wait.ending = "cancelled"  # it may never turn again, and nothing go on there
+                withdraw(subscription.cancel, wait)
+                give_up(wait)
+                return deadline
             allowed = subscription.cleans_up or _cleans_up()
             wait.ending = "allowed" if allowed else "cancelled"
-            if self.loop.is_closed():  # nothing will go on there
-                wait.ending = "cancelled"
-            elif deadline is None:
+            if deadline is None:
                 deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
             if wait.ending == "allowed":
                 assert deadline is not None
@@ -290,8 +294,9 @@ class Waiter:
         park below a loop of its own (asgiref's ``async_to_sync`` up the stack), the next
         conversation of the thread would find that loop running. So it blocks the thread.
         """
+        refuse_under_lock()
         if self.parking is None or asyncio._get_running_loop() not in (None, self.loop):
-            return ThreadParking()
+            return ThreadParking(self)
         return self.parking
 
     def _place_for_client(self) -> Parking:
@@ -382,16 +387,30 @@ def current_waiter() -> Waiter | None:
     return None
 
 
+def refuse_under_lock() -> None:
+    """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks."""
+    found = obstacle(sys._getframe(1))
+    running: greenlet | None = getcurrent()
+    # A library may run below the conversation in a greenlet of its own: each has its own frames.
+    while not found and running is not None and getattr(running, "waiter", None) is None:
+        running = running.parent
+        if running is not None and running.parent is not None:
+            found = obstacle(running.gr_frame)
+    if found:
+        raise WaitError(found)
+
+
 def waiter_here() -> Waiter:
     """Give the current conversation's waiter, or one that blocks this thread.
 
     Raises:
         WaitError: there is no conversation, and this thread runs an event loop, which a blocked
-            thread would stop.
+            thread would stop, or a lock is held.
     """
     waiter = current_waiter()
     if waiter is not None:
         return waiter
+    refuse_under_lock()  # before the home loop's own is taken
     if runs_loop():
         raise WaitError(
             "this thread runs an event loop, which waiting would stop: use `await` here, "

@@ -91,6 +91,11 @@ class Server:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    able = True
+
+    def refused(self, error: Any) -> None:
+        """Count nothing."""
+
     def connection_lost(self, connection: Any) -> None:
         """Keep."""
         self.lost.append(connection)

@@ -228,6 +228,9 @@ def test_the_loop_does_not_close_while_a_lane_is_sending(pair: Pair) -> None:
             opened.append(self._sock.fileno())
             return self._sock.send(data)
 
+        def shutdown(self, how: int) -> None:
+            self._sock.shutdown(how)
+
         def close(self) -> None:
             self._sock.close()
 
@@ -710,6 +713,10 @@ class Target:
         self.events.append(events)
         self._act()
         self.called.set()
+
+    def abort(self) -> None:
+        """Not in these tests."""
+        raise AssertionError
 
 
 @pytest.mark.parametrize("kind", [EpollPoller, LoopPoller])

@@ -14,10 +14,11 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
 import bide
-from bide import in_thread, iterate, using, wait, wait_all
+from bide import ServerStopping, in_thread, iterate, using, wait, wait_all
+from bide.waiter import Waiter, home_loop
 from tests.conftest import Serve
 from tests.contract.promised import Bare
-from tests.serving import DEADLINE, Environ, answering
+from tests.serving import DEADLINE, Environ, answering, until
 
 
 async def value(of: Any = "the value") -> Any:
@@ -214,3 +215,60 @@ def test_a_script_waits_and_so_does_its_forked_child() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["child", "parent"]
+
+
+@pytest.mark.parametrize("executor", ["threads", "loop"])
+def test_a_wait_of_another_thread_ends_with_the_server_whose_loop_it_needs(
+    serve: Serve, executor: str
+) -> None:
+    """Nothing else could end it: its time-out, too, is that loop's."""
+    ended: concurrent.futures.Future[BaseException] = concurrent.futures.Future()
+    promise: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def block() -> None:
+        try:
+            wait(promise, timeout=3600)
+        except BaseException as error:
+            ended.set_result(error)
+
+    def answer(_: Environ) -> str:
+        threading.Thread(target=block).start()
+        return "started"
+
+    served = serve(answering(answer), executor=executor)
+    assert served.get().text == "started"
+    until(lambda: promise._done_callbacks, "the thread does not wait")  # type: ignore[attr-defined]
+    served.begin_stop()
+    assert repr(ended.result(DEADLINE)) == "ServerStopping('the server stops')"
+    assert promise.cancelled()
+    served.join()
+
+
+def test_a_thread_that_waits_when_the_loop_has_just_been_taken_back_is_ended_too() -> None:
+    """The other order: it found the loop when that still turned."""
+    loop = asyncio.new_event_loop()
+    home_loop.lend(loop)
+    waiter = Waiter(loop)
+    home_loop.take_back(loop)
+    promise: concurrent.futures.Future[None] = concurrent.futures.Future()
+    with pytest.raises(ServerStopping, match="the server stops"):
+        waiter.wait(promise)
+    assert promise.cancelled()
+    loop.close()
+
+
+def test_a_loop_that_two_have_lent_is_lent_until_both_take_it_back() -> None:
+    """Two servers on one loop; and one that is lent anew is as good as new."""
+    loop = asyncio.new_event_loop()
+    for _ in range(2):
+        home_loop.lend(loop)
+        home_loop.lend(loop)
+        home_loop.take_back(loop)
+        blocked = Waiter(loop)
+        home_loop.block(blocked)
+        ended = [blocked.cancelled]
+        home_loop.take_back(loop)
+        ended.append(blocked.cancelled)
+        assert ended == [False, True]
+        home_loop.unblock(blocked)
+    loop.close()

@@ -106,6 +106,7 @@ def test_a_job_that_raises_is_logged_and_the_greenlet_goes_on(
     lane: Lane, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A job answers for its own errors: one that comes here is ours, and the thread lives."""
+    lost: list[BaseException] = []
 
     class Broken:
         """Raises."""
@@ -121,6 +122,9 @@ def test_a_job_that_raises_is_logged_and_the_greenlet_goes_on(
         def describe(self) -> str:
             return "broken"
 
+        def lost(self) -> None:
+            lost.append(self.error)
+
     for error in (ValueError("no"), SystemExit(1), KeyboardInterrupt(), greenlet.GreenletExit()):
         caplog.clear()
         lane.hub.run(Broken(error))
@@ -128,6 +132,7 @@ def test_a_job_that_raises_is_logged_and_the_greenlet_goes_on(
         assert record.message == "internal error: a job raised"
         assert record.exc_info is not None
         assert record.exc_info[1] is error
+        assert lost.pop() is error, "nobody has ended what it was about"
     assert lane.hub.running is None
     assert lane.begin(lambda: "fine").value == "fine"
     assert len(lane.hub.idle) == 1

@@ -1,6 +1,8 @@
 """Signals to a real process: it finishes what is in flight, and leaves."""
 
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import Client, request, until
+from tests.serving import DEADLINE, Client, request, until
 
 SOURCE = """
 import asyncio, os, time, bide
@@ -194,3 +196,194 @@ def test_control_c_ends_a_program_that_serves_beside_its_own_work(
     assert program.wait() == 0
     assert program.output[1:] == ["cancelled", "interrupted"]
     assert program.lines == []
+
+
+def test_the_program_ends_though_a_thread_waits_by_the_servers_loop(
+    start: Start, tmp_path: Path
+) -> None:
+    """Python waits for threads that are no daemons, and they for their waits."""
+    (tmp_path / "mysite.py").write_text(WAITING_THREAD)
+    program = start("mysite:app", "--bind", "127.0.0.1:0")
+    assert get(program.serving()).body == b"waits"
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert program.output == ["ServerStopping('the server stops')"]
+
+
+WAITING_THREAD = """
+import concurrent.futures, threading, time, bide
+
+def block(promise):
+    try:
+        bide.wait(promise, timeout=3600)
+    except BaseException as error:
+        print(repr(error), flush=True)
+
+def app(environ, start_response):
+    promise = concurrent.futures.Future()
+    threading.Thread(target=block, args=(promise,)).start()
+    while not promise._done_callbacks:
+        time.sleep(0.002)
+    start_response("200 OK", [])
+    return [b"waits"]
+"""
+
+
+BLOCKED = """
+import asyncio, logging, os, signal, sys, threading, time, bide
+from pathlib import Path
+
+def never(environ, start_response):
+    Path("blocked").touch()
+    while True:
+        time.sleep(0.01)
+
+async def never_ends():
+    never(None, None)
+
+async def add():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, Path("heard").touch)
+
+class Hanging(logging.Handler):
+    def emit(self, record):
+        Path("hangs").touch()
+        while True:
+            time.sleep(0.01)
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/loop":
+        bide.wait(never_ends())
+    if path == "/never":
+        never(environ, start_response)
+    if path == "/add":
+        bide.wait(add())
+    if path == "/logs":
+        for _ in range(200):
+            logging.getLogger("bide").warning("x" * 1000)
+    if path == "/handler":
+        logging.getLogger("bide").addHandler(Hanging())
+    if path == "/fork":
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        start_response("200 OK", [])
+        return [b"%d" % os.waitpid(child, 0)[1]]
+    start_response("200 OK", [])
+    return [b"%d" % os.getpid()]
+
+@bide.capable("async")
+def on_loop(environ, start_response):
+    return app(environ, start_response)
+"""
+
+
+@pytest.fixture
+def blocked(tmp_path: Path) -> None:
+    """Write the module ``blocked``."""
+    (tmp_path / "blockedsite.py").write_text(BLOCKED)
+
+
+@SIGNALS
+@pytest.mark.parametrize(("name", "path"), [("app", "/loop"), ("on_loop", "/never")])
+def test_signals_are_answered_while_the_loop_is_blocked(
+    start: Start, tmp_path: Path, blocked: None, number: signal.Signals, name: str, path: str
+) -> None:
+    """By a coroutine, or by a view that runs there; the first is said, the second ends it."""
+    program = start(f"blockedsite:{name}", "--bind", "127.0.0.1:0", "--blocked-loop", "60")
+    client = Client(program.serving())
+    client.send(request(path))
+    until((tmp_path / "blocked").exists)
+    program.signal(number)
+    program.until(f"stopping: requests in progress are finished ({number.name})")
+    program.signal(number)
+    program.until("stopped at once")
+    assert program.wait() == 128 + number
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["app", "on_loop"])
+def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_signals(
+    tmp_path: Path, blocked: None, name: str
+) -> None:
+    """The pipe of standard error is full from the first lines on."""
+    reading, writing = os.pipe()
+    address = f"unix:{tmp_path}/socket"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "bide", f"blockedsite:{name}", "--bind", address],
+        cwd=tmp_path,
+        stderr=writing,
+    )
+    try:
+        os.close(writing)
+        until((tmp_path / "socket").exists)
+        until(lambda: accepts(address))
+        for _ in range(3):
+            assert get(address, "/logs").status == 200
+        busy = Client(address)
+        busy.send(request("/never"))
+        until((tmp_path / "blocked").exists)
+        program.send_signal(signal.SIGTERM)
+        program.send_signal(signal.SIGINT)
+        assert program.wait(DEADLINE) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+        busy.close()
+    finally:
+        program.kill()
+        program.wait()
+        os.close(reading)
+
+
+def accepts(address: str) -> bool:
+    """Whether a program listens there."""
+    try:
+        Client(address).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_log_handler_of_the_application_that_hangs_does_not_hold_up_the_second_signal(
+    start: Start, tmp_path: Path, blocked: None
+) -> None:
+    """What answers signals runs nothing of the application."""
+    program = start("blockedsite:app", "--bind", "127.0.0.1:0")
+    address = program.serving()
+    assert get(address, "/handler").status == 200
+    busy = Client(address)
+    busy.send(request("/never"))
+    until((tmp_path / "blocked").exists)
+    program.signal(signal.SIGTERM)
+    program.until("stopping")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 128 + signal.SIGTERM
+    busy.close()
+
+
+@pytest.mark.parametrize("name", ["app", "on_loop"])
+def test_an_application_that_adds_handlers_to_the_loop_hears_its_own_signals(
+    start: Start, tmp_path: Path, blocked: None, name: str
+) -> None:
+    """It takes the wake-up descriptor from the server; both go on to hear theirs."""
+    program = start(f"blockedsite:{name}", "--bind", "127.0.0.1:0")
+    address = program.serving()
+    pid = int(get(address, "/add").text)
+    os.kill(pid, signal.SIGUSR1)
+    until((tmp_path / "heard").exists)
+    program.signal(signal.SIGTERM)
+    program.until("stopping")
+    assert program.wait() == 0
+
+
+@pytest.mark.parametrize("name", ["app", "on_loop"])
+def test_a_signal_to_a_forked_child_is_not_the_servers(
+    start: Start, blocked: None, name: str
+) -> None:
+    """As multiprocessing ends its workers: the child has the same wake-up descriptor."""
+    program = start(f"blockedsite:{name}", "--bind", "127.0.0.1:0")
+    address = program.serving()
+    assert get(address, "/fork").text == str(int(signal.SIGTERM))
+    assert get(address).status == 200
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert sum("stopping" in line for line in program.lines) == 1

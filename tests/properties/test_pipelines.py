@@ -118,6 +118,11 @@ class Pipelines(RuleBasedStateMachine):
     def flush(self) -> None:
         """Nothing is held back."""
 
+    able = True
+
+    def refused(self, error: Any) -> None:
+        """Count nothing."""
+
     def connection_lost(self, connection: Any) -> None:
         """Count."""
         self.lost += 1

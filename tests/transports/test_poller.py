@@ -32,6 +32,7 @@ class Watching:
         self.loop = asyncio.new_event_loop()
         self.batches: list[int] = []
         self.told: list[tuple[str, int]] = []
+        self.aborted: list[str] = []
         self.poller = kind(self.loop, lambda: self.batches.append(len(self.told)))
         self.sockets: list[socket.socket] = []
 
@@ -74,6 +75,11 @@ class Target:
         """Note it, and do what the test says."""
         self.watching.told.append((self.name, events))
         self.then()
+
+    def abort(self) -> None:
+        """Note it."""
+        self.watching.aborted.append(self.name)
+        self.stop()
 
     def stop(self) -> None:
         """Want to be told no more."""
@@ -199,22 +205,40 @@ def test_a_socket_that_hung_up_is_told_of_without_being_watched(epoll: Watching)
 
 
 def test_an_error_in_one_owner_leaves_the_others_alone(
-    epoll: Watching, caplog: pytest.LogCaptureFixture
+    watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged as ours."""
-    one, other = epoll.target("one"), epoll.target("other")
+    """It is logged as ours, and that one is ended: it may have taken half of what came."""
+    one, other = watching.target("one"), watching.target("other")
 
     def fail() -> None:
-        one.stop()
         raise ValueError("no")
 
     one.then = fail
     one.client.send(b"x")
     other.client.send(b"x")
-    epoll.run()
-    assert sorted(epoll.told) == [("one", READ), ("other", READ)]
-    assert [each.message for each in caplog.records] == ["internal error on a connection"]
-    assert epoll.batches[0] == 2
+    watching.run()
+    assert sorted(watching.told) == [("one", READ), ("other", READ)]
+    assert watching.aborted == ["one"]
+    assert [each.message for each in caplog.records] == [
+        "internal error on a connection: it is closed"
+    ]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+def test_an_owner_that_would_end_the_loop_is_ended_first(
+    watching: Watching, error: BaseException
+) -> None:
+    """Whoever runs the loop decides whether it goes on."""
+    one = watching.target("one")
+
+    def fail() -> None:
+        raise error
+
+    one.then = fail
+    one.client.send(b"x")
+    with pytest.raises(type(error)):
+        watching.run()
+    assert watching.aborted == ["one"]
 
 
 class Handed:
@@ -291,6 +315,10 @@ class Idle:
     """An owner that is told nothing."""
 
     def ready(self, events: int) -> None:
+        """Never be called."""
+        raise AssertionError
+
+    def abort(self) -> None:
         """Never be called."""
         raise AssertionError
 

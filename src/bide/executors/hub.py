@@ -44,6 +44,9 @@ class Job(Protocol):
     def describe(self) -> str:
         """Name the job for people; from any thread."""
 
+    def lost(self) -> None:
+        """End what cannot be run to its end; without effect on a job that has ended."""
+
 
 class Worker(greenlet):
     """A greenlet that runs one job after another; ``waiter`` is the current job's."""
@@ -64,8 +67,9 @@ class Worker(greenlet):
                 job.run()
             except BaseException:  # noqa: BLE001 - it is reported, and the thread lives
                 # A job answers for its own errors; one that comes here is ours, or one of a log
-                # handler that the program has added.
+                # handler that the program has added; or an asynchronous exception came in between.
                 _report()
+                job.lost()
             self.job = self.waiter = job = None
             # The next job begins with none; this one holds what the application kept there.
             self.gr_context = None
@@ -103,6 +107,7 @@ class Hub:
         self.thread = threading.get_ident()
         self.main: greenlet = getcurrent()
         self.idle: list[Worker] = []
+        self.waits: set[Wait] = set()  # what the parked ones wait for
         # For the monitor and the status, which look from their own threads:
         self.parked = 0
         self.running: greenlet | None = None
@@ -132,11 +137,13 @@ class Hub:
     def park(self, wait: Wait) -> None:
         """Stop the running greenlet until ``wait`` is resumed; the thread goes on."""
         wait.parked = getcurrent()
+        self.waits.add(wait)
         self.parked += 1
         try:
             self.main.switch()
         finally:
             self.parked -= 1
+            self.waits.discard(wait)
             wait.parked = None
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import time
 from queue import SimpleQueue
 from typing import Final, Protocol
 
+from bide.executors.ending import end_lane
 from bide.executors.hub import IDLE_WORKERS, Hub, Job
 from bide.promises import Wait
 
@@ -35,6 +36,12 @@ class Jobs(Protocol):
     def busy(self, lane: Lane) -> None:
         """Called when a lane that was idle, or woken for a job, has something of its own to do."""
 
+    def withdraw(self, lane: Lane) -> bool:
+        """Give a lane that ends no more jobs; whether it has one that nobody else will take."""
+
+    def leave(self, lane: Lane) -> None:
+        """Called when a withdrawn lane has ended."""
+
 
 class Lane(threading.Thread):
     """One thread with its own greenlets.
@@ -47,6 +54,7 @@ class Lane(threading.Thread):
         self.number = number  # in the order of their start, from 1
         self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, and words to the lane
         self.hub: Hub | None = None
+        self.taken: Job | None = None  # it has been taken out of the queue, and not begun
         # Under the executor's lock; it is looked at without it.
         self.idle = False
         self.coming = True  # woken for a job or started, and has not looked
@@ -82,7 +90,14 @@ class Lane(threading.Thread):
         return False
 
     def run(self) -> None:
-        """Run what there is: settled waits first, then a new job; until stopped."""
+        """Run what there is; until stopped, or until something from outside ends it."""
+        try:
+            self._live()
+        except BaseException as error:  # noqa: BLE001 - it is reported, and the lane is replaced
+            end_lane(self, self._executor, error)
+
+    def _live(self) -> None:
+        """Run settled waits first, then a new job; until stopped."""
         executor = self._executor
         if _thread_clock is not None:
             self._clock = _thread_clock(threading.get_ident())
@@ -118,6 +133,7 @@ class Lane(threading.Thread):
         assert hub is not None
         job.waiter.parking = hub
         hub.run(job)
+        self.taken = None
 
     def _wake(self, wait: Wait) -> None:
         self.queue.put(wait)

@@ -19,6 +19,7 @@ class LoopExecutor:
     threads_busy = 0
     threads_max = 0
     alive = False  # no thread of its own
+    able = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -46,6 +47,9 @@ class LoopExecutor:
     def flush(self) -> bool:
         """Nothing is held back here, and nothing is gained by a rest."""
         return False
+
+    def recover(self) -> None:
+        """Nothing is lost here."""
 
     def expire(self, age: float) -> list[Job]:  # noqa: ARG002 - an executor's signature
         """Nothing waits for a thread here."""

@@ -116,7 +116,13 @@ class Roster:
         if not lane.begun:
             lane.begun = True
             self._begun += 1
-        return self._jobs.popleft()
+        return self._first_job(lane)
+
+    def _first_job(self, lane: Lane) -> Job:
+        # First noted and then taken out: a lane that is ended in between has lost none.
+        job = lane.taken = self._jobs[0]
+        self._jobs.popleft()
+        return job
 
     def _is_better(self, lane: Lane) -> bool:
         """Whether another lane should have the job, since this one has parked ones."""
@@ -191,6 +197,14 @@ class Roster:
         if lane.coming:
             lane.coming = False
             self._coming -= 1
+
+    def _recount(self, gone: Lane) -> None:
+        """Count anew: a lane that was ended may have left the sums half done."""
+        gone.coming = gone.begun = gone.idle = False
+        self._empty.pop(gone, None)
+        self._idle.pop(gone, None)
+        self._coming = sum(lane.coming for lane in self._lanes)
+        self._begun = sum(lane.begun for lane in self._lanes)
 
     def _goes_idle(self, lane: Lane) -> None:
         lane.idle = True

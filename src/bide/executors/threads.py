@@ -26,6 +26,7 @@ from bide.executors import turns
 from bide.executors.hub import Hub, Job
 from bide.executors.lane import LOOK, STOP, Lane
 from bide.executors.roster import Roster
+from bide.locks import holds_lock
 from bide.waiter import Waiter
 
 log = logging.getLogger("bide")
@@ -83,6 +84,7 @@ class ThreadsExecutor(Roster):
         # By whoever wakes one; a mixture of two is as good as either:
         self._woken: Lane | None = None  # the last one
         self._woken_at = 0.0
+        self._stopping = False
 
     @property
     def hubs(self) -> list[Hub]:
@@ -114,6 +116,12 @@ class ThreadsExecutor(Roster):
         """Whether a lane has not ended."""
         return any(lane.is_alive() for lane in self._lanes)
 
+    @property
+    def able(self) -> bool:
+        """Whether there is a lane, or none was refused when it was wanted; on the loop."""
+        return bool(self._lanes) or not self._refused
+
+    @holds_lock
     def submit(self, job: Job) -> bool:
         """Queue a job, to be begun by the next ``flush``; false when the queue is full."""
         with self._lock:
@@ -175,6 +183,7 @@ class ThreadsExecutor(Roster):
         elif self._lanes and (self._empty or self._idle or len(self._lanes) < self.lanes_max):
             self._look_after(BLOCKED / 4, 1)  # there are lanes, once one that is busy blocks
 
+    @holds_lock
     def _find_blocked(self) -> None:
         """Let others begin jobs in the place of the lanes whose jobs block."""
         now = monotonic()
@@ -185,6 +194,7 @@ class ThreadsExecutor(Roster):
                 if lane.begun and not lane.coming and lane.blocks(now, window):
                     self._release(lane)
 
+    @holds_lock
     def _wake_lanes(self, number: int) -> bool:
         """Wake lanes, or start new ones; false when there are no more."""
         new = []
@@ -197,12 +207,7 @@ class ThreadsExecutor(Roster):
                 if isinstance(lane, Lane):
                     woken.append(lane)
                     continue
-                lane = Lane(self, len(self._lanes) + 1)
-                lane.begun = True
-                self._lanes.append(lane)
-                new.append(lane)
-                self._coming += 1
-                self._begun += 1
+                new.append(self._new_lane())
         for lane in woken:
             lane.queue.put(LOOK)
         started = [lane for lane in new if self._start(lane)]
@@ -222,6 +227,7 @@ class ThreadsExecutor(Roster):
         """Make a new job's waiter; its lane gives it the parking."""
         return Waiter(self._loop)
 
+    @holds_lock
     def expire(self, age: float) -> list[Job]:
         """Take out the jobs that have waited for a lane for longer than ``age`` seconds."""
         expired = []
@@ -231,8 +237,10 @@ class ThreadsExecutor(Roster):
                 expired.append(self._jobs.popleft())
         return expired
 
+    @holds_lock
     def stop(self) -> None:
         """End the lanes, each when its last job has ended; a blocked one ends with the process."""
+        self._stopping = True
         with self._lock:
             lanes = list(self._lanes)
             short, self._turns = self._turns, False
@@ -247,9 +255,11 @@ class ThreadsExecutor(Roster):
         for lane in self._lanes:
             lane.join(max(0.0, deadline - monotonic()))
 
+    @holds_lock
     def _start(self, lane: Lane) -> bool:
         try:
             lane.start()
+            self._refused = 0.0
         except RuntimeError as error:
             # The system gives no more threads. What is queued waits for those that there are, or
             # for the next try, and is answered 503 in the end.
@@ -265,8 +275,35 @@ class ThreadsExecutor(Roster):
             turns.shorten()
         return True
 
+    def recover(self) -> None:
+        """Try again to have a lane, where there is none since it was refused; on the loop."""
+        if not self.able:
+            self._replace()
+
+    @holds_lock
+    def _replace(self) -> None:
+        """Start a lane in the place of one that has ended, though no job may wait; on the loop."""
+        self._asked = False  # its own word to the loop may have been lost
+        if self._stopping:
+            return
+        with self._lock:
+            if len(self._lanes) >= self.lanes_max:
+                return
+            lane = self._new_lane()
+        self._start(lane)
+
+    def _new_lane(self) -> Lane:
+        # Under the lock.
+        lane = Lane(self, len(self._lanes) + 1)
+        lane.begun = True
+        self._lanes.append(lane)
+        self._coming += 1
+        self._begun += 1
+        return lane
+
     # The lanes' ---------------------------------------------------------------------------------
 
+    @holds_lock
     def next_job(self, lane: Lane) -> Job | None:
         """Give a lane its next job, or note that it is idle."""
         other = None
@@ -276,7 +313,7 @@ class ThreadsExecutor(Roster):
                 self._has_come(lane)
             if lane.begun and self._jobs and not lane.parked:  # most: the next of a batch
                 lane.noted = 0
-                job: Job | None = self._jobs.popleft()
+                job: Job | None = self._first_job(lane)
             else:
                 self._note_parked(lane)
                 job = self._take(lane)
@@ -297,6 +334,7 @@ class ThreadsExecutor(Roster):
             self._wake(other)
         return job
 
+    @holds_lock
     def another_job(self, lane: Lane) -> Job | None:
         """Give a lane that goes on anyway a job, if there is one for it."""
         if not self._jobs:  # a look: missing one is no harm
@@ -320,6 +358,7 @@ class ThreadsExecutor(Roster):
             self._wake(other)
         return job
 
+    @holds_lock
     def busy(self, lane: Lane) -> None:
         """Know that a lane that was idle, or woken for a job, has something of its own to do."""
         with self._lock:
@@ -349,3 +388,26 @@ class ThreadsExecutor(Roster):
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
+
+    @holds_lock
+    def withdraw(self, lane: Lane) -> bool:
+        """Give a lane that ends no more jobs; whether it has one that nobody else will take."""
+        with self._lock:
+            taken = lane.taken is not None and not (self._jobs and self._jobs[0] is lane.taken)
+            if not self._serial and lane in self._lanes:
+                self._lanes.remove(lane)
+            self._recount(lane)
+            woken = [each for each in self._lanes if each.coming]
+        for each in woken:  # the lane may have been about to wake it
+            each.queue.put(LOOK)
+        if not self._serial:
+            self._tell(self._replace)
+        return taken
+
+    @holds_lock
+    def leave(self, lane: Lane) -> None:
+        """Called when a withdrawn lane has ended: a serial one is replaced now, not beside it."""
+        if self._serial:
+            with self._lock:
+                self._lanes.remove(lane)
+            self._tell(self._replace)

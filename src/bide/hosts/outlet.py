@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bide.errors import ClientDisconnected
+from bide.locks import holds_lock
 from bide.mailboxes import runs_loop
 from bide.messages import Head
 from bide.promises import Signal
@@ -100,6 +101,7 @@ class Outlet:
             self._ready()
         return not self.gone  # it may have learnt that just now
 
+    @holds_lock
     def room(self) -> Signal | None:
         """Give what fires when the host has sent on all that waits; None below the limit."""
         # On a loop's thread nobody can wait for each block, so there a few may be ahead.
@@ -127,6 +129,7 @@ class Outlet:
         stream.body.paused = False
         self._room_again()
 
+    @holds_lock
     def ended(self, stream: Stream) -> None:
         """Tell the host that there is no more."""
         with self.lock:
@@ -135,6 +138,7 @@ class Outlet:
 
     # The host's ---------------------------------------------------------------------------------
 
+    @holds_lock
     def take(self) -> Part | None:
         """Take out what there is; None when there is nothing new."""
         with self.lock:
@@ -146,6 +150,7 @@ class Outlet:
         length = self._length if head is not None else None
         return Part(head, blocks, state == ENDED, bool(state) and state != ENDED, length)
 
+    @holds_lock
     def sent(self, blocks: list[bytes]) -> None:
         """Know that these have been sent on: the application may go on."""
         with self.lock:
@@ -156,6 +161,7 @@ class Outlet:
         if signal is not None:
             signal.fire()
 
+    @holds_lock
     def close(self) -> None:
         """Take no more: the client has left; whoever waits for room learns it."""
         with self.lock:
@@ -178,6 +184,7 @@ class Outlet:
         stream.body.fail(gone)
         return gone
 
+    @holds_lock
     def closed(self) -> Signal | None:
         """Give what fires when the host takes no more; None where it has closed. Any thread."""
         with self.lock:

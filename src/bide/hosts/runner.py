@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import math
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from greenlet import getcurrent
@@ -23,6 +25,7 @@ from bide.errors import ServerStopping, SettingError
 from bide.executors.choice import make_executor
 from bide.executors.threads import ThreadsExecutor
 from bide.files import FileWrapper
+from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals
 from bide.status import Status, snapshot
 from bide.stream import Stream
 from bide.waiter import CLEANUP_SECONDS, Waiter
@@ -109,6 +112,7 @@ class Runner:
         # any thread; single operations only.
         self._conversations: dict[Conversation, Callable[[], None] | None] = {}
         self._ticker: asyncio.TimerHandle | None = None
+        self._refusals = Refusals()
 
     def environ(
         self, scheme: str, server: tuple[str, str], client: tuple[str, str]
@@ -146,27 +150,33 @@ class Runner:
         """Have a conversation of this runner's waiters run, or be answered 503; as ``begin``."""
         self._conversations[conversation] = ended
         if self.stopping or not self._executor.submit(conversation):
+            self._refusals.count(STOPPING if self.stopping else QUEUE_FULL)
             conversation.reject(1)
         else:
             self._executor.flush()
-            if self._ticker is None and self._executor.queued:
-                self._ticker = self._loop.call_later(TICK, self._tick)
+        self._look_later()
 
     def waiter(self) -> Waiter:
         """Make the waiter of a conversation that the host makes itself, for :meth:`run`."""
         return self._executor.waiter()
 
-    def _reject_queued(self, age: float) -> None:
+    def _reject_queued(self, age: float, kind: str) -> None:
         """Answer requests that have waited for a lane for so many seconds."""
         for job in self._executor.expire(age):
             assert isinstance(job, Conversation)
+            self._refusals.count(kind)
             job.reject(1)
+
+    def _look_later(self) -> None:
+        waiting = self._executor.queued or self._refusals.some
+        if self._ticker is None and waiting and not self.stopping:
+            self._ticker = self._loop.call_later(TICK, self._tick)
 
     def _tick(self) -> None:
         self._ticker = None
         self.mind_time()
-        if self._executor.queued:
-            self._ticker = self._loop.call_later(TICK, self._tick)
+        self._refusals.report(monotonic())
+        self._look_later()
 
     def mind_time(self, ahead: float = 0.0) -> None:
         """Look once at what waits for a lane; on the loop, by itself or when a test says.
@@ -174,7 +184,7 @@ class Runner:
         Args:
             ahead: seconds that a test is ahead of the clock, by which requests are the older.
         """
-        self._reject_queued(self._queue_timeout - ahead)
+        self._reject_queued(self._queue_timeout - ahead, QUEUE_TIMEOUT)
         self._executor.flush()  # for what no thread could be started for
 
     async def stop(self) -> None:
@@ -198,7 +208,7 @@ class Runner:
         self.stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
-        self._reject_queued(0.0)
+        self._reject_queued(0.0, STOPPING)
         for conversation in list(self._conversations):
             conversation.cancel(ServerStopping("the server stops"), firm=True)
 
@@ -206,12 +216,13 @@ class Runner:
         """End the threads; what still runs is left behind, and said so."""
         for conversation in list(self._conversations):
             log.error("left running: %s", conversation.describe())
+        self._refusals.report(math.inf)
         self._executor.stop()
 
     def abandon(self) -> None:
         """End what can be ended when the loop is closed; from any thread."""
         self.stopping = True
-        self._reject_queued(0.0)
+        self._reject_queued(0.0, STOPPING)
         for conversation in list(self._conversations):
             # On the loop itself nothing can go on any more: RuntimeError says so.
             with contextlib.suppress(RuntimeError):

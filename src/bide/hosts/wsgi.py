@@ -29,7 +29,7 @@ from bide.promises import Wait
 from bide.status import Status
 from bide.stream import ENDED, Stream
 from bide.subscriptions import discard
-from bide.waiter import Parking, Waiter, current_waiter, home_loop
+from bide.waiter import Parking, Waiter, current_waiter, home_loop, refuse_under_lock
 
 log = logging.getLogger("bide")
 
@@ -125,6 +125,7 @@ class _HostWaiter(Waiter):
         return super().wait(promise, timeout)
 
     def _place_for_client(self) -> Parking:
+        refuse_under_lock()
         assert self.parking is not None
         return self.parking  # it is the host that has to go on
 

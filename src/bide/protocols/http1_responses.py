@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from bide.errors import RemoteProtocolError
+from bide.locks import holds_lock
 from bide.messages import Head
 from bide.promises import Signal
 from bide.protocols.http1_syntax import encode_head, stamp
@@ -136,6 +137,7 @@ class Responses:
         """Give what fires when the client takes bytes again."""
         return self.transport.writable()
 
+    @holds_lock
     def wanted(self, stream: Stream) -> None:
         """Send 100 Continue, once, unless the response has begun (RFC 9110 section 10.1.1)."""
         with self.lock:

@@ -35,6 +35,9 @@ class Pollable(Protocol):
     def ready(self, events: int) -> None:
         """Read, write, or find that it is gone; on the loop."""
 
+    def abort(self) -> None:
+        """Reset the connection."""
+
 
 class Poller(Protocol):
     """Watches descriptors. On the loop, but for ``watch``.
@@ -68,6 +71,18 @@ class Poller(Protocol):
 
 def _nothing() -> None:
     pass
+
+
+def _serve(target: Pollable, events: int) -> None:
+    try:
+        target.ready(events)
+    except BaseException as error:
+        # Half of what came may have been taken: nothing more of it can be right. A signal handler
+        # of the application may have raised, too.
+        target.abort()
+        if not isinstance(error, Exception):
+            raise
+        log.exception("internal error on a connection: it is closed")
 
 
 class EpollPoller:
@@ -123,10 +138,7 @@ class EpollPoller:
             target = targets.get(descriptor)
             if target is None:  # closed by one that was served before it
                 continue
-            try:
-                target.ready(events)
-            except Exception:
-                log.exception("internal error on a connection")
+            _serve(target, events)
         self.after()
 
 
@@ -183,7 +195,7 @@ class LoopPoller:
             self.loop.remove_writer(descriptor)
 
     def _ready(self, target: Pollable, events: int) -> None:
-        target.ready(events)
+        _serve(target, events)
         self.after()
 
 

@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import threading
 from typing import Final
 
+from bide.locks import holds_lock
 from bide.mailboxes import on_loop
 from bide.promises import Signal
 from bide.totals import UNBOUND, Total
+from bide.transports.closing import end, prepare_reset, reset
 from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
 from bide.transports.receiver import Receiver
 from bide.transports.unsent import PIECE, Unsent, send_first
@@ -35,8 +36,6 @@ HIGH_WATER: Final = 64 * 1024
 """Bytes queued for a client above which its application waits, until a quarter is left."""
 LINGER_SECONDS: Final = 2.0
 """How long a closing connection is read, so that the client gets the answer and not a reset."""
-
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class SocketTransport:
@@ -70,6 +69,7 @@ class SocketTransport:
         "_loop",
         "_poller",
         "_receiver",
+        "_resets",
         "_room",
         "_shut",
         "_socket",
@@ -108,6 +108,7 @@ class SocketTransport:
         self._broken = False  # no byte can be sent any more
         self._closing = False  # no byte is taken any more; what is queued is still sent
         self._shut = False  # the descriptor is closed
+        self._resets = False  # it is to be closed by a reset
         self._room: Signal | None = None
         self._writable: Signal | None = None
         self._watched = 0  # what the poller watches for; 0 before start, too
@@ -174,6 +175,7 @@ class SocketTransport:
             self._watch(ENDED, False)
             self._watch(READ, True)
 
+    @holds_lock
     def _watch(self, event: int, on: bool) -> None:
         with self.lock:
             wanted = self._watched | event if on else self._watched & ~event
@@ -193,6 +195,7 @@ class SocketTransport:
         """Whether the client has to take some before it can be sent more; a look, too."""
         return self.queued > 0 or self._writable is not None
 
+    @holds_lock
     def write(self, data: bytes, *more: bytes) -> bool:
         """Send, or queue what the client does not take yet, uncopied; false when it never will."""
         with self.lock:
@@ -218,6 +221,7 @@ class SocketTransport:
                 self._watch(WRITE, True)
         return True
 
+    @holds_lock
     def room(self) -> Signal | None:
         """Give what fires when a quarter of ``high_water`` is left; None when it is not reached.
 
@@ -236,6 +240,7 @@ class SocketTransport:
     def _most(self) -> int:
         return 0 if self._unsent.full else self._high_water
 
+    @holds_lock
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Send from a file; return the bytes sent, 0 if the client is behind, -1 if it is gone.
 
@@ -267,9 +272,9 @@ class SocketTransport:
             self._in_use = False
             if self._shut:
                 try:
-                    self._loop.call_soon_threadsafe(self._socket.close)
+                    self._loop.call_soon_threadsafe(self._end_socket)
                 except RuntimeError:  # the loop is closed: nobody else will
-                    self._socket.close()
+                    self._end_socket()
             elif lost and not self._broken:
                 self._break()
             elif self.queued:
@@ -277,6 +282,7 @@ class SocketTransport:
             elif self._closing:
                 on_loop(self._loop, self._close)
 
+    @holds_lock
     def writable(self) -> Signal:
         """Give what fires once nothing is queued and the socket takes bytes, or is no more."""
         with self.lock:
@@ -289,6 +295,7 @@ class SocketTransport:
                 self._watch(WRITE, True)
         return signal
 
+    @holds_lock
     def _write_queued(self) -> None:
         with self.lock:
             if self._shut or self._broken:
@@ -331,6 +338,7 @@ class SocketTransport:
 
     # Ending ------------------------------------------------------------------------------------
 
+    @holds_lock
     def close(self, linger: bool = False) -> None:
         """Send what is queued, then close.
 
@@ -345,6 +353,7 @@ class SocketTransport:
             self._linger = linger
         on_loop(self._loop, self._close)
 
+    @holds_lock
     def _close(self) -> None:
         with self.lock:
             if not (self.queued or self._in_use):
@@ -366,22 +375,23 @@ class SocketTransport:
         self.resume_reading()
         self._timer = self._loop.call_later(self._linger_seconds, self._shut_down)
 
+    @holds_lock
     def abort(self) -> None:
         """Reset the connection: the client must not take what it has for all."""
         with self.lock:
             if self._shut or self._broken:
                 return
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            except OSError:
-                pass  # no TCP: a Unix socket knows no reset, and is closed
+            self._resets = True
+            prepare_reset(self._socket)
             self._break()
 
+    @holds_lock
     def _lose(self) -> None:
         with self.lock:
             self._broken = True
         self._shut_down()
 
+    @holds_lock
     def _shut_down(self) -> None:
         """Close the descriptor and tell the receiver, once; on the loop."""
         with self.lock:
@@ -395,5 +405,9 @@ class SocketTransport:
                 self._timer.cancel()
             self._fire()
             if not self._in_use:  # else it is closed by the word of who uses it
-                self._socket.close()
+                self._end_socket()
         self._receiver.connection_lost()
+
+    def _end_socket(self) -> None:
+        end_or_reset = reset if self._resets else end
+        end_or_reset(self._socket)

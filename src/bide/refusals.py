@@ -1,0 +1,66 @@
+"""Says in the log what a server refuses, in few lines: counts, once a second at most.
+
+It knows nothing of requests: who refuses one counts it here, by its kind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from http import HTTPStatus
+from typing import Final
+
+log = logging.getLogger("bide")
+
+EVERY: Final = 1.0
+"""Seconds between two lines of one kind, at least."""
+
+QUEUE_FULL: Final = (
+    "requests refused: {} were answered 503: all threads are busy, and the queue is full (--queue)"
+)
+QUEUE_TIMEOUT: Final = (
+    "requests refused: {} were answered 503: they had waited too long for a thread "
+    "(--queue-timeout)"
+)
+STOPPING: Final = (
+    "requests refused: {} were answered 503: the server stops, and no thread had become free"
+)
+WAITED: Final = "connections delayed: {} waited until others had ended (--limit-connections)"
+_OVERLOAD: Final = {QUEUE_FULL, QUEUE_TIMEOUT}
+
+
+def refused(status: int) -> str:
+    """Name the kind of those that are answered with ``status``, since they are malformed."""
+    return f"requests refused: {{}} were refused with {status} {HTTPStatus(status).phrase}"
+
+
+class Refusals:
+    """Counts what is refused, and logs it from time to time."""
+
+    def __init__(self) -> None:
+        # Appending is atomic. It is emptied once a second, so it stays small.
+        self._seen: deque[str] = deque()
+        self._quiet = 0.0  # until then nothing is logged
+
+    @property
+    def some(self) -> bool:
+        """Whether any have been counted that are not in the log."""
+        return bool(self._seen)
+
+    def count(self, kind: str) -> None:
+        """Count one; from any thread."""
+        self._seen.append(kind)
+
+    def report(self, now: float) -> None:
+        """Log a line for each kind that was counted, unless the last ones are too recent.
+
+        Args:
+            now: monotonic seconds; infinite: whatever is left is logged.
+        """
+        if not self._seen or now < self._quiet:
+            return
+        self._quiet = now + EVERY
+        seen = Counter(self._seen.popleft() for _ in range(len(self._seen)))
+        for kind, number in sorted(seen.items()):
+            level = logging.WARNING if kind in _OVERLOAD else logging.INFO
+            log.log(level, "%s", kind.format(number))

@@ -1,0 +1,315 @@
+"""An asynchronous exception comes into a lane's thread: it costs that lane's requests, and no more.
+
+It is put where the test wants it: raised by what the lane calls, or by Python itself, as decorators
+that limit a call's time have it do.
+"""
+
+import ctypes
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bide.errors import ThreadEnded
+from bide.executors.hub import Hub, Job
+from bide.executors.lane import Lane
+from bide.executors.threads import ThreadsExecutor
+from bide.promises import Signal, Wait
+from bide.waiting import wait
+from tests.conftest import Serve
+from tests.executors.test_threads import Threads, lanes, loop  # noqa: F401 - fixtures
+from tests.fakes import ManualLoop
+from tests.serving import Environ, Gate, Log, Served, answering, happened, until
+
+Make = Callable[[int], Threads]
+
+
+class Stray(BaseException):
+    """What comes from outside."""
+
+
+def strike(thread: threading.Thread) -> None:
+    """Have Python raise in a thread, at its next bytecode."""
+    assert thread.ident is not None
+    number = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(Stray)
+    )
+    assert number == 1
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Hear the log."""
+    caplog.set_level(logging.INFO, "bide")
+    return caplog
+
+
+def parked(threads: Threads, promise: Any, caught: list[BaseException]) -> None:
+    """Have a job wait on the one lane, and keep what its wait raises."""
+
+    def job() -> None:
+        try:
+            wait(promise)
+        except BaseException as error:
+            caught.append(error)
+
+    before = threads.executor.waiting
+    run = threads.begin(job)
+    threads.until(lambda: threads.executor.waiting > before)
+    assert not run.ended
+
+
+def test_a_lane_that_is_struck_while_idle_is_replaced_and_its_parked_job_ended(
+    lanes: Make,  # noqa: F811 - a fixture
+    heard: pytest.LogCaptureFixture,
+) -> None:
+    """The exception comes when the lane wakes; the job that woke it runs on the new lane."""
+    threads = lanes(1)
+    promise, caught = Signal(), []  # type: tuple[Signal, list[BaseException]]
+    parked(threads, promise, caught)
+    (struck,) = threads.executor._lanes
+    threads.until(lambda: struck.idle)
+    strike(struck)
+    after = threads.begin(threading.current_thread)
+    threads.until(lambda: after.ended and caught)
+    assert after.value is not struck
+    assert type(caught[0]) is ThreadEnded
+    assert struck not in threads.executor._lanes
+    struck.join(20)
+    assert not struck.is_alive()
+    (record,) = heard.records
+    assert record.getMessage() == (
+        "lane-1 was ended from outside and is replaced; 1 waiting requests of it are ended"
+    )
+    assert record.exc_info is not None
+    assert record.exc_info[0] is Stray
+
+
+@pytest.mark.parametrize("point", ["before the queue", "after the queue"])
+def test_a_job_that_the_lane_has_in_hand_is_lost_only_if_nobody_else_will_take_it(
+    lanes: Make,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+) -> None:
+    """It is marked before it is taken out: in between it is still the queue's."""
+    threads = lanes(1)
+    real = ThreadsExecutor.next_job
+    struck: list[Lane] = []
+
+    def once(executor: ThreadsExecutor, lane: Lane) -> Job | None:
+        if struck or not executor._jobs:
+            return real(executor, lane)
+        struck.append(lane)
+        if point == "before the queue":
+            lane.taken = executor._jobs[0]
+        else:
+            real(executor, lane)
+        raise Stray
+
+    monkeypatch.setattr(ThreadsExecutor, "next_job", once)
+    first = threads.begin(lambda: "first")
+    threads.until(lambda: first.ended or first.was_lost)
+    assert first.was_lost == (point == "after the queue")
+    second = threads.begin(lambda: "second")
+    threads.until(lambda: second.ended)
+
+
+def test_a_wake_that_was_taken_out_and_lost_is_made_good(
+    lanes: Make,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The outcome was there: the parked job has it, and not the error."""
+    threads = lanes(1)
+    real = Hub.resume
+    resumed: list[Wait] = []
+
+    def once(hub: Hub, item: Wait) -> None:
+        resumed.append(item)
+        if len(resumed) == 1:
+            raise Stray
+        real(hub, item)
+
+    monkeypatch.setattr(Hub, "resume", once)
+    promise = Signal()
+    run = threads.begin(lambda: wait(promise))
+    threads.until(lambda: threads.executor.waiting)
+    promise.fire("the result")
+    threads.until(lambda: run.ended)
+    assert run.value == "the result"
+    assert resumed[0] is resumed[1]
+
+
+def test_a_lane_that_is_struck_again_while_it_ends_still_ends_its_jobs(
+    lanes: Make,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+    heard: pytest.LogCaptureFixture,
+) -> None:
+    """However often."""
+    threads = lanes(1)
+    real = Hub.resume
+    left = [Stray(), Stray(), Stray()]
+
+    def often(hub: Hub, item: Wait) -> None:
+        if left:
+            raise left.pop()
+        real(hub, item)
+
+    promise, caught = Signal(), []  # type: tuple[Signal, list[BaseException]]
+    parked(threads, Signal(), caught)
+    parked(threads, promise, [])
+    monkeypatch.setattr(Hub, "resume", often)
+    promise.fire()
+    threads.until(lambda: caught)
+    assert [each.getMessage() for each in heard.records] == [
+        "lane-1 was ended from outside and is replaced; 2 waiting requests of it are ended",
+        "lane-1 was interrupted while it ended",
+        "lane-1 was interrupted while it ended",
+    ]
+
+
+def test_a_serial_lane_is_replaced_when_its_last_job_has_ended(
+    loop: ManualLoop,  # noqa: F811 - a fixture
+) -> None:
+    """Two at a time is what the application cannot have."""
+    threads = Threads(loop, 1)
+    threads.executor = ThreadsExecutor(loop, 1, 10, serial=True)
+    cleaned, last = Signal(), []  # type: tuple[Signal, list[str]]
+
+    def job() -> None:
+        try:
+            wait(Signal())
+        finally:
+            wait(cleaned)
+            last.append("cleaned up")
+
+    threads.begin(job)
+    threads.until(lambda: threads.executor.waiting)
+    (struck,) = threads.executor._lanes
+    threads.until(lambda: struck.queue.empty())
+    strike(struck)
+    struck.queue.put(None)
+    second = threads.begin(lambda: last.append("second"))
+    threads.until(lambda: struck.queue.empty() and struck.parked == 1)
+    threads.executor.flush()
+    assert last == []
+    cleaned.fire()
+    threads.until(lambda: second.ended)
+    assert last == ["cleaned up", "second"]
+    struck.join(20)
+    threads.executor.stop()
+    threads.executor.join(20)
+
+
+def test_an_executor_without_a_thread_says_so_until_it_has_one_again(
+    loop: ManualLoop,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For the health check; it tries again by itself, though no request comes."""
+    executor = ThreadsExecutor(loop, 1, 10)
+    able = [executor.able]
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "start", refuse)
+        executor._replace()
+        able.append(executor.able)
+        executor.recover()
+        able.append(executor.able)
+    executor.recover()
+    able.append(executor.able)
+    assert able == [True, False, False, True]
+    assert executor.threads == 1
+    executor.recover()
+    assert executor.threads == 1
+    executor.stop()
+    executor.join(20)
+
+
+def refuse(_: Lane) -> None:
+    """Start no thread, as the system does when it has none left."""
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Give a gate, which is opened with the test's end."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def lane_of(served: Served) -> Lane:
+    """Give the server's one lane."""
+    executor = served.server._executor
+    assert isinstance(executor, ThreadsExecutor)
+    (lane,) = executor._lanes
+    return lane
+
+
+def test_a_servers_requests_on_the_lane_are_answered_and_others_go_on(
+    serve: Serve, log: Log, gate: Gate
+) -> None:
+    """500 for those that waited there; the next is served; the health says ok."""
+
+    def answer(environ: Environ) -> str:
+        if environ["PATH_INFO"] == "/wait":
+            wait(gate.promise())
+        return "served"
+
+    served = serve(answering(answer), threads=1, health="/health")
+    waiting = [served.request("/wait") for _ in range(3)]
+    served.until_waiting(3)
+    lane = lane_of(served)
+    until(lambda: lane.idle)
+    strike(lane)
+    assert served.get().text == "served"
+    for client in waiting:
+        assert client.response().status == 500
+    assert served.get("/health").text == "ok\n"
+    log.take("lane-1 was ended from outside and is replaced; 3 waiting requests of it are ended")
+    served.until_idle()
+
+
+def test_the_health_says_when_no_thread_can_be_had(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And that there is one again."""
+    served = serve(answering(lambda _: "served"), threads=1, health="/health")
+    assert served.get().text == "served"
+    lane = lane_of(served)
+    until(lambda: lane.idle)
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "start", refuse)
+        strike(lane)
+        lane.queue.put(None)
+        log.take("lane-1 was ended from outside")
+        log.take("cannot start a thread")
+        response = served.get("/health")
+        assert (response.status, response.text) == (503, "no thread can be started\n")
+    until(lambda: served.get("/health").text == "ok\n")
+    assert served.get().text == "served"
+    log.records.clear()
+
+
+def test_a_request_that_is_interrupted_at_its_end_is_ended_all_the_same(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection too: the exception came when the application's code was through."""
+    import bide.conversation
+
+    real = bide.conversation.Conversation._finish
+    struck = threading.Event()
+
+    def finish(conversation: Any) -> None:
+        if not struck.is_set():
+            struck.set()
+            raise Stray
+        real(conversation)
+
+    monkeypatch.setattr(bide.conversation.Conversation, "_finish", finish)
+    served = serve(answering(lambda _: "served"), threads=1)
+    assert served.get().text == "served"
+    happened(struck)
+    log.take("internal error: a job raised")
+    served.until_idle()
+    assert served.get().text == "served"
