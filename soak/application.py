@@ -10,6 +10,7 @@ The module knows of Bide what applications know, and runs on the loop and in thr
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import threading
 import time
@@ -333,7 +334,8 @@ def closing(
 def warm(
     environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
 ) -> Iterable[bytes]:
-    """Start all threads of both pools, so that none is to come later; and count what is logged."""
+    """Start the threads of both pools and the log's: none is to come later. Count what is logged."""
+    logging.getLogger("bide").warning("the soak begins")
     listen()
     pushers = threading.Barrier(PUSHERS)
     wait_all(*[_pushers.submit(pushers.wait, 20) for _ in range(PUSHERS)], timeout=20)

@@ -30,6 +30,8 @@ LAYERS = [
         "sharing",
     ],
     ["promises", "capabilities", "settings", "files", "home"],
+    ["outcomes", "parking"],
+    ["callbacks"],
     ["subscriptions"],
     ["residents", "body", "messages", "deadlines"],
     ["stream"],

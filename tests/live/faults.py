@@ -33,8 +33,8 @@ PLAIN = [("Content-Type", "text/plain")]
 VISIT: contextvars.ContextVar[int] = contextvars.ContextVar("VISIT", default=0)
 ARENAS: "list[Arena]" = []
 """Those of the test that runs."""
-LASTING = "bide-in-thread"
-"""Threads that are the program's, not a server's, and stay."""
+LASTING = ("bide-in-thread", "CP Server Thread")
+"""Threads that are the program's, not a server's, and stay; and those of another test's host."""
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,14 @@ async def stops():
     await asyncio.sleep(0.01)
     return "not mine"
 
-async def opened():
+def is_open():
     while not Path("open").exists():
-        await asyncio.sleep(0.005)
+        time.sleep(0.005)
     return "opened"
+
+async def opened():
+    # Nothing of it runs on the loop meanwhile, where a signal could meet it.
+    return await asyncio.get_running_loop().run_in_executor(None, is_open)
 
 async def struck():
     os.kill(os.getpid(), signal.SIGUSR1)

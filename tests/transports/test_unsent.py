@@ -35,6 +35,8 @@ def closed_loops() -> Iterator[None]:
 class Client:
     """A socket whose client takes as much as the test says, at each call."""
 
+    family = socket.AF_INET
+
     def __init__(self, *takes: int) -> None:
         self.takes = list(takes)
         self.calls: list[int] = []
@@ -53,6 +55,9 @@ class Client:
         size = min(self.takes.pop(0), len(data))
         self.got += data[:size]
         return size
+
+    def shutdown(self, how: int) -> None:
+        """End it."""
 
     def fileno(self) -> int:
         """Any."""

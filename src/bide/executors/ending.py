@@ -51,8 +51,7 @@ def _end_parked(lane: Lane, hub: Hub) -> None:
         job = job_of(wait.parked)
         if job is not None:
             job.waiter.cancel(ThreadEnded("its thread was ended from outside"), firm=True)
-        if wait.reason:
-            lane.queue.put(wait)  # its own word may have been taken out and lost
+        lane.queue.put(wait)  # its own word may have been taken out and lost; one more does no harm
     while hub.parked:
         item = lane.queue.get()
         if isinstance(item, Wait):

@@ -266,6 +266,7 @@ class SocketTransport:
             self._used(lost < 0)
         return lost or (-1 if self._broken or self._shut else sent)
 
+    @holds_lock
     def _used(self, lost: bool) -> None:
         """Take up again what was left to be done while a file was being sent."""
         with self.lock:
