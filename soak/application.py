@@ -334,7 +334,7 @@ def closing(
 def warm(
     environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
 ) -> Iterable[bytes]:
-    """Start the threads of both pools and the log's: none is to come later. Count what is logged."""
+    """Start the threads of both pools and the log's, so that none comes later. Count log lines."""
     logging.getLogger("bide").warning("the soak begins")
     listen()
     pushers = threading.Barrier(PUSHERS)

@@ -13,13 +13,29 @@ from __future__ import annotations
 
 import dis
 import functools
+import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
+from greenlet import getcurrent, greenlet
+
 _COPY: Final = dis.opmap.get("COPY", -1)
 _PUSH_EXC_INFO: Final = dis.opmap.get("PUSH_EXC_INFO", -1)
 _CACHE: Final = 0
+
+
+def cleans_up() -> bool:
+    """Whether this code is a clean-up, from here to where the conversation began."""
+    running: greenlet | None = getcurrent()
+    stack: FrameType | None = sys._getframe(1)
+    while not cleaning_up(stack):
+        # A library may run below the conversation, in a greenlet of its own.
+        if running is None or getattr(running, "waiter", None) is not None:
+            return False
+        running = running.parent
+        stack = None if running is None else running.gr_frame
+    return True
 
 
 def cleaning_up(stack: FrameType | None) -> bool:

@@ -12,8 +12,9 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
+from bide.client_time import BODY, HEAD, IDLE, RESPONSE, ClientTime
 from bide.conversation import Conversation
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.protocols.http1 import HTTP1
@@ -25,20 +26,6 @@ from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
 
 log = logging.getLogger("bide")
-
-# What a connection does, as far as time limits it; see Connection.mind_time.
-_IDLE: Final = "idle"  # between requests
-_HEAD: Final = "head"  # a request has begun to come, or the rest of one that was answered comes
-_BODY: Final = "body"  # the application waits for more of a body
-_RESPONSE: Final = "response"  # the client has to take what was sent to it
-
-HELD: Final = 1800.0
-"""Seconds in which a client must take what is queued for it, where that asks for more than the rate
-that is required of everybody: who has much held must take it the faster."""
-HELD_WHEN_FULL: Final = 60.0
-"""The same while as much is queued, for all clients together, as may be."""
-HURRY: Final = 5.0
-"""Seconds that a client may be slower then; those with the most held are given up first."""
 
 
 class Serving(Protocol):
@@ -87,19 +74,14 @@ class Connection:
         "_behind",
         "_body_looks",
         "_conversation",
-        "_credit",
-        "_fed",
         "_half_closed",
-        "_phase",
         "_protocol",
         "_queue",
-        "_responding",
         "_serving",
         "_stream",
-        "_taken",
+        "_time",
         "_transport",
         "_turn",
-        "_worked",
         "environ",
     )
 
@@ -126,14 +108,8 @@ class Connection:
             0  # looks at the time, and one, since the conversation waits for its body
         )
         self._behind = False  # to be told when the client has caught up
-        # For the looks once a second, which keep the time off the way of each request:
-        self._begun = False  # a request since the last look
-        self._phase = ""  # what the last look saw
-        self._credit = 0.0  # seconds that this may still take
-        self._fed = 0  # how far the client had come with a body
-        self._taken = 0  # and with a response
-        self._worked = False  # the last look saw the application at work
-        self._responding = 0.0  # seconds that the response has taken
+        self._begun = False  # a request since the last look at the time
+        self._time = ClientTime()
 
     def start(self) -> None:
         """Begin to read."""
@@ -336,36 +312,28 @@ class Connection:
         self._serving.drop(self._conversation)
 
     def mind_time(self, elapsed: float, settings: Settings, crowded: bool) -> None:
-        """Take so many seconds from what the client has; end the connection when none are left.
+        """End the connection when its client has no time left; see :class:`ClientTime`.
 
-        Each phase begins with an allowance: of ``head_timeout`` seconds, or of ``idle_timeout``;
-        but a body and a response have one together, else who sends and takes by turns would begin
-        anew for ever. Bytes of a body or a response that move earn time back, each ``min_rate`` of
-        them a second, or more of them where much is held. Called from time to time, which is how
-        exact it is.
+        Called from time to time, which is how exact it is.
 
         Args:
             elapsed: seconds since the last call.
             settings: the allowances.
             crowded: whether others wait for this connection to end.
         """
-        protocol, stream = self._protocol, self._stream
+        protocol, stream, time = self._protocol, self._stream, self._time
         behind = self._transport.behind
         if self._begun:
             self._begun = False
-            self._phase = ""
-            self._responding = 0.0
+            time.begin()
         if settings.response_timeout:
-            if not (behind or (stream is not None and stream.head_sent)):
-                self._responding = 0.0
-            else:
-                self._responding += elapsed
-                if self._responding >= settings.response_timeout:
-                    log.info("a client that takes too long is given up: %s", self._client)
-                    self._transport.abort()
-                    return
+            responding = behind or (stream is not None and stream.head_sent)
+            if time.spent_on_response(elapsed, responding) >= settings.response_timeout:
+                log.info("a client that takes too long is given up: %s", self._client)
+                self._transport.abort()
+                return
         if behind:
-            phase = _RESPONSE
+            phase = RESPONSE
         elif not self._turn or self._queue:
             if self._body_looks:
                 self._body_looks += 1
@@ -373,47 +341,24 @@ class Connection:
                 if self._body_looks > 2 and protocol.remaining is None:
                     self.submit_held()
             elif not protocol.awaits_body:
-                self._worked = True
+                time.worked = True
                 return  # it is the application's time; the client's goes on where it was
-            phase = _BODY
+            phase = BODY
         else:
-            phase = _HEAD if protocol.receiving or protocol.head_begun else _IDLE
-        fed, taken = protocol.fed, (0 if stream is None else stream.sent) - self.held
-        gained = fed - self._fed if phase is _BODY else taken - self._taken
-        self._fed, self._taken = fed, taken
-        allowance = settings.head_timeout if phase is _HEAD else settings.idle_timeout
-        before, self._phase = self._phase, phase
-        worked, self._worked = self._worked, False
-        moving = phase is _BODY or phase is _RESPONSE
-        if before is not phase:
-            if not (moving and before in (_BODY, _RESPONSE)):
-                self._credit = allowance
-                return
-            if worked:  # the application, for some of the time since the last look
-                return
-        self._credit -= elapsed
-        hurried = phase is _RESPONSE and self._serving.unsent_total.full
-        if gained > 0 and moving:
-            rate = self._rate(settings, hurried) if phase is _RESPONSE else settings.min_rate
-            self._credit = min(allowance, self._credit + gained / rate) if rate else allowance
-        least = max(0.0, allowance - HURRY) if hurried else 0.0
-        if self._credit > least and not (crowded and phase is _IDLE):
+            phase = HEAD if protocol.receiving or protocol.head_begun else IDLE
+        taken = (0 if stream is None else stream.sent) - self.held
+        full = self._serving.unsent_total.full
+        if time.goes_on(elapsed, phase, settings, protocol.fed, taken, self.held, full, crowded):
             return
-        if phase is _RESPONSE:
+        if phase is RESPONSE:
             log.info("a client that takes too little is given up: %s", self._client)
             self._transport.abort()
-        elif phase is _IDLE:
+        elif phase is IDLE:
             self._transport.close()
         else:
             protocol.refuse(RemoteProtocolError("the request took too long", 408))
             if self._body_looks and self._is_due():
                 self.submit_held()
-
-    def _rate(self, settings: Settings, hurried: bool) -> float:
-        """Return the bytes a second that this client must take of its response; 0: any."""
-        if hurried:
-            return max(settings.min_rate, self.held / HELD_WHEN_FULL)
-        return settings.min_rate and max(settings.min_rate, self.held / HELD)
 
     def abort(self) -> None:
         """Reset the connection."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from time import monotonic
 from typing import Final, TextIO
 
+from bide.conversation import Conversation
 from bide.errors import SettingError
 from bide.lines import LineHandler, Writer
 from bide.settings import Settings
@@ -80,6 +82,24 @@ def say(level: int, message: str, *args: object) -> None:
         for handler in list(log.handlers):
             if isinstance(handler, LineHandler):
                 handler.emit(record)
+
+
+def log_access(conversation: Conversation) -> None:
+    """Write a conversation's line to the access log; from its thread, once it has ended."""
+    stream = conversation.stream
+    request = stream.request
+    access.info(
+        "%s",
+        access_line(
+            conversation.client,
+            request.method,
+            request.target.decode("latin-1"),
+            request.version,
+            str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
+            stream.sent,
+            monotonic() - conversation.started,
+        ),
+    )
 
 
 def access_line(

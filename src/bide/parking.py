@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 from typing import Protocol
 
+from greenlet import getcurrent, greenlet
+
+from bide.errors import WaitError
 from bide.home import Blocked, home_loop
+from bide.locks import obstacle
 from bide.promises import Wait
 
 
@@ -56,3 +61,16 @@ class ThreadParking:
         """Let the thread go on."""
         with contextlib.suppress(RuntimeError):  # it has been let already
             self._turnstile.release()
+
+
+def refuse_under_lock() -> None:
+    """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks."""
+    found = obstacle(sys._getframe(1))
+    running: greenlet | None = getcurrent()
+    # A library may run below the conversation in a greenlet of its own: each has its own frames.
+    while not found and running is not None and getattr(running, "waiter", None) is None:
+        running = running.parent
+        if running is not None and running.parent is not None:
+            found = obstacle(running.gr_frame)
+    if found:
+        raise WaitError(found)

@@ -23,11 +23,12 @@ from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
 from bide.environ import connection_environ, server_environ
-from bide.errors import RemoteProtocolError, RequestTimeout, ServerStopping, StartError
+from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
-from bide.executors.monitor import Monitor, stack_of
-from bide.logs import access, access_line
+from bide.executors.monitor import Monitor
+from bide.logs import access, log_access
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
+from bide.overdue import end_overdue, interval
 from bide.protocols.sides import Limits
 from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, WAITED, Refusals, refused
 from bide.settings import Settings
@@ -39,9 +40,6 @@ from bide.transports.poller import Poller, make_poller
 from bide.waiter import CLEANUP_SECONDS, home_loop
 
 log = logging.getLogger("bide")
-
-TICK = 1.0
-"""Seconds between two looks at the time, where no shorter time-out asks for more."""
 
 
 class Server:
@@ -119,7 +117,7 @@ class Server:
         self.monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0  # monotonic seconds
-        self._interval = _interval(self.settings)
+        self._interval = interval(self.settings)
         self._access = False
 
     # Life ---------------------------------------------------------------------------------------
@@ -293,9 +291,8 @@ class Server:
             ahead: seconds that a test is ahead of the clock, by which requests are the older.
         """
         settings = self.settings
-        self._reject_queued(
-            settings.queue_timeout - ahead, QUEUE_TIMEOUT
-        )  # first: the looks may queue more
+        # First: the looks may queue more.
+        self._reject_queued(settings.queue_timeout - ahead, QUEUE_TIMEOUT)
         crowded = self._acceptor.crowded
         connections = list(self._connections)
         if self.unsent_total.full:  # until it is no more, those that hold the most are given up
@@ -303,32 +300,11 @@ class Server:
         for connection in connections:
             connection.mind_time(elapsed, settings, crowded)
         if settings.request_timeout:
-            self._end_overdue(monotonic() + ahead - settings.request_timeout)
+            before = monotonic() + ahead - settings.request_timeout
+            end_overdue(list(self._conversations), before, self._executor.hubs, self._held)
         self._refusals.report(monotonic() + ahead)
         self._executor.recover()
         self.flush()  # for what no thread could be started for
-
-    def _end_overdue(self, before: float) -> None:
-        """End the waits of requests that came before then, and name those whose code runs."""
-        for conversation in list(self._conversations):
-            if conversation.started <= before and not conversation.expired:
-                conversation.expired = True
-                stack = stack_of(conversation, self._executor.hubs)
-                taken = monotonic() - conversation.started
-                conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
-                if conversation in self._held:  # what it would read raises this
-                    self._held[conversation].submit_held()
-                if stack:
-                    log.warning(
-                        "%s has taken %.1f s, and its code goes on:\n%s",
-                        conversation.describe(),
-                        taken,
-                        stack,
-                    )
-                else:
-                    log.warning(
-                        "%s has taken %.1f s: its wait is ended", conversation.describe(), taken
-                    )
 
     def _reject_queued(self, age: float, kind: str) -> None:
         """Answer requests that have waited for a thread for so many seconds."""
@@ -405,38 +381,9 @@ class Server:
         if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)
         if self._access:
-            self._log_access(conversation)
-
-    def _log_access(self, conversation: Conversation) -> None:
-        stream = conversation.stream
-        request = stream.request
-        access.info(
-            "%s",
-            access_line(
-                conversation.client,
-                request.method,
-                request.target.decode("latin-1"),
-                request.version,
-                str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
-                stream.sent,
-                monotonic() - conversation.started,
-            ),
-        )
+            log_access(conversation)
 
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
         in_progress, connections = self._conversations, len(self._connections)
         return snapshot(self._executor, in_progress, connections, self.draining, len(self._held))
-
-
-def _interval(settings: Settings) -> float:
-    """Choose how often to look at the time, in seconds: often enough for the shortest time-out."""
-    timeouts = (
-        settings.head_timeout,
-        settings.idle_timeout,
-        settings.queue_timeout,
-        settings.request_timeout,
-        settings.response_timeout,
-    )
-    shortest = min((each for each in timeouts if each), default=TICK)
-    return max(0.05, min(TICK, shortest / 4))

@@ -8,23 +8,21 @@ awaitables run on the process's home loop. This module knows neither requests no
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Final, NoReturn
 
 from greenlet import getcurrent, greenlet
 
-from bide.cleanups import cleaning_up
+from bide.cleanups import cleans_up
 from bide.deadlines import Deadline
 from bide.errors import Cancelled, WaitError
 from bide.home import home_loop as home_loop  # where waiting outside a request looks for it
-from bide.locks import obstacle
 from bide.mailboxes import on_loop, runs_loop
 from bide.outcomes import give_up, withdraw
 from bide.parking import Parking as Parking
 from bide.parking import ThreadParking as ThreadParking
+from bide.parking import refuse_under_lock
 from bide.promises import Over, Signal, Wait
 from bide.sharing import is_cancelling
 from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
@@ -191,7 +189,7 @@ class Waiter:
 
         The first one that is no clean-up's is told. It may still have a result that is there.
         """
-        if not self._raised and not subscription.cleans_up and not _cleans_up():
+        if not self._raised and not subscription.cleans_up and not cleans_up():
             if not subscription.begins:
                 return limit, "timeout"
             self._refuse(subscription, wait)
@@ -259,7 +257,7 @@ class Waiter:
                 withdraw(subscription.cancel, wait)
                 give_up(wait)
                 return deadline
-            allowed = subscription.cleans_up or _cleans_up()
+            allowed = subscription.cleans_up or cleans_up()
             wait.ending = "allowed" if allowed else "cancelled"
             if deadline is None:
                 deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
@@ -304,7 +302,7 @@ class Waiter:
 
     def look(self) -> None:
         """Raise the cancellation, if it has come and was not raised yet; not in a clean-up."""
-        if self._cancellation is not None and not self._raised and not _cleans_up():
+        if self._cancellation is not None and not self._raised and not cleans_up():
             raise self._raised_again()
 
     def _begin_cleaning_up(self) -> float:
@@ -331,19 +329,6 @@ class Waiter:
             self._raised = True
             self._deadline += max(0.0, CLEANUP_SECONDS * _ENDING - remaining)
         return _again(self._cancellation)
-
-
-def _cleans_up() -> bool:
-    """Whether this code is a clean-up, from here to where the conversation began."""
-    running: greenlet | None = getcurrent()
-    stack: FrameType | None = sys._getframe(1)
-    while not cleaning_up(stack):
-        # A library may run below the conversation, in a greenlet of its own.
-        if running is None or getattr(running, "waiter", None) is not None:
-            return False
-        running = running.parent
-        stack = None if running is None else running.gr_frame
-    return True
 
 
 class _ClientWait(Wait):
@@ -385,19 +370,6 @@ def current_waiter() -> Waiter | None:
             return waiter
         running = running.parent
     return None
-
-
-def refuse_under_lock() -> None:
-    """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks."""
-    found = obstacle(sys._getframe(1))
-    running: greenlet | None = getcurrent()
-    # A library may run below the conversation in a greenlet of its own: each has its own frames.
-    while not found and running is not None and getattr(running, "waiter", None) is None:
-        running = running.parent
-        if running is not None and running.parent is not None:
-            found = obstacle(running.gr_frame)
-    if found:
-        raise WaitError(found)
 
 
 def waiter_here() -> Waiter:

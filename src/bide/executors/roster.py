@@ -1,4 +1,6 @@
-"""Which lanes there are, and which of them is given a job. All of it under the executor's lock.
+"""Which lanes there are, and which of them is given a job.
+
+All of it under the executor's lock, but for the numbers, which are looks from any thread.
 
 The rules, in this order:
 
@@ -18,7 +20,7 @@ from operator import attrgetter
 from time import monotonic
 from typing import Final
 
-from bide.executors.hub import Job
+from bide.executors.hub import Hub, Job
 from bide.executors.lane import Lane
 
 START_PAUSE: Final = 1.0
@@ -61,6 +63,41 @@ class Roster:
         self._cool_at = float(PARKS_AT_ONCE)
         self._parked_at = monotonic()
         self._crowded = False
+
+    @property
+    def hubs(self) -> list[Hub]:
+        """The hubs of the lanes that have started; for the monitor."""
+        return [lane.hub for lane in list(self._lanes) if lane.hub is not None]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are parked."""
+        return sum(hub.parked for hub in self.hubs)
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait for a lane."""
+        return len(self._jobs)
+
+    @property
+    def threads(self) -> int:
+        """How many lanes have started."""
+        return len(self._lanes)
+
+    @property
+    def threads_busy(self) -> int:
+        """How many lanes run code now."""
+        return sum(hub.running is not None for hub in self.hubs)
+
+    @property
+    def alive(self) -> bool:
+        """Whether a lane has not ended."""
+        return any(lane.is_alive() for lane in self._lanes)
+
+    @property
+    def able(self) -> bool:
+        """Whether there is a lane, or none was refused when it was wanted; on the loop."""
+        return bool(self._lanes) or not self._refused
 
     def _has_room(self) -> bool:
         lanes = len(self._empty) + len(self._idle) + self.lanes_max - len(self._lanes)

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bide.executors import turns
-from bide.executors.hub import Hub, Job
+from bide.executors.hub import Job
 from bide.executors.lane import LOOK, STOP, Lane
 from bide.executors.roster import Roster
 from bide.locks import holds_lock
@@ -85,41 +85,6 @@ class ThreadsExecutor(Roster):
         self._woken: Lane | None = None  # the last one
         self._woken_at = 0.0
         self._stopping = False
-
-    @property
-    def hubs(self) -> list[Hub]:
-        """The hubs of the lanes that have started; for the monitor."""
-        return [lane.hub for lane in list(self._lanes) if lane.hub is not None]
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs are parked."""
-        return sum(hub.parked for hub in self.hubs)
-
-    @property
-    def queued(self) -> int:
-        """How many jobs wait for a lane."""
-        return len(self._jobs)
-
-    @property
-    def threads(self) -> int:
-        """How many lanes have started."""
-        return len(self._lanes)
-
-    @property
-    def threads_busy(self) -> int:
-        """How many lanes run code now."""
-        return sum(hub.running is not None for hub in self.hubs)
-
-    @property
-    def alive(self) -> bool:
-        """Whether a lane has not ended."""
-        return any(lane.is_alive() for lane in self._lanes)
-
-    @property
-    def able(self) -> bool:
-        """Whether there is a lane, or none was refused when it was wanted; on the loop."""
-        return bool(self._lanes) or not self._refused
 
     @holds_lock
     def submit(self, job: Job) -> bool:
@@ -293,7 +258,6 @@ class ThreadsExecutor(Roster):
         self._start(lane)
 
     def _new_lane(self) -> Lane:
-        # Under the lock.
         lane = Lane(self, len(self._lanes) + 1)
         lane.begun = True
         self._lanes.append(lane)

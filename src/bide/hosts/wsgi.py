@@ -25,11 +25,12 @@ from bide.conversation import Application, Conversation
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
 from bide.hosts.outlet import Outlet, status_line
 from bide.messages import Head, Request
+from bide.parking import refuse_under_lock
 from bide.promises import Wait
 from bide.status import Status
 from bide.stream import ENDED, Stream
 from bide.subscriptions import discard
-from bide.waiter import Parking, Waiter, current_waiter, home_loop, refuse_under_lock
+from bide.waiter import Parking, Waiter, current_waiter, home_loop
 
 log = logging.getLogger("bide")
 
