@@ -282,7 +282,7 @@ def test_each_dependency_is_imported_in_its_place() -> None:
                 places.setdefault(top, set()).add(module.part)
     assert places == {
         "httptools": {"protocols"},
-        "greenlet": {"waiter", "executors", "hosts"},
+        "greenlet": {"waiter", "parking", "cleanups", "executors", "hosts"},
         "click": {"cli"},
     }
     assert names == set(places)

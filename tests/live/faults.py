@@ -11,6 +11,7 @@ import io
 import itertools
 import logging
 import os
+import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -220,9 +221,16 @@ class Viewer(Client):
     """A client that says in a few words what it saw."""
 
     def __init__(self, address: str, window: int = 0) -> None:
-        super().__init__(address, window)
-        self.reader.close()
+        try:
+            super().__init__(address, window)
+            self.reader.close()
+            reset = False
+        except ConnectionResetError:  # it came before connect() had returned
+            self.sock, other = socket.socketpair()
+            other.close()
+            reset = True
         self._noting = _Noting(self)
+        self._noting.reset = reset
         self.reader = io.BufferedReader(self._noting)
 
     def at_end(self) -> bool:

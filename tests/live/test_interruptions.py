@@ -8,7 +8,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import Client, request
+from tests.serving import Client, request, until
 
 SOURCE = """
 import asyncio, os, signal, socket, sys, time, bide
@@ -67,6 +67,7 @@ async def stops():
     return "not mine"
 
 def is_open():
+    Path("waits").touch()
     while not Path("open").exists():
         time.sleep(0.005)
     return "opened"
@@ -156,6 +157,7 @@ def test_a_signal_handler_that_raises_in_an_idle_loop_ends_nothing(
     address = program.serving()
     waiting = Client(address)
     waiting.send(request("/opened"))
+    until((tmp_path / "waits").exists)  # its own code has had its turn on the loop
     pid = int(get(address).text.removeprefix("pid "))
     for _ in range(3):
         os.kill(pid, signal.SIGUSR1)
