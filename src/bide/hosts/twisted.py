@@ -109,6 +109,10 @@ class Resource:
         if self.runner.busy and self.reactor.seconds() < deadline:
             self.reactor.callLater(_LOOK, self._look, ended, deadline)
             return
+        # What was answered last is sent in the reactor's next turn; then connections are closed.
+        self.reactor.callLater(_LOOK, self._end, ended)
+
+    def _end(self, ended: Deferred[None]) -> None:
         self.runner.end()
         ended.callback(None)
 
