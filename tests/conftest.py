@@ -3,9 +3,10 @@
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +62,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Return for ``-n auto`` two processes for each core: half of a test's time is waiting."""
     return min(2 * (os.cpu_count() or 1), 16)
+
+
+def pytest_configure() -> None:
+    """Have SIGINT do what it does, in the programs of the tests too.
+
+    A shell that runs the tests in the background ignores it for them, and what they start inherits
+    that: nothing would end by Control-C.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the collector out of the making of a report.
+
+    It parses the source of what failed. When a greenlet is collected in the midst of that, CPython
+    3.11 raises SystemError ("AST constructor recursion depth mismatch"), and the run is over.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
