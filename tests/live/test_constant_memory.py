@@ -90,7 +90,9 @@ def address(start: Start, tmp_path: Path, files: Path, executor: str) -> str:
     """Start the server in a process of its own; give its address."""
     (tmp_path / "mysite.py").write_text(SOURCE)
     (tmp_path / "files").symlink_to(files)
-    return start("mysite:app", "--bind", "127.0.0.1:0", "--executor", executor).serving()
+    # What a thread takes by itself is not what these tests are about.
+    few = ["--limit-threads", "4"]
+    return start("mysite:app", "--bind", "127.0.0.1:0", "--executor", executor, *few).serving()
 
 
 @pytest.fixture
