@@ -6,6 +6,7 @@ that limit a call's time have it do.
 
 import ctypes
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,10 @@ from tests.conftest import Serve
 from tests.executors.test_threads import Threads, lanes, loop  # noqa: F401 - fixtures
 from tests.fakes import ManualLoop
 from tests.serving import Environ, Gate, Log, Served, answering, happened, until
+
+pytestmark = pytest.mark.skipif(
+    sys.gettrace() is not None, reason="the exception would strike what traces (make coverage)"
+)
 
 Make = Callable[[int], Threads]
 
