@@ -25,7 +25,7 @@ from tests.fakes import ManualLoop
 from tests.serving import Environ, Gate, Log, Served, answering, happened, until
 
 pytestmark = pytest.mark.skipif(
-    sys.gettrace() is not None, reason="the exception would strike what traces (make coverage)"
+    sys.gettrace() is not None, reason="the exception would strike what traces"
 )
 
 Make = Callable[[int], Threads]
