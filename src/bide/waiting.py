@@ -39,7 +39,8 @@ def wait(promise: Any, timeout: float | None = None) -> Any:
     later on the same thread, in the same context. Outside a request it blocks the thread.
 
     Args:
-        promise: an awaitable, or an object with ``add_done_callback`` or ``addCallback``. A
+        promise: an awaitable, or an object with ``add_done_callback`` and ``result``, or with
+            ``addCallback``. A
             coroutine runs as a task on the server's event loop, with a copy of this context.
         timeout: seconds, 0 or more; None waits for as long as it takes.
 
