@@ -1,5 +1,6 @@
 """What is registered by ``bide.per_request`` is each request's own, on a hub of this thread."""
 
+import concurrent.futures
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import greenlet
 import pytest
 
-from bide import WaitError, per_request, thread_locals, wait
+from bide import WaitError, in_thread, per_request, thread_locals, wait
 from bide.promises import Signal
 from bide.thread_locals import Kept, kept
 from tests.fakes import Lane, ManualLoop
-from tests.serving import Log
+from tests.serving import DEADLINE, Log
 
 
 @pytest.fixture
@@ -245,6 +246,26 @@ def test_an_error_of_a_getter_or_setter_is_logged_and_harms_nobody(lane: Lane, l
     assert {*said} == {"take", "put", "begin", "end"}
     assert all("bide.per_request failed" in each.getMessage() for each in log.records)
     log.records.clear()
+
+
+def test_a_call_in_a_thread_leaves_nothing_to_the_next_one() -> None:
+    """The thread is kept for others; the call may wait, which blocks that thread."""
+    local = per_request(threading.local())
+
+    def call(name: str) -> list[str]:
+        found = names(local)
+        setattr(local, name, name)
+        wait(in_thread(int))
+        return [*found, *names(local)]
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(thread_locals.alone, call, "a").result(DEADLINE) == ["a"]
+        assert pool.submit(thread_locals.alone, call, "b").result(DEADLINE) == ["b"]
+        assert pool.submit(names, local).result(DEADLINE) == []
+    for name in "ab":
+        assert wait(in_thread(call, name), timeout=DEADLINE) == [name]
+    with pytest.raises(ZeroDivisionError):
+        wait(in_thread(lambda: 1 / 0), timeout=DEADLINE)
 
 
 def test_a_getter_that_waits_is_refused(lane: Lane, log: Log) -> None:

@@ -13,6 +13,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from bide.locks import holds_lock
@@ -67,7 +68,8 @@ def per_request(local: Any, set: Any = None, /, *, begin: Any = None) -> Any:  #
     it leaves there is dropped at its end. What the thread has outside of requests is put away
     meanwhile. What a getter and a setter stand for begins as the thread has it, and is set back.
 
-    Outside of requests, and in other threads that a request starts, nothing changes.
+    What a request calls by :func:`bide.in_thread` begins and ends without it, too. Outside of
+    requests, and in threads that a request starts itself, nothing changes.
 
     Args:
         local: the object; it is returned. Or the getter: called without arguments.
@@ -168,23 +170,33 @@ def nothing() -> None:
 _FAILED: Final = "what was given to bide.per_request failed: %r"  # nothing else is ended for it
 
 
-@holds_lock  # no lock, but a wait here would switch in the midst of a switch
 def apart(switch: Callable[[], object]) -> None:
     """Switch to what runs on this thread meanwhile; what is kept is put away until it returns."""
+    states = _taken()
+    try:
+        switch()
+    finally:
+        _put(states)
+
+
+@holds_lock  # no lock, but a wait here would switch in the midst of a switch
+def _taken() -> list[tuple[Kept, Any]]:
     states: list[tuple[Kept, Any]] = []
     for each in kept:
         try:
             states.append((each, each.take()))
         except Exception:
             log.exception(_FAILED, each.of)  # it stays as the thread has it
-    try:
-        switch()
-    finally:
-        for each, state in states:
-            try:
-                each.put(state)
-            except Exception:
-                log.exception(_FAILED, each.of)
+    return states
+
+
+@holds_lock
+def _put(states: list[tuple[Kept, Any]]) -> None:
+    for each, state in states:
+        try:
+            each.put(state)
+        except Exception:
+            log.exception(_FAILED, each.of)
 
 
 def wait_apart(switch: Callable[[], object]) -> None:
@@ -218,3 +230,11 @@ def own(run: Callable[[], object]) -> None:
                 each.end()
             except Exception:
                 log.exception(_FAILED, each.of)
+
+
+def alone(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call a function with a state of its own, on a thread that calls others after it."""
+    result: list[T] = []
+    call = partial(function, *args, **kwargs)
+    apart(partial(own, lambda: result.append(call())))
+    return result[0]

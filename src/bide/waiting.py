@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 from bide.errors import Cancelled, WaitError
 from bide.residents import Resident
 from bide.subscriptions import All, adapter_for, discard
+from bide.thread_locals import alone, kept
 from bide.waiter import cleanup_seconds, look, waiter_here
 
 T = TypeVar("T")
@@ -199,4 +200,6 @@ def in_thread(
     It runs with a copy of this context, in one of at most 32 threads kept for this.
     """
     context = contextvars.copy_context()
+    if kept:
+        return _pool.executor.submit(context.run, alone, function, *args, **kwargs)
     return _pool.executor.submit(context.run, function, *args, **kwargs)
