@@ -29,7 +29,7 @@ LAYERS = [
         "cleanups",
         "sharing",
     ],
-    ["promises", "capabilities", "settings", "files", "home"],
+    ["promises", "capabilities", "settings", "files", "home", "thread_locals"],
     ["outcomes", "parking"],
     ["callbacks"],
     ["subscriptions"],
