@@ -53,11 +53,11 @@ format: setup  ## rewrite the code as `make check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-coverage: $(VENV)/.installed-coverage  ## every test; which branches of src/bide none of them takes
+coverage: $(VENV)/.installed-coverage  ## every test; which branches of src/bide none of them takes; Python 3.12 or later
+	$(BIN)/python -c 'import sys; sys.version_info >= (3, 12) or sys.exit("make coverage needs Python 3.12 or later, for 3.11 traces a greenlet that ends with its thread for ever: set VENV=.venv-3.12 PYTHON=python3.12")'
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(ARGS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal --timeout=300 $(ARGS); \
+	status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
 
 hosts-table: $(VENV)/.installed-hosts  ## measure what other people's servers do, for docs/hosts.md
 	$(BIN)/python -m tests.hosts.tables
