@@ -123,6 +123,12 @@ def test_a_choice_is_one_of_those_that_there_are() -> None:
                     assert choice in str(caught.value)
 
 
+def test_the_health_path_is_a_path() -> None:
+    """Else no request could ask for it."""
+    with pytest.raises(SettingError, match="health is 'health': it must be a path, like /health"):
+        settings(health="health")
+
+
 def test_an_unknown_setting_is_a_type_error() -> None:
     """As for any function."""
     with pytest.raises(TypeError, match="workers"):

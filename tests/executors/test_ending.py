@@ -25,7 +25,7 @@ from tests.fakes import ManualLoop
 from tests.serving import Environ, Gate, Log, Served, answering, happened, until
 
 pytestmark = pytest.mark.skipif(
-    sys.gettrace() is not None, reason="the exception would strike what traces"
+    sys.gettrace() is not None, reason="the exception would strike what traces (make coverage)"
 )
 
 Make = Callable[[int], Threads]
