@@ -284,6 +284,31 @@ def test_a_file_is_sent_by_the_kernel(pair: Pair, descriptor: int) -> None:
     assert pair.client.recv(10) == b"23456"
 
 
+def test_a_thread_that_is_struck_as_it_begins_a_file_leaves_the_socket_to_others(
+    pair: Pair, descriptor: int
+) -> None:
+    """An exception from outside may come as soon as the socket is marked as in use."""
+
+    class Stray(BaseException):
+        pass
+
+    class Lock:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            if pair.transport._in_use:
+                pair.transport.lock = lock
+                raise Stray
+
+    lock, pair.transport.lock = pair.transport.lock, Lock()  # type: ignore[assignment]
+    with pytest.raises(Stray):
+        pair.transport.send_file(descriptor, 0, 10)
+    pair.transport.abort()
+    pair.loop.settle()
+    assert pair.is_closed()
+
+
 def test_a_file_that_is_shorter_than_it_was_is_an_error(pair: Pair, descriptor: int) -> None:
     """Else one would ask for ever."""
     with pytest.raises(EOFError, match="shorter than it was"):

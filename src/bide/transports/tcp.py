@@ -247,14 +247,14 @@ class SocketTransport:
         One thread at a time, without the lock. Raises EOFError when the file ends before
         ``offset``, OSError when it cannot be sent so.
         """
-        with self.lock:
-            if self._broken or self._closing or self._shut:
-                return -1
-            if self.queued:
-                return 0
-            self._in_use = True
         sent = lost = 0
         try:
+            with self.lock:
+                if self._broken or self._closing or self._shut:
+                    return -1
+                if self.queued:
+                    return 0
+                self._in_use = True
             sent = os.sendfile(self._descriptor, descriptor, offset, count)
             if not sent:
                 raise EOFError("the file is shorter than it was")
@@ -263,7 +263,8 @@ class SocketTransport:
         except (ConnectionError, TimeoutError):
             lost = -1
         finally:
-            self._used(lost < 0)
+            if self._in_use:  # by this thread; whatever has ended it
+                self._used(lost < 0)
         return lost or (-1 if self._broken or self._shut else sent)
 
     @holds_lock
