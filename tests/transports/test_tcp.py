@@ -18,6 +18,7 @@ from bide.promises import Signal
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, READ_SIZE, SocketTransport
 from tests.fakes import HandPoller, ManualLoop, Outcomes, Receiver
+from tests.serving import until
 
 TIMEOUT = 20.0
 
@@ -590,6 +591,20 @@ def test_the_descriptor_is_not_closed_under_an_abort(meddled: tuple[Pair, Meddle
     pair.loop.settle()
     assert pair.is_closed()
     assert pair.told == ["lost"]
+
+
+@pytest.mark.parametrize("how", ["write", "close", "abort"])
+def test_who_ends_a_connection_whose_loop_is_closed_closes_it(tcp: Pair, how: str) -> None:
+    """A thread that was left running when its server stopped: nobody else will."""
+    tcp.loop.close()
+    if how == "write":
+        tcp.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        tcp.client.close()
+        until(lambda: not tcp.transport.write(b"x"))
+    else:
+        getattr(tcp.transport, how)()
+    assert tcp.is_closed()
+    assert not tcp.transport.write(b"x")
 
 
 @pytest.mark.parametrize("end", ["close", "abort", "reset"])
