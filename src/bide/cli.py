@@ -13,6 +13,7 @@ import click
 
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
+from bide.applications.patched import refuse_patched
 from bide.errors import StartError
 from bide.logs import configure
 from bide.server import Server
@@ -84,6 +85,7 @@ def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) 
     try:
         with signals.ending(f"{app} was imported"):
             application = load(app)
+        refuse_patched()
         if not explain:
             configure(settings)
     except BaseException:

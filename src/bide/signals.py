@@ -20,8 +20,8 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -59,7 +59,9 @@ class Signals:
         self._heard: list[int] = []  # by the thread
         self._due = [True]  # taken by whoever has the server stop: the thread, or ``attach``
         self._ends = False  # a signal raises, on the main thread
-        self._told = threading.Event()
+        # The system's threads and locks: gevent may put others in their places.
+        self._asking = allocate_lock()
+        self._listening = allocate_lock()
         self._others = -1  # who had the wake-up descriptor: asyncio, or Twisted
         self._before: dict[int, Any] = {}
         self._calling = False
@@ -67,11 +69,11 @@ class Signals:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._descriptor = self._writer.fileno()
-        self._thread = threading.Thread(target=self._listen, name="bide-signals", daemon=True)
 
     def __enter__(self) -> Signals:
         _entered.append(self)
-        self._thread.start()
+        self._listening.acquire()
+        start_new_thread(self._listen, ())
         self._install()
         self._take()
         return self
@@ -89,7 +91,7 @@ class Signals:
         signal.set_wakeup_fd(self._others)
         _entered.remove(self)
         self._writer.close()
-        self._thread.join()
+        self._listening.acquire()
         self._reader.close()
 
     @contextmanager
@@ -181,9 +183,10 @@ class Signals:
     def _first(self) -> int:
         """Return the number of the first signal that has come until now, or 0."""
         self._take()
-        self._told.clear()
+        self._asking.acquire()
         self._writer.send(bytes([ASKED]))  # behind those that have come
-        self._told.wait()
+        with self._asking:  # released by the thread
+            pass
         return self._heard[0] if self._heard else 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -222,17 +225,23 @@ class Signals:
     # On the thread ------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        while data := self._reader.recv(64):
-            for number in data:
-                if number == ASKED:
-                    self._told.set()
-                elif number in NUMBERS:
-                    self._answer(number)
-            if self._others != -1:
-                try:
-                    os.write(self._others, data)  # those who added handlers by their own means
-                except OSError:  # it is full, so they will look; or they are no more
-                    continue
+        try:
+            while data := self._reader.recv(64):
+                for number in data:
+                    if number == ASKED:
+                        self._asking.release()
+                    elif number in NUMBERS:
+                        self._answer(number)
+                self._pass_on(data)
+        finally:
+            self._listening.release()
+
+    def _pass_on(self, data: bytes) -> None:
+        if self._others != -1:
+            try:
+                os.write(self._others, data)  # those who added handlers by their own means
+            except OSError:  # it is full, so they will look; or they are no more
+                return
 
     def _answer(self, number: int) -> None:
         self._heard.append(number)

@@ -10,6 +10,7 @@ import logging
 import threading
 from typing import Any
 
+from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
@@ -119,6 +120,7 @@ def run(
             "bide.run makes an event loop, and one runs on this thread already: use "
             "'async with bide.Server(app)' in that"
         )
+    refuse_patched()
     chosen = settings if settings is not None else Settings(**options)
     with Signals() as signals:
         configure(chosen)

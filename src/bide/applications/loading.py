@@ -12,6 +12,7 @@ import sys
 from types import GenericAlias, ModuleType
 from typing import Any
 
+from bide.applications.patched import refuse_patched
 from bide.errors import LoadError
 
 DEFAULT_NAMES = ("app", "application")
@@ -58,6 +59,7 @@ def _import(name: str) -> ModuleType:
             raise LoadError(f"there is no module {missing!r}{_similar(missing, here)}") from None
         raise ApplicationFailed(f"cannot import {name}: {error}") from error
     except (Exception, SystemExit) as error:
+        refuse_patched()  # Python's import fails already where a module patches threads
         kind = type(error).__name__
         raise ApplicationFailed(f"cannot import {name}: {kind}: {error}") from error
 
