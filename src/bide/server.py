@@ -168,7 +168,7 @@ class Server:
         )
         with contextlib.ExitStack() as opened:  # and closed again when something fails
             if self._given is None:
-                self._acceptor.open(self._addresses, settings.backlog)
+                self._acceptor.open(self._addresses, settings.backlog, int(settings.socket_mode, 8))
             else:
                 self._acceptor.adopt(self._given)
             opened.callback(self._acceptor.close)

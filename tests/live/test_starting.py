@@ -1,6 +1,7 @@
 """Signals while the application is imported, and those that it handles itself."""
 
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -113,6 +114,55 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [b"%d %d" % tuple(codes)]
 """
+
+MOVING = """
+import os, bide
+os.chdir("/")
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"served"]
+"""
+
+RUNNING = """
+import bide
+from mysite import app, os
+os.chdir(os.path.dirname(__file__))
+
+class Moving:
+    def __call__(self, environ, start_response):
+        return app(environ, start_response)
+
+    @property
+    def __capabilities__(self):  # read when the server is made
+        os.chdir("/")
+        return frozenset({"threads"})
+
+bide.run(Moving(), bind="unix:run.sock", access_log="a.log", socket_mode="0600")
+"""
+
+
+@pytest.mark.parametrize("command", ["bide", "run"])
+def test_paths_are_those_of_where_bide_was_started(
+    start: Start, tmp_path: Path, command: str
+) -> None:
+    """Not of where the application has gone to."""
+    (tmp_path / "mysite.py").write_text(MOVING)
+    (tmp_path / "mine.py").write_text(RUNNING)
+    options = ["--bind", "unix:run.sock", "--access-log", "a.log", "--socket-mode", "0600"]
+    if command == "bide":
+        program = start("mysite:app", *options)
+    else:
+        program = start("mine.py", program=[sys.executable])
+    address = program.serving()
+    assert address == f"unix:{tmp_path}/run.sock"
+    assert get(address).text == "served"
+    assert stat.S_IMODE((tmp_path / "run.sock").stat().st_mode) == 0o600
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert not (tmp_path / "run.sock").exists()
+    assert "GET / HTTP/1.1" in (tmp_path / "a.log").read_text()
+
 
 HANDLING = """
 import os, signal, sys, bide
