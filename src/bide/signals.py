@@ -20,10 +20,10 @@ import select
 import signal
 import socket
 import sys
-import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import sleep  # the system's, also where gevent patches the module later
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -103,11 +103,13 @@ class Signals:
         Raises:
             StopHeard: at the end, whatever has come of that.
         """
-        self._ends = True
         try:
-            yield
+            try:
+                self._ends = True
+                yield
+            finally:
+                self._ends = False  # which a signal may interrupt, so that is not all
         finally:
-            self._ends = False
             number = self._first() if self in _entered else 0  # a forked child goes its own way
             if number:
                 name = signal.Signals(number).name
@@ -194,7 +196,7 @@ class Signals:
             return
         if self._take():
             self._writer.send(bytes([number]))  # it has gone to somebody else
-        time.sleep(0.001)  # lets the thread run, where this one keeps the interpreter's lock
+        sleep(0.001)  # lets the thread run, where this one keeps the interpreter's lock
         if self._ends:
             self._ends = False
             if number == signal.SIGINT:
