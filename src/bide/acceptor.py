@@ -165,6 +165,12 @@ class Acceptor:
         self._opened = set()
         self._paths = {}
 
+    def after_fork(self) -> None:
+        """Close the listeners' descriptors in a forked child; the parent goes on with its own."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = {}
+
     def left(self) -> None:
         """Know that a connection has ended."""
         self._connections -= 1

@@ -15,6 +15,7 @@ from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
 from bide.applications.patched import refuse_patched
 from bide.errors import StartError
+from bide.forks import leave
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings, flag, variable
@@ -82,9 +83,17 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
 
 def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) -> None:
     loop = open_loop(settings)  # first: the application may import Twisted's reactor
+    process = os.getpid()
     try:
-        with signals.ending(f"{app} was imported"):
-            application = load(app)
+        try:
+            with signals.ending(f"{app} was imported"):
+                application = load(app)
+        except ApplicationFailed as error:
+            if os.getpid() != process:
+                leave(error.__cause__)
+            raise
+        if os.getpid() != process:  # a child that the application has forked is not the server
+            leave()
         refuse_patched()
         if not explain:
             configure(settings)

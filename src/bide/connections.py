@@ -278,6 +278,10 @@ class Connection:
     def _client(self) -> str:
         return str(self.environ["REMOTE_ADDR"]) or "on a Unix socket"
 
+    def after_fork(self) -> None:
+        """Give the connection up in a forked child: its client is the parent's."""
+        self._transport.after_fork()
+
     @property
     def held(self) -> int:
         """Bytes that wait for the client."""

@@ -26,6 +26,7 @@ from bide.errors import (
     ThreadEnded,
 )
 from bide.files import FileWrapper, kernel_part
+from bide.forks import ForkedSite, leave
 from bide.input import Input
 from bide.promises import Signal
 from bide.push import Guard, Write
@@ -149,6 +150,13 @@ class Conversation:
         finally:
             self._finish()
 
+    def after_fork(self) -> None:
+        """Give it up in a forked child, where its code may have been forked; on its thread."""
+        self._site = ForkedSite(self._site)
+        self.stream.after_fork()
+        self.waiter.ends = ()
+        self.waiter.cancel(ClientDisconnected("a forked child has no client"), firm=True)
+
     def lost(self) -> None:
         """End it though its code cannot: answer 500, or cut what it has begun."""
         if not self.over:
@@ -185,6 +193,8 @@ class Conversation:
 
     def failed(self, error: BaseException) -> None:
         """Log what the application raised, and answer 500, or cut what it has begun."""
+        if type(self._site) is ForkedSite:
+            leave(error)
         try:
             log.error("the application failed: %s", self.describe(), exc_info=error)
         finally:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import selectors
 import signal
 import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
+
+from bide.forks import leave
 
 log = logging.getLogger("bide")
 
@@ -28,11 +31,14 @@ def run_through(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]
     other handler is set.
     """
     task = loop.create_task(main)
+    process = os.getpid()
     while True:
         try:
             loop.run_until_complete(task)
             return
         except BaseException as error:
+            if os.getpid() != process:  # a forked child has raised, and is not the server
+                leave(error)
             # What was ready is still queued: asyncio takes one callback out at a time.
             if task.done() or not _from_application(error, loop):
                 raise

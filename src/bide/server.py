@@ -27,6 +27,7 @@ from bide.environ import connection_environ, server_environ
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
+from bide.forks import share, share_loop, unshare
 from bide.logs import access, log_access
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.overdue import end_overdue, interval
@@ -180,7 +181,18 @@ class Server:
         self._mailbox = open_mailbox(self.loop)
         self._acceptor.start(self.loop)
         self._ticked = monotonic()
+        share(self)
+        share_loop(self.loop)
         self._tick()
+
+    def after_fork(self) -> None:
+        """Give all of it up, in a forked child."""
+        for conversation in list(self._conversations):
+            conversation.stream.after_fork()
+        for connection in list(self._connections):
+            connection.after_fork()
+        self._acceptor.after_fork()
+        self.poller.after_fork()
 
     async def stop(self) -> None:
         """Finish: accept no more, let requests end in time, then cancel those that wait.
@@ -233,6 +245,7 @@ class Server:
         await self._flush()
 
     def _end(self) -> None:
+        unshare(self)
         if self._ticker is not None:
             self._ticker.cancel()
         if self.monitor is not None:

@@ -28,6 +28,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from bide.capabilities import name_of
+from bide.forks import share, unshare
 from bide.lines import flush
 from bide.logs import say
 
@@ -72,6 +73,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         _entered.append(self)
+        share(self)
         self._listening.acquire()
         start_new_thread(self._listen, ())
         self._install()
@@ -90,6 +92,7 @@ class Signals:
         self._restore()
         signal.set_wakeup_fd(self._others)
         _entered.remove(self)
+        unshare(self)
         self._writer.close()
         self._listening.acquire()
         self._reader.close()
@@ -141,8 +144,9 @@ class Signals:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def forget(self) -> None:
-        """In a forked child: it is not the server, and what it is sent is its own."""
+    def after_fork(self) -> None:
+        """Give the handlers up in a forked child: what it is sent is its own."""
+        _entered.remove(self)
         signal.set_wakeup_fd(-1)
         self._restore()
         self._reader.close()
@@ -293,11 +297,3 @@ def _write_if_read(line: str) -> None:
 
 
 _entered: list[Signals] = []
-
-
-def _after_fork() -> None:
-    while _entered:
-        _entered.pop().forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

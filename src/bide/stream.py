@@ -13,7 +13,7 @@ The response goes through these states; ``_LEGAL`` says what may be done in each
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 from bide.body import NO_BODY, Body
@@ -124,6 +124,13 @@ class Stream:
         self.state = IDLE
         self.sent = 0
         self.gone = False
+
+    def after_fork(self) -> None:
+        """Have no client any more, in a forked child: the exchange is its parent's."""
+        self._channel = _NOBODY
+        self._lock = _NOBODY.lock  # the connection's may be held by a thread that is not here
+        self.body = _LOST
+        self.gone = True
 
     # The request, on the application's thread ------------------------------------------------
 
@@ -264,3 +271,45 @@ class Stream:
             if self.gone and self.state == CUT:  # cut for that reason
                 raise ClientDisconnected("the client has left")
             raise LocalProtocolError(_ILLEGAL[self.state])
+
+
+class _Nobody:
+    """The channel of a stream that has no client."""
+
+    def __init__(self) -> None:
+        self.lock = nullcontext()
+
+    def prepare(self, head: Head) -> None:
+        """Take any."""
+
+    def send(self, stream: Stream, block: bytes, last: bool) -> bool:  # noqa: ARG002
+        """Send nothing."""
+        return False
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:  # noqa: ARG002
+        """Send nothing."""
+        return -1
+
+    def writable(self) -> Signal:
+        """Return what has fired."""
+        signal = Signal()
+        signal.fire()
+        return signal
+
+    def room(self) -> Signal | None:
+        """Return None."""
+        return None
+
+    def wanted(self, stream: Stream) -> None:
+        """Nothing."""
+
+    def taken(self, stream: Stream) -> None:
+        """Nothing."""
+
+    def ended(self, stream: Stream) -> None:
+        """Nothing."""
+
+
+_NOBODY: Final = _Nobody()
+_LOST: Final = Body(1)
+_LOST.fail(ClientDisconnected("a forked child has no client: that is its parent's"))

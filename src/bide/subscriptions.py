@@ -33,6 +33,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
 from bide.callbacks import CallbackSubscription, DeferredSubscription
+from bide.forks import leave_loop
 from bide.mailboxes import on_loop
 from bide.outcomes import give_up, listen, settle_from, withdraw
 from bide.promises import Signal, Sink
@@ -207,6 +208,7 @@ class TaskSubscription:
         try:
             return await promise
         except (SystemExit, KeyboardInterrupt) as error:
+            leave_loop(self._loop, error)  # where a forked child has raised it
             # A task lets these two end the loop, and with it the server.
             self._sink.settle(error=error)
 

@@ -14,6 +14,7 @@ from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
+from bide.forks import share_loop
 from bide.interruptions import run_through
 from bide.lines import flush
 from bide.logs import configure
@@ -33,6 +34,7 @@ def open_loop(settings: Settings) -> asyncio.AbstractEventLoop:
         StartError: Twisted is not installed, or has another reactor already.
     """
     loop = asyncio.new_event_loop()
+    share_loop(loop)
     if settings.reactor == "twisted":
         try:
             _reactor().install(loop)

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
+from bide.forks import came_back
 from bide.promises import Wait
 from bide.thread_locals import apart, begin, kept, own, wait_apart
 from bide.waiter import Waiter
@@ -47,6 +48,9 @@ class Job(Protocol):
 
     def lost(self) -> None:
         """End what cannot be run to its end; without effect on a job that has ended."""
+
+    def after_fork(self) -> None:
+        """Called in a forked child, where its code has forked: what it shares is its parent's."""
 
 
 class Worker(greenlet):
@@ -81,6 +85,19 @@ class Worker(greenlet):
                 return
             hub.idle.append(self)
             hub.main.switch()
+
+    def after_fork(self) -> None:
+        """In a child that this has forked: it runs no job any more, and comes back to nobody."""
+        job = self.job
+        if job is None:
+            return
+        root: greenlet = self
+        while root.parent is not None:
+            root = root.parent
+        # What it would come back to has the parent's queue, and goes on as the server.
+        self._hub.main = self.parent = greenlet(came_back, root)
+        self.job = self.waiter = None
+        job.after_fork()
 
 
 def _report() -> None:

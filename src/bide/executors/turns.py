@@ -7,6 +7,7 @@ as long as any executor of the process has lanes. See docs/decisions/0011-short-
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import Final
@@ -20,6 +21,17 @@ _lock = threading.Lock()
 # Under the lock:
 _users = 0
 _set = False  # by us
+
+
+def _after_fork() -> None:
+    global _lock, _users, _set
+    _lock = threading.Lock()  # its holder may not be here
+    if _set:
+        sys.setswitchinterval(DEFAULT)
+    _users, _set = 0, False
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def shorten() -> None:

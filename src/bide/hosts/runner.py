@@ -25,6 +25,7 @@ from bide.errors import ServerStopping, SettingError
 from bide.executors.choice import make_executor
 from bide.executors.threads import ThreadsExecutor
 from bide.files import FileWrapper
+from bide.forks import share
 from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals
 from bide.status import Status, snapshot
 from bide.stream import Stream
@@ -113,6 +114,12 @@ class Runner:
         self._conversations: dict[Conversation, Callable[[], None] | None] = {}
         self._ticker: asyncio.TimerHandle | None = None
         self._refusals = Refusals()
+        share(self)
+
+    def after_fork(self) -> None:
+        """Give the conversations up, in a forked child."""
+        for conversation in list(self._conversations):
+            conversation.stream.after_fork()
 
     def environ(
         self, scheme: str, server: tuple[str, str], client: tuple[str, str]

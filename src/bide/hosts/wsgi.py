@@ -175,7 +175,11 @@ class _Hosted(Conversation):
 class _Thread(greenlet):
     """What a conversation runs in; ``current_waiter`` finds its waiter here."""
 
-    waiter: Waiter
+    waiter: Waiter | None
+
+    def after_fork(self) -> None:
+        """Have a wait block in a forked child, as outside: the request is its parent's."""
+        self.waiter = None
 
 
 class _HostParking:

@@ -68,6 +68,9 @@ class Poller(Protocol):
     def close(self) -> None:
         """End; when no descriptor is left."""
 
+    def after_fork(self) -> None:
+        """Give up, in a forked child, what it shares with its parent."""
+
 
 def _nothing() -> None:
     pass
@@ -126,6 +129,10 @@ class EpollPoller:
             self.loop.add_reader(self._epoll.fileno(), self._poll)
             self._then()
 
+    def after_fork(self) -> None:
+        """Close the child's descriptor: what were taken out would be taken from the parent."""
+        self._epoll.close()
+
     def close(self) -> None:
         """End."""
         self.wake()
@@ -176,6 +183,9 @@ class LoopPoller:
 
     def wake(self) -> None:
         """Nothing rests."""
+
+    def after_fork(self) -> None:
+        """Nothing: the loop gives up its own."""
 
     def close(self) -> None:
         """End."""

@@ -387,6 +387,11 @@ class SocketTransport:
         self.resume_reading()
         self._timer = self._loop.call_later(self._linger_seconds, self._shut_down)
 
+    def after_fork(self) -> None:
+        """Close the child's descriptor, and send nothing, in a forked child."""
+        self._broken = self._shut = True
+        self._socket.close()
+
     @holds_lock
     def abort(self) -> None:
         """Reset the connection: the client must not take what it has for all."""

@@ -1,0 +1,163 @@
+"""A forked child is not the server.
+
+Code of the application may fork: by itself, by ``multiprocessing``, or by a library that starts a
+helper. The child has a copy of everything: conversations in the middle of their work, sockets, the
+event loop with its queue. It shares what these stand for with its parent. So here, in the child,
+all of it is given up, without a word to the kernel that the parent would feel: descriptors are
+closed and nothing is shut down, and no epoll is changed. What the application does in the child is
+its own affair, but nothing of the server runs there: whoever comes back to it ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import selectors
+import signal
+import sys
+import threading
+import traceback
+import weakref
+from typing import Any, NoReturn, Protocol
+
+from greenlet import getcurrent
+
+
+class Shared(Protocol):
+    """What a child must give up."""
+
+    def after_fork(self) -> None:
+        """Give it up; in the child, on its only thread. Any lock may be held for ever."""
+
+
+_shared: weakref.WeakSet[Any] = weakref.WeakSet()
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+_given_up: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_masks: dict[int, set[int | signal.Signals]] = {}
+"""By thread: what it had blocked before it began to fork."""
+
+
+def share(each: Shared) -> None:
+    """Have a child of this process give this up; it is not kept alive for that. On its thread."""
+    _shared.add(each)
+
+
+def share_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a child watch and run nothing of this loop; on the loop's thread."""
+    _loops[loop] = threading.get_ident()
+
+
+def unshare(each: Shared) -> None:
+    """Take back ``share``."""
+    _shared.discard(each)
+
+
+def _before() -> None:
+    # What comes to a child before it has given up the server's handlers would be the server's.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    _masks[threading.get_ident()] = blocked
+
+
+def _after() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
+
+
+def _after_fork() -> None:
+    try:
+        running: Any = getcurrent()
+        while running is not None:
+            above = running.parent
+            if hasattr(running, "after_fork"):
+                running.after_fork()
+            running = above
+        for each in list(_shared):
+            each.after_fork()
+        for loop, thread in list(_loops.items()):
+            _give_up(loop, thread == threading.get_ident())
+        # Code on Twisted's thread may have forked, and runs no reactor in the child.
+        threadable: Any = sys.modules.get("twisted.python.threadable")
+        if threadable is not None:
+            threadable.ioThread = None
+    finally:
+        _shared.clear()
+        _loops.clear()
+        _after()
+        _masks.clear()
+
+
+def _give_up(loop: asyncio.AbstractEventLoop, here: bool) -> None:
+    if loop.is_closed():
+        return
+    _given_up.add(loop)
+    selector = getattr(loop, "_selector", None)
+    if isinstance(selector, selectors.BaseSelector):
+        # A new one in its place. What is taken out of the parent's would be taken out for the
+        # parent too: the two are one in the kernel.
+        selector.__init__()  # type: ignore[misc]
+    ready = getattr(loop, "_ready", None)
+    if here and loop.is_running() and ready is not None:
+        # A callback or a coroutine has forked, and comes back to the loop.
+        ready.clear()
+        loop.call_soon(leave)
+
+
+os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_fork)
+
+
+class ForkedSite:
+    """What a conversation belongs to in a forked child: with its end the process ends."""
+
+    def __init__(self, site: Any) -> None:
+        self.application = site.application
+        self.name = site.name
+        self.status = site.status
+
+    def done(self, _: object) -> NoReturn:
+        """Leave."""
+        leave()
+
+
+def leave(error: BaseException | None = None) -> NoReturn:
+    """End a child that has come back to the server from the application.
+
+    ``SystemExit`` ends it with its code, another error with a traceback and 1, and a mere return
+    with a line that says so. No ``atexit`` function is called: they are the parent's.
+    """
+    code = 0
+    with contextlib.suppress(OSError, ValueError):  # nobody reads, or it is closed
+        if isinstance(error, SystemExit):
+            code = _code(error)
+        elif isinstance(error, KeyboardInterrupt):
+            code = 130
+        elif error is not None:
+            code = 1
+            traceback.print_exception(error)
+        else:
+            sys.stderr.write(
+                f"bide: process {os.getpid()}, which the application has forked, came back to the "
+                "server and is ended: end it in the application, by os._exit()\n"
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def leave_loop(loop: asyncio.AbstractEventLoop | None, error: BaseException) -> None:
+    """Leave, where this loop was the parent's."""
+    if loop in _given_up:
+        leave(error)
+
+
+def _code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def came_back(*_: object) -> NoReturn:
+    """Leave; for whom arguments are given that mean nothing here."""
+    leave()
