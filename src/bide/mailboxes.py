@@ -74,12 +74,15 @@ class Mailbox:
 
 
 def runs_loop() -> bool:
-    """Say whether this thread runs an event loop, asyncio's or Twisted's: it must not be blocked.
+    """Say whether this thread runs asyncio's or Twisted's loop: it must not be blocked."""
+    return asyncio._get_running_loop() is not None or runs_reactor()
+
+
+def runs_reactor() -> bool:
+    """Say whether this thread runs Twisted's reactor.
 
     Twisted is never imported for this: where its reactor runs, it has been.
     """
-    if asyncio._get_running_loop() is not None:
-        return True
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     if not getattr(reactor, "running", False):
         return False
