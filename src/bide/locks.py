@@ -106,9 +106,9 @@ def obstacle(frame: FrameType | None) -> str:
         # Whatever runs a coroutine below a request is an event loop to it: trio, curio, any other.
         if code.co_flags & _COROUTINE:
             pin = pin or LOOP
-        modules = marks.get(code.co_qualname)
-        if modules is not None:
-            found = modules.get(frame.f_globals.get("__name__", ""), "")
+        name = code.co_qualname
+        if name in marks:  # seldom
+            found = marks[name].get(frame.f_globals.get("__name__", ""), "")
             if found in PINS:
                 pin = pin or found
             elif found and (found is not LOGGING or _is_held(frame.f_locals["self"].lock)):
