@@ -42,7 +42,7 @@ IMPORT: Final = (
     "partially initialized; import it when the application starts"
 )
 LOOP: Final = (
-    "an event loop that runs below a request on the server's own cannot wait: the next request "
+    "an event loop that runs below a request cannot wait here: the next request "
     "would find it running; use `await` in it, or run it in a thread (in_thread)"
 )
 PINS: Final = frozenset({IMPORT, LOOP})

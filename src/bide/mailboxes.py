@@ -64,6 +64,8 @@ class Mailbox:
         self._token.append(True)
         calls = self._calls
         for _ in range(len(calls)):
+            if not calls:  # one has run the loop, which delivered the others
+                return
             function, args = calls.popleft()
             try:
                 function(*args)
