@@ -65,12 +65,15 @@ class ThreadParking:
             self._turnstile.release()
 
 
-def refuse_under_lock() -> str:
+def refuse_under_lock(frames: int = 1) -> str:
     """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks.
 
     Return why a wait must not let others run on this thread, though it may block it; else "".
+
+    Args:
+        frames: how many of those that it is called from are the wait's own, and hold none.
     """
-    found = obstacle(sys._getframe(1))
+    found = obstacle(sys._getframe(frames))
     running: greenlet | None = getcurrent()
     # A library may run below the conversation in a greenlet of its own: each has its own frames.
     while getattr(running, "waiter", None) is None:
@@ -92,7 +95,7 @@ def pinned(loop: asyncio.AbstractEventLoop) -> str:
     Args:
         loop: the server's.
     """
-    why = refuse_under_lock()
+    why = refuse_under_lock(3)
     if not why and asyncio._get_running_loop() not in (None, loop):
         return LOOP
     return why

@@ -55,7 +55,7 @@ class LoopExecutor:
         return True
 
     def _enter(self, go: Callable[[Any], None], what: Any) -> None:
-        if self._is_entered():
+        if self._hub.running is not None and self._is_entered():
             self._later.append((go, what))
             return
         try:
