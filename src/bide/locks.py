@@ -1,4 +1,4 @@
-"""Whether a wait would happen while a lock is held that others need for it to end.
+"""What stands in the way of a wait: a lock that is held, an import or a foreign event loop.
 
 A destructor, the callback of a weak reference or a signal handler may run at any bytecode, and so
 inside the server's own code, under one of its locks; a log handler runs under its own. If code of
@@ -6,12 +6,16 @@ the application waited there, the event loop would come for that lock, and nothi
 wait any more. So every function that holds a lock says so by :func:`holds_lock`, and a wait looks
 for it, and for the others, among the frames that it is called from: locks cost nothing more.
 
+An import in progress and an event loop of the application's own belong to the thread, too. Below
+them a wait may block the thread, and must not let others run on it.
+
 This rests on frames: a module that is compiled to C has none. The tests would fail.
 """
 
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import threading
 from collections.abc import Callable
@@ -33,18 +37,43 @@ COLLECTOR: Final = (
     "have it hand its work to a thread or a task"
 )
 
-_holders: dict[str, set[str]] = {}  # by file: the qualified names of the functions
+IMPORT: Final = (
+    "a module that a request on the event loop imports cannot wait: the next request would find it "
+    "partially initialized; import it when the application starts"
+)
+LOOP: Final = (
+    "an event loop that runs below a request cannot wait here: the next request "
+    "would find it running; use `await` in it, or run it in a thread (in_thread)"
+)
+PINS: Final = frozenset({IMPORT, LOOP})
+"""What is no reason to refuse a wait where the thread may be blocked instead."""
+
+_COROUTINE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_GREENLETS: Final = {"Hub.run": "gevent.hub", "BaseHub.run": "eventlet.hubs.hub"}
+
+# By the functions' qualified names, which seldom match: their modules, and what they stand for.
+_marks: dict[str, dict[str, str]] = {
+    "_find_and_load": {"importlib._bootstrap": IMPORT, "_frozen_importlib": IMPORT},
+    "_load": {"importlib._bootstrap": IMPORT, "_frozen_importlib": IMPORT},
+    "_exec": {"importlib._bootstrap": IMPORT, "_frozen_importlib": IMPORT},  # reload
+    "_LazyModule.__getattribute__": {"importlib.util": IMPORT},
+    "Handle._run": {"asyncio.events": LOOP},  # also where a loop is entered twice
+    "ReactorBase.run": {"twisted.internet.base": LOOP},
+    **{name: {module: LOOP} for name, module in _GREENLETS.items()},
+}
 
 
 def holds_lock(function: F) -> F:
     """Mark a function that holds a lock of the server's while other code may come in between."""
-    code = function.__code__
-    _holders.setdefault(code.co_filename, set()).add(code.co_qualname)
+    _mark(function, SERVER)
     return function
 
 
-holds_lock(logging.Handler.handle)
-_LOGGING: Final = logging.Handler.handle.__code__
+def _mark(function: Callable[..., Any], what: str) -> None:
+    _marks.setdefault(function.__code__.co_qualname, {})[function.__module__] = what
+
+
+_mark(logging.Handler.handle, LOGGING)
 
 
 class _Collector:
@@ -62,22 +91,40 @@ gc.callbacks.append(_collector)
 
 
 def obstacle(frame: FrameType | None) -> str:
-    """Say why code that ``frame`` runs must not wait; empty where it may. On its thread."""
+    """Say why code that ``frame`` runs must not park; empty where it may. On its thread.
+
+    One of PINS is said only where there is nothing else.
+    """
     # A greenlet that is parked in a collection would leave it half done: its lists are on the C
     # stack, which others use then.
     if _collector.thread and _collector.thread == threading.get_ident():
         return COLLECTOR
-    holders = _holders
+    marks = _marks
+    pin = ""
     while frame is not None:
         code = frame.f_code
-        names = holders.get(code.co_filename)
-        if names is not None and code.co_qualname in names:
-            if code is not _LOGGING:
-                return SERVER
-            if _is_held(frame.f_locals["self"].lock):
-                return LOGGING
+        # Whatever runs a coroutine below a request is an event loop to it: trio, curio, any other.
+        if code.co_flags & _COROUTINE:
+            pin = pin or LOOP
+        name = code.co_qualname
+        if name in marks:  # seldom
+            found = marks[name].get(frame.f_globals.get("__name__", ""), "")
+            if found in PINS:
+                pin = pin or found
+            elif found and (found is not LOGGING or _is_held(frame.f_locals["self"].lock)):
+                return found
         frame = frame.f_back
-    return ""
+    return pin
+
+
+def runs_greenlets(frame: FrameType | None) -> bool:
+    """Whether a greenlet, of which this is a frame, is the event loop of others: gevent's hub."""
+    while frame is not None:
+        module = _GREENLETS.get(frame.f_code.co_qualname)
+        if module is not None and frame.f_globals.get("__name__") == module:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_held(lock: Any) -> bool:

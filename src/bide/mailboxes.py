@@ -64,6 +64,8 @@ class Mailbox:
         self._token.append(True)
         calls = self._calls
         for _ in range(len(calls)):
+            if not calls:  # one has run the loop, which delivered the others
+                return
             function, args = calls.popleft()
             try:
                 function(*args)
@@ -74,12 +76,15 @@ class Mailbox:
 
 
 def runs_loop() -> bool:
-    """Say whether this thread runs an event loop, asyncio's or Twisted's: it must not be blocked.
+    """Say whether this thread runs asyncio's or Twisted's loop: it must not be blocked."""
+    return asyncio._get_running_loop() is not None or runs_reactor()
+
+
+def runs_reactor() -> bool:
+    """Say whether this thread runs Twisted's reactor.
 
     Twisted is never imported for this: where its reactor runs, it has been.
     """
-    if asyncio._get_running_loop() is not None:
-        return True
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     if not getattr(reactor, "running", False):
         return False

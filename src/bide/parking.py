@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import sys
@@ -12,7 +13,8 @@ from greenlet import getcurrent, greenlet
 
 from bide.errors import WaitError
 from bide.home import Blocked, home_loop
-from bide.locks import obstacle
+from bide.locks import LOOP, PINS, obstacle
+from bide.mailboxes import runs_reactor
 from bide.promises import Wait
 
 
@@ -63,14 +65,46 @@ class ThreadParking:
             self._turnstile.release()
 
 
-def refuse_under_lock() -> None:
-    """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks."""
-    found = obstacle(sys._getframe(1))
+def refuse_under_lock(frames: int = 1) -> str:
+    """Raise WaitError where a lock is held that others need for a wait to end; see bide.locks.
+
+    Return why a wait must not let others run on this thread, though it may block it; else "".
+
+    Args:
+        frames: how many of those that it is called from are the wait's own, and hold none.
+    """
+    found = obstacle(sys._getframe(frames))
     running: greenlet | None = getcurrent()
     # A library may run below the conversation in a greenlet of its own: each has its own frames.
-    while not found and running is not None and getattr(running, "waiter", None) is None:
-        running = running.parent
-        if running is not None and running.parent is not None:
-            found = obstacle(running.gr_frame)
-    if found:
+    while getattr(running, "waiter", None) is None:
+        running = running.parent if running is not None else None
+        if running is None:
+            break
+        if running.parent is not None and (not found or found in PINS):
+            found = obstacle(running.gr_frame) or found
+    if found and found not in PINS:
         raise WaitError(found)
+    return found
+
+
+def pinned(loop: asyncio.AbstractEventLoop) -> str:
+    """Say why others must not run on this thread during a wait, empty where they may.
+
+    An import and a running event loop are the thread's, not the greenlet's.
+
+    Args:
+        loop: the server's.
+    """
+    why = refuse_under_lock(3)
+    if not why and asyncio._get_running_loop() not in (None, loop):
+        return LOOP
+    return why
+
+
+def must_turn(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this thread runs what waits may need: the server's loop, or Twisted's reactor."""
+    return (
+        asyncio._get_running_loop() is loop
+        or getattr(loop, "_thread_id", None) == threading.get_ident()
+        or runs_reactor()
+    )

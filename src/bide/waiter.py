@@ -8,6 +8,7 @@ awaitables run on the process's home loop. This module knows neither requests no
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
@@ -18,11 +19,12 @@ from bide.cleanups import cleans_up
 from bide.deadlines import Deadline
 from bide.errors import Cancelled, WaitError
 from bide.home import home_loop as home_loop  # where waiting outside a request looks for it
+from bide.locks import runs_greenlets
 from bide.mailboxes import on_loop, runs_loop
 from bide.outcomes import give_up, withdraw
 from bide.parking import Parking as Parking
 from bide.parking import ThreadParking as ThreadParking
-from bide.parking import refuse_under_lock
+from bide.parking import must_turn, pinned, refuse_under_lock
 from bide.promises import Over, Signal, Wait
 from bide.sharing import is_cancelling
 from bide.subscriptions import SignalSubscription, Subscription, adapter_for, discard
@@ -150,7 +152,7 @@ class Waiter:
             parking = self.parking
             if parking is None or time.monotonic() - parking.since < TURN:
                 return
-            if self._place() is not parking:  # no others can go on here
+            if pinned(self.loop):  # no others can go on here
                 return
             behind = Signal()
             self.loop.call_soon_threadsafe(behind.fire)
@@ -290,16 +292,18 @@ class Waiter:
             del error
 
     def _place(self) -> Parking:
-        """Choose how to stop: in the hub, unless a foreign loop runs on this thread.
+        """Choose how to stop: in the hub, unless something that is the thread's is in progress.
 
-        asyncio's running loop belongs to the thread, not to the greenlet: were this greenlet to
-        park below a loop of its own (asgiref's ``async_to_sync`` up the stack), the next
-        conversation of the thread would find that loop running. So it blocks the thread.
+        A running loop belongs to the thread, not to the greenlet: were this greenlet to park below
+        one of its own (asgiref's ``async_to_sync`` up the stack), the next conversation of the
+        thread would find that loop running. So it blocks the thread, or is refused.
         """
-        refuse_under_lock()
-        if self.parking is None or asyncio._get_running_loop() not in (None, self.loop):
-            return ThreadParking(self)
-        return self.parking
+        why = pinned(self.loop)
+        if self.parking is not None and not why:
+            return self.parking
+        if self.parking is not None and must_turn(self.loop):
+            raise WaitError(why)
+        return ThreadParking(self)
 
     def _place_for_client(self) -> Parking:
         return self._place()
@@ -375,7 +379,11 @@ def current_waiter() -> Waiter | None:
         waiter: Waiter | None = getattr(running, "waiter", None)
         if waiter is not None:
             return waiter
-        running = running.parent
+        parent = running.parent
+        # gevent's hub runs greenlets of anybody: its parent is merely who needed it first.
+        if parent is not None and runs_greenlets(running.gr_frame or sys._getframe()):
+            return None
+        running = parent
     return None
 
 

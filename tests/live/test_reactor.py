@@ -163,3 +163,36 @@ def test_a_missing_twisted_is_named(twisted: Start, tmp_path: Path) -> None:
         "bide: --reactor twisted needs Twisted, which cannot be imported (not here): "
         "pip install 'bide[twisted]'"
     ]
+
+
+RUNNING = """
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+import bide
+
+
+def app(environ, start_response):
+    said = []
+
+    def waits():
+        try:
+            bide.wait(deferLater(reactor, 0, lambda: "it has waited"))
+        except bide.WaitError as error:
+            said.append(str(error).encode())
+        reactor.stop()
+
+    reactor.callWhenRunning(waits)
+    reactor.run(installSignalHandlers=False)
+    start_response("200 OK", [])
+    return said
+"""
+
+
+def test_a_wait_below_a_reactor_that_a_view_runs_is_refused(start: Start, tmp_path: Path) -> None:
+    """On a thread, which would wait for the reactor that it runs itself."""
+    (tmp_path / "app.py").write_text(RUNNING)
+    program = start("app:app", "--bind", "127.0.0.1:0", "--threads", "1")
+    answer = get(program.serving())
+    assert answer.text.startswith("an event loop that runs below a request")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0

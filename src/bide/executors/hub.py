@@ -13,11 +13,13 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable
+from sys import getprofile, gettrace
 from time import monotonic
 from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
+from bide.executors.tracing import put_away
 from bide.forks import came_back
 from bide.promises import Wait
 from bide.thread_locals import apart, begin, kept, own, wait_apart
@@ -133,12 +135,15 @@ class Hub:
         self.parked = 0
         self.running: greenlet | None = None
         self.since = 0.0  # monotonic seconds at which ``running`` was switched to
+        self.trace = gettrace()  # the thread's, as a debugger has set it; requests have their own
+        self.profile = getprofile()
 
     def run(self, job: Job) -> None:
         """Run a job in a greenlet; returns when it has ended or waits."""
         self.main = getcurrent()
         worker = self.idle.pop() if self.idle else Worker(self)
         worker.job = job
+        self.trace, self.profile = gettrace(), getprofile()
         self.since = monotonic()
         self.running = worker
         if kept:
@@ -153,6 +158,7 @@ class Hub:
         if parked is None:
             return  # something else has ended it meanwhile
         self.main = getcurrent()
+        self.trace, self.profile = gettrace(), getprofile()
         self.since = monotonic()
         self.running = parked
         if kept:
@@ -166,6 +172,9 @@ class Hub:
         wait.parked = getcurrent()
         self.waits.add(wait)
         self.parked += 1
+        bring_back = None
+        if gettrace() is not self.trace or getprofile() is not self.profile:
+            bring_back = put_away(self.trace, self.profile)
         try:
             if kept:
                 wait_apart(self.main.switch)
@@ -177,6 +186,8 @@ class Hub:
             self.parked -= 1
             self.waits.discard(wait)
             wait.parked = None
+            if bring_back is not None:
+                bring_back()
 
     def close(self) -> None:
         """End the idle greenlets; on the hub's thread, when no job is left."""

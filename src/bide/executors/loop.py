@@ -1,8 +1,17 @@
-"""The loop executor: conversations run on the event loop's own thread, and must not block it."""
+"""The loop executor: conversations run on the event loop's own thread, and must not block it.
+
+A conversation may enter the loop a second time (nest_asyncio, debuggers). What the loop then has to
+begin or to resume is put off until that conversation has ended or waits: greenlets of others would
+run on top of it, in the midst of what the server does for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import getcurrent
 
 from bide.executors.hub import Hub, Job
 from bide.mailboxes import on_loop
@@ -24,6 +33,7 @@ class LoopExecutor:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._hub = Hub("the event loop", self._wake)
+        self._later: list[tuple[Callable[[Any], None], Any]] = []
 
     @property
     def hubs(self) -> list[Hub]:
@@ -41,8 +51,24 @@ class LoopExecutor:
 
     def submit(self, job: Job) -> bool:
         """Run a job until it ends or waits; true, for this executor refuses none."""
-        self._hub.run(job)
+        self._enter(self._hub.run, job)
         return True
+
+    def _enter(self, go: Callable[[Any], None], what: Any) -> None:
+        if self._hub.running is not None and self._is_entered():
+            self._later.append((go, what))
+            return
+        try:
+            go(what)
+        finally:
+            if self._later:
+                later, self._later = self._later, []
+                for each in later:
+                    self._loop.call_soon(self._enter, *each)
+
+    def _is_entered(self) -> bool:
+        """Whether the loop runs below a conversation."""
+        return self._hub.running is not None and getcurrent() is not self._hub.main
 
     def flush(self) -> bool:
         """Nothing is held back here, and nothing is gained by a rest."""
@@ -59,10 +85,11 @@ class LoopExecutor:
         # Never resume at once: the promise may have fired inside a task's step, and the
         # conversation would run as if it were that task.
         if asyncio._get_running_loop() is self._loop:
-            self._loop.call_soon(self._hub.resume, wait)
+            self._loop.call_soon(self._enter, self._hub.resume, wait)
         else:
-            on_loop(self._loop, self._hub.resume, wait)
+            on_loop(self._loop, self._enter, self._hub.resume, wait)
 
     def stop(self) -> None:
         """Drop the idle greenlets; when every job has ended."""
-        self._hub.close()
+        if not self._is_entered():  # that one's would be among them, soon
+            self._hub.close()

@@ -98,6 +98,8 @@ class EpollPoller:
         self._targets: dict[int, Pollable] = {}
         self._timer: asyncio.TimerHandle | None = None  # of the rest
         self._then: Callable[[], None] = _nothing  # at its end
+        self._serving = False
+        self._entered = False  # and the loop has come again meanwhile
         loop.add_reader(self._epoll.fileno(), self._poll)
 
     def register(self, descriptor: int, target: Pollable) -> None:
@@ -140,12 +142,26 @@ class EpollPoller:
         self._epoll.close()
 
     def _poll(self) -> None:
+        if self._serving:
+            # A request runs the loop a second time (nest_asyncio): what is read or served now would
+            # overtake what the batch still has. The loop would turn for it again and again.
+            self._entered = True
+            self.loop.remove_reader(self._epoll.fileno())
+            return
         targets = self._targets
-        for descriptor, events in self._epoll.poll(0, BATCH):
-            target = targets.get(descriptor)
-            if target is None:  # closed by one that was served before it
-                continue
-            _serve(target, events)
+        self._serving = True
+        try:
+            for descriptor, events in self._epoll.poll(0, BATCH):
+                target = targets.get(descriptor)
+                if target is None:  # closed by one that was served before it
+                    continue
+                _serve(target, events)
+        finally:
+            self._serving = False
+            if self._entered:
+                self._entered = False
+                if self._timer is None and not self._epoll.closed:
+                    self.loop.add_reader(self._epoll.fileno(), self._poll)
         self.after()
 
 
@@ -157,6 +173,8 @@ class LoopPoller:
         self.after = after
         self._targets: dict[int, Pollable] = {}
         self._events: dict[int, int] = {}  # the last word, under the owner's lock
+        self._serving = False
+        self._entered: list[tuple[int, Pollable]] = []  # for which the loop has come meanwhile
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
@@ -196,16 +214,28 @@ class LoopPoller:
         # The last word, not the one that brought this call: the loop's own may have overtaken it.
         events = self._events[descriptor]
         if events & READ:
-            self.loop.add_reader(descriptor, self._ready, target, READ)
+            self.loop.add_reader(descriptor, self._ready, descriptor, target, READ)
         else:
             self.loop.remove_reader(descriptor)
         if events & WRITE:
-            self.loop.add_writer(descriptor, self._ready, target, WRITE)
+            self.loop.add_writer(descriptor, self._ready, descriptor, target, WRITE)
         else:
             self.loop.remove_writer(descriptor)
 
-    def _ready(self, target: Pollable, events: int) -> None:
-        _serve(target, events)
+    def _ready(self, descriptor: int, target: Pollable, events: int) -> None:
+        if self._serving:  # as above
+            self._entered.append((descriptor, target))
+            self.loop.remove_reader(descriptor)
+            self.loop.remove_writer(descriptor)
+            return
+        self._serving = True
+        try:
+            _serve(target, events)
+        finally:
+            self._serving = False
+            entered, self._entered = self._entered, []
+            for each in entered:
+                self._set(*each)
         self.after()
 
 
