@@ -19,11 +19,12 @@ import sys
 import threading
 import traceback
 import weakref
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from greenlet import getcurrent
 
 
+@runtime_checkable
 class Shared(Protocol):
     """What a child must give up."""
 
@@ -68,11 +69,10 @@ def _after_fork() -> None:
         running: Any = getcurrent()
         while running is not None:
             above = running.parent
-            if hasattr(running, "after_fork"):
-                running.after_fork()
+            _have_given_up(running)
             running = above
         for each in list(_shared):
-            each.after_fork()
+            _have_given_up(each)
         for loop, thread in list(_loops.items()):
             _give_up(loop, thread == threading.get_ident())
         # Code on Twisted's thread may have forked, and runs no reactor in the child.
@@ -84,6 +84,16 @@ def _after_fork() -> None:
         _loops.clear()
         _after()
         _masks.clear()
+
+
+def _have_given_up(each: object) -> None:
+    try:
+        if isinstance(each, Shared):
+            each.after_fork()
+    except Exception:
+        # The others must be given up all the more.
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exc()
 
 
 def _give_up(loop: asyncio.AbstractEventLoop, here: bool) -> None:

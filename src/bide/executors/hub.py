@@ -20,7 +20,7 @@ from typing import Protocol
 from greenlet import getcurrent, greenlet
 
 from bide.executors.tracing import put_away
-from bide.forks import came_back
+from bide.forks import Shared, came_back
 from bide.promises import Wait
 from bide.thread_locals import apart, begin, kept, own, wait_apart
 from bide.waiter import Waiter
@@ -50,9 +50,6 @@ class Job(Protocol):
 
     def lost(self) -> None:
         """End what cannot be run to its end; without effect on a job that has ended."""
-
-    def after_fork(self) -> None:
-        """Called in a forked child, where its code has forked: what it shares is its parent's."""
 
 
 class Worker(greenlet):
@@ -99,7 +96,8 @@ class Worker(greenlet):
         # What it would come back to has the parent's queue, and goes on as the server.
         self._hub.main = self.parent = greenlet(came_back, root)
         self.job = self.waiter = None
-        job.after_fork()
+        if isinstance(job, Shared):
+            job.after_fork()
 
 
 def _report() -> None:
