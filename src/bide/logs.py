@@ -9,14 +9,19 @@ from time import monotonic
 from typing import Final, TextIO
 
 from bide.conversation import Conversation
-from bide.errors import SettingError
+from bide.errors import RemoteProtocolError, SettingError
 from bide.lines import LineHandler, Writer
 from bide.settings import Settings
 
+log = logging.getLogger("bide")
 access = logging.getLogger("bide.access")
+
+_SHOWN: Final = 200
+"""Bytes of a refused request's first line that are shown."""
 
 # What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
 _CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_NOT_PLAIN: Final = re.compile(r'["\\]|[^\x20-\x7e]')
 _UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 
 
@@ -108,6 +113,23 @@ def access_line(
     """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds."""
     request = escaped(f"{method} {target} HTTP/{version}")
     return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
+
+
+def log_refusal(error: RemoteProtocolError, client: str) -> None:
+    """Write why a request was refused, and its line in the access log; it may be any bytes."""
+    first, end, _ = error.head.partition(b"\r\n")
+    text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
+    if len(first) > _SHOWN or not (end or not first):
+        text += "..."
+    log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
+    size = len(f"{error}\n".encode())  # the answer's text
+    access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
+
+
+def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:
+    """Write why a request's body was refused; its line in the access log comes with its end."""
+    described = conversation.describe()
+    log.debug("refused with %d: %s: the body of %s", error.status, error, described)
 
 
 def escaped(text: str) -> str:
