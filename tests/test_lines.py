@@ -60,7 +60,7 @@ def test_a_full_pipe_blocks_nobody_and_what_is_dropped_is_counted(
     reader.join(DEADLINE)
     assert pipe.text.decode().splitlines() == ["first", *map(str, range(LINES))]
     assert [each.getMessage() for each in caplog.records] == [
-        "7 lines of the log were dropped: it is read too slowly"
+        "lines of the log were dropped, for it is too slow: 7"
     ]
     os.close(pipe.reading)
 
@@ -112,7 +112,7 @@ def test_a_forked_child_writes_its_lines_itself_and_no_others() -> None:
         os.waitpid(child, 0)
     with os.fdopen(reading) as file:
         assert file.read() == "the child's\n"
-    lines._writers.discard(writer)
+    lines._outboxes.discard(writer)
 
 
 def test_a_mistake_in_a_call_of_the_log_is_a_line_too() -> None:

@@ -76,9 +76,10 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
     settings = Settings(**options)
     loop = open_loop(settings)  # first: the application may import Twisted's reactor
     try:
+        settle = None if explain else configure(settings)
         application = load(app)
-        if not explain:
-            configure(settings)
+        if settle is not None:
+            settle()
     except BaseException:
         loop.close()
         raise

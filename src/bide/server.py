@@ -26,7 +26,8 @@ from bide.environ import connection_environ, server_environ
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
-from bide.logs import access, log_access, log_broken_off, log_refusal
+from bide.loggers import access
+from bide.logs import log_access, log_broken_off, log_refusal
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.overdue import end_overdue, interval
 from bide.protocols.sides import Limits

@@ -260,6 +260,13 @@ class Settings:
         "Write a line for each request to this file; - is standard output.",
         metavar="FILE",
     )
+    log_config: str = _setting(
+        "Log",
+        "",
+        "Configure Python's logging by this file, a dictConfig in JSON, or in TOML (.toml). "
+        "Handlers of bide and bide.access in it take the place of Bide's own.",
+        metavar="FILE",
+    )
     blocked_loop: float = _setting(
         "Log",
         0.1,

@@ -29,7 +29,7 @@ LAYERS = [
         "cleanups",
         "sharing",
     ],
-    ["promises", "capabilities", "settings", "files", "home"],
+    ["promises", "capabilities", "settings", "files", "home", "loggers", "log_config"],
     ["outcomes", "parking"],
     ["callbacks"],
     ["subscriptions"],
