@@ -219,7 +219,7 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, unless it is relayed to other handlers and has been queued before."""
-        if record.__dict__.get(RELAYED):
+        if RELAYED in record.__dict__:
             return
         try:
             line = self.format(record)

@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from bide.lines import RELAYED, LineHandler, Relay, Stream, Writer
+
+T = TypeVar("T", bound="ServerLogger")
 
 
 class RelayedLogger(logging.Logger):
@@ -27,13 +29,15 @@ class RelayedLogger(logging.Logger):
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
         """Call the handlers, or have them called."""
-        handlers = self.handlers
-        if self.relay is None or (
-            len(handlers) == 1 and type(handlers[0]) is LineHandler and not self.propagate
-        ):
+        if self.relay is None or self.only_queues():
             super().callHandlers(record)
         elif self.queue_lines(record):
             self.relay.put(partial(copy_context().run, super().callHandlers, record))
+
+    def only_queues(self) -> bool:
+        """Whether its one handler is Bide's own."""
+        handlers = self.handlers
+        return len(handlers) == 1 and type(handlers[0]) is LineHandler and not self.propagate
 
     def queue_lines(self, record: logging.LogRecord) -> bool:
         """Have the handlers that only queue do so; whether there are others, or none at all."""
@@ -63,16 +67,30 @@ class ServerLogger(RelayedLogger):
             super().__setattr__(name, value)
 
 
-def _make(name: str) -> ServerLogger:
+class AccessLogger(ServerLogger):
+    """One that is called for every request.
+
+    It passes by logging's own ``callHandlers``, which Sentry and its like replace.
+    """
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
+        """Queue the line, where that is all."""
+        if self.only_queues():
+            self.handlers[0].handle(record)
+        else:
+            super().callHandlers(record)
+
+
+def _make(name: str, kind: type[T]) -> T:
     logger = logging.getLogger(name)
-    logger.__class__ = ServerLogger
-    assert isinstance(logger, ServerLogger)
+    logger.__class__ = kind
+    assert isinstance(logger, kind)
     vars(logger)["disabled"] = False
     return logger
 
 
-log = _make("bide")
-access = _make("bide.access")
+log = _make("bide", ServerLogger)
+access = _make("bide.access", AccessLogger)
 
 
 _CALLED_ON_THE_LOOP = ("asyncio", "concurrent.futures")

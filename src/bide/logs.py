@@ -142,15 +142,22 @@ def access_line(
     return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
 
 
-def log_refusal(error: RemoteProtocolError, client: str) -> None:
-    """Write why a request was refused, and its line in the access log; it may be any bytes."""
+def log_refusal(error: RemoteProtocolError, client: str, accessed: bool) -> None:
+    """Write why a request was refused, and its line in the access log; it may be any bytes.
+
+    Args:
+        error: why, with what came.
+        client: its address; empty on a Unix socket.
+        accessed: whether the server writes to the access log.
+    """
     first, end, _ = error.head.partition(b"\r\n")
     text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
     if len(first) > _SHOWN or not (end or not first):
         text += "..."
     log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
-    size = len(f"{error}\n".encode())  # the answer's text
-    access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
+    if accessed:
+        size = len(f"{error}\n".encode())  # the answer's text
+        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
 
 
 def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:

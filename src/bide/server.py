@@ -372,7 +372,7 @@ class Server:
         """Called when a request was not begun for what it is."""
         self._refusals.count(refused(error.status))
         if self._refusals.may_tell():
-            log_refusal(error, client)
+            log_refusal(error, client, self._access)
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
