@@ -211,11 +211,22 @@ class Stream:
 
 
 class LineHandler(logging.Handler):
-    """Queues each record's line; it never blocks."""
+    """Queues each record's line; it never blocks, and needs no lock for that."""
 
     def __init__(self, writer: Writer) -> None:
         super().__init__()
         self._writer = writer
+
+    def createLock(self) -> None:  # noqa: N802 - logging's
+        """Have none, as logging's NullHandler."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Queue a record that no filter drops."""
+        passes: Any = not self.filters or self.filter(record)
+        if passes:
+            self.emit(record if passes is True else passes)  # a filter may give another record
+        return passes
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, unless it is relayed to other handlers and has been queued before."""

@@ -13,7 +13,6 @@ from typing import Final, TextIO
 from bide.conversation import Conversation
 from bide.errors import RemoteProtocolError, SettingError
 from bide.lines import LineHandler, Writer
-from bide.log_config import apply
 from bide.loggers import access, hear_python, log, relay_handlers
 from bide.settings import Settings
 
@@ -53,7 +52,11 @@ def configure(settings: Settings) -> Callable[[], None]:
     Raises:
         SettingError: the access log cannot be written, or the log configuration is wrong.
     """
-    named = apply(settings.log_config) if settings.log_config else frozenset[str]()
+    named: frozenset[str] = frozenset()
+    if settings.log_config:
+        from bide.log_config import apply  # what it imports takes 20 ms, and is seldom needed
+
+        named = apply(settings.log_config)
     writer = Writer(sys.stderr, "the log")
     handler = LineHandler(writer)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
