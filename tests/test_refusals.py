@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bide.logs import access
+from bide.loggers import access
 from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, TOLD, WAITED, Refusals, refused
 from tests.conftest import Serve
 from tests.failures import Failures

@@ -14,7 +14,8 @@ import pytest
 
 from bide import refusals, wait
 from bide import server as server_module
-from bide.logs import access, escaped
+from bide.loggers import access
+from bide.logs import escaped
 from tests.conftest import Serve
 from tests.serving import LONG, Busy, Environ, Gate, Log, answering, happened, until
 
