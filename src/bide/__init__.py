@@ -20,6 +20,7 @@ from bide.server import Server
 from bide.settings import Settings
 from bide.status import Status
 from bide.supervisor import run
+from bide.thread_locals import per_request
 from bide.waiting import in_thread, iterate, using, wait, wait_all
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "capable",
     "in_thread",
     "iterate",
+    "per_request",
     "run",
     "using",
     "wait",

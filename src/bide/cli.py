@@ -13,10 +13,12 @@ import click
 
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
+from bide.applications.patched import refuse_patched
 from bide.errors import StartError
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings, flag, variable
+from bide.signals import Signals, StopHeard
 from bide.supervisor import open_loop, run_on
 
 USAGE_ERROR = 2
@@ -74,10 +76,17 @@ class _Command(click.Command):
 
 def _serve(app: str, explain: bool, **options: Any) -> None:
     settings = Settings(**options)
+    with Signals() as signals:
+        _serve_until(signals, app, explain, settings)
+
+
+def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) -> None:
     loop = open_loop(settings)  # first: the application may import Twisted's reactor
     try:
         settle = None if explain else configure(settings)
-        application = load(app)
+        with signals.ending(f"{app} was imported"):
+            application = load(app)
+        refuse_patched()
         if settle is not None:
             settle()
     except BaseException:
@@ -93,7 +102,7 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
         }[decision.executor]
         click.echo(f"/  {app} runs {where}: {decision.reason}")
         return
-    run_on(loop, application, settings, app)
+    run_on(loop, application, settings, app, signals)
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -148,6 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(str(error), START_ERROR)
     except StartError as error:
         _complain(str(error), START_ERROR)
+    except StopHeard as stop:
+        _complain(str(stop), 0)
     sys.exit(code if isinstance(code, int) else 0)
 
 

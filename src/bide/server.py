@@ -19,6 +19,7 @@ from typing import Any
 
 from bide.acceptor import Acceptor
 from bide.applications.loading import check
+from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
@@ -59,7 +60,8 @@ class Server:
         SettingError: a setting with a value it cannot have.
         LoadError: what was given is no WSGI application.
         BindError: on entering: an address cannot be listened on.
-        StartError: on entering: ``reactor`` is Twisted's, and that is not on this loop.
+        StartError: on entering: ``reactor`` is Twisted's, and that is not on this loop; or gevent
+            or eventlet has patched what the server needs.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Server:
 
     async def start(self) -> None:
         """Listen and serve; returns at once."""
+        refuse_patched()
         self.loop = asyncio.get_running_loop()
         settings = self.settings
         reactor = sys.modules.get("twisted.internet.reactor")
@@ -166,7 +169,7 @@ class Server:
         )
         with contextlib.ExitStack() as opened:  # and closed again when something fails
             if self._given is None:
-                self._acceptor.open(self._addresses, settings.backlog)
+                self._acceptor.open(self._addresses, settings.backlog, int(settings.socket_mode, 8))
             else:
                 self._acceptor.adopt(self._given)
             opened.callback(self._acceptor.close)
