@@ -123,3 +123,23 @@ def test_a_mistake_in_a_call_of_the_log_is_a_line_too() -> None:
     handler.handle(logging.LogRecord("bide", logging.INFO, "", 0, "%d", ("x",), None))
     assert writer.flush(DEADLINE)
     assert stream.getvalue().startswith("a line of the log cannot be made of '%d': TypeError(")
+
+
+def test_the_end_waits_for_a_slow_reader_no_longer_than_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that takes a line now and then would keep the process for hours."""
+    now = 100.0
+    monkeypatch.setattr(lines, "monotonic", lambda: now)
+    writer = Writer(io.StringIO(), "the log")
+
+    class Slow(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            assert timeout is not None
+            now += timeout
+            writer._done += 1  # it moves, and is not done
+            return False
+
+    assert not writer.wait(Slow(), 1.0, 105.0)
+    assert now == 105.0
