@@ -56,7 +56,13 @@ _NOTHING = 1e-9  # so small a part of what there was is rounding
 _FAILED = "ERROR the application failed: %s"
 _OVERDUE = "WARNING %s has taken %.1f s: its wait is ended"
 # A machine that is busy with something else is no finding.
-_MONITORS = ("ERROR the event loop ", "WARNING %s has been blocked", "WARNING %s goes on")
+_MONITORS = (
+    "ERROR the event loop ",
+    "WARNING the event loop ",
+    "WARNING %s has been blocked",
+    "WARNING %s has blocked",
+    "WARNING %s goes on",
+)
 
 
 @dataclass(frozen=True, slots=True)

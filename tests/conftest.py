@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -96,6 +97,17 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def logging_left_alone() -> Iterator[None]:
+    """Take back what ``bide.logs.configure`` does to this process."""
+    hook, show, last = sys.unraisablehook, warnings.showwarning, logging.lastResort
+    yield
+    sys.unraisablehook, logging.lastResort = hook, last
+    warnings.showwarning = show
+    for name in ("bide", "bide.access", "asyncio", "concurrent.futures"):
+        vars(logging.getLogger(name)).pop("relay", None)
 
 
 @pytest.fixture

@@ -213,7 +213,8 @@ class Served:
         """Have the monitor look, as if what runs now had run for so many seconds."""
         assert self.server.monitor is not None
         self.server.monitor.look()
-        self.server.monitor.look(seconds)
+        for _ in range(2):  # the loop is blocked that is at the same call at two looks
+            self.server.monitor.look(seconds)
 
     def goes_on(self, log: "Log", what: str) -> logging.LogRecord:
         """Take the monitor's line that what was blocked goes on; it comes with a look after it."""

@@ -60,7 +60,7 @@ def test_a_full_pipe_blocks_nobody_and_what_is_dropped_is_counted(
     reader.join(DEADLINE)
     assert pipe.text.decode().splitlines() == ["first", *map(str, range(LINES))]
     assert [each.getMessage() for each in caplog.records] == [
-        "7 lines of the log were dropped: it is read too slowly"
+        "lines of the log were dropped, for it is too slow: 7"
     ]
     os.close(pipe.reading)
 
@@ -112,7 +112,7 @@ def test_a_forked_child_writes_its_lines_itself_and_no_others() -> None:
         os.waitpid(child, 0)
     with os.fdopen(reading) as file:
         assert file.read() == "the child's\n"
-    lines._writers.discard(writer)
+    lines._outboxes.discard(writer)
 
 
 def test_a_mistake_in_a_call_of_the_log_is_a_line_too() -> None:
@@ -123,3 +123,23 @@ def test_a_mistake_in_a_call_of_the_log_is_a_line_too() -> None:
     handler.handle(logging.LogRecord("bide", logging.INFO, "", 0, "%d", ("x",), None))
     assert writer.flush(DEADLINE)
     assert stream.getvalue().startswith("a line of the log cannot be made of '%d': TypeError(")
+
+
+def test_the_end_waits_for_a_slow_reader_no_longer_than_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that takes a line now and then would keep the process for hours."""
+    now = 100.0
+    monkeypatch.setattr(lines, "monotonic", lambda: now)
+    writer = Writer(io.StringIO(), "the log")
+
+    class Slow(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            assert timeout is not None
+            now += timeout
+            writer._done += 1  # it moves, and is not done
+            return False
+
+    assert not writer.wait(Slow(), 1.0, 105.0)
+    assert now == 105.0

@@ -1,25 +1,33 @@
 """Log lines: where they go, and that no client can break them."""
 
 import logging
+import logging.config
 import re
+import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bide import Settings
+from bide import loggers as loggers_module
 from bide.errors import SettingError
-from bide.lines import flush
-from bide.logs import access, access_line, configure, escaped
+from bide.lines import LINES, flush
+from bide.loggers import access
+from bide.logs import access_line, configure, escaped, say
+from tests.failures import Failures
+from tests.serving import happened, until
 
-LOG = logging.getLogger("bide")
+LOG = loggers_module.log
 
 
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
     """Leave logging as it was."""
     kept: list[tuple[logging.Logger, dict[str, Any]]] = []
+    logger: logging.Logger
     for logger in (LOG, access):
         state: dict[str, Any] = {
             "handlers": logger.handlers,
@@ -158,3 +166,191 @@ def test_an_error_s_text_cannot_forge_a_line_or_steer_a_terminal(
     err = capsys.readouterr().err
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err)
     assert [line for line in err.splitlines() if re.match(r"\d{4}-", line)] == [err.splitlines()[0]]
+
+
+def test_a_configuration_that_comes_later_does_not_silence_the_server(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a view, say, and of a server inside somebody's own program as well."""
+    silencing: Any = {"version": 1, "disable_existing_loggers": True}
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        logging.config.dictConfig(silencing)
+        root.handlers = handlers
+        LOG.error("seen by the program's handlers")
+        assert caplog.messages == ["seen by the program's handlers"]
+        configure(Settings(access_log="-"))
+        logging.config.dictConfig(silencing)
+        LOG.error("seen")
+        access.info("seen, too")
+        flush()
+        out, err = capsys.readouterr()
+        assert "ERROR seen" in err
+        assert "seen, too" in out
+    finally:
+        root.handlers = handlers
+        for name in logging.root.manager.loggerDict:
+            logging.getLogger(name).disabled = False
+
+
+class Kept(logging.Handler):
+    """Somebody's own handler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append(record.getMessage())
+
+
+def nothing() -> None:
+    """Settle nothing."""
+
+
+def test_handlers_that_somebody_has_added_stay_and_bides_own_is_not_added(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whether they were there before, or came with the application."""
+    with Failures() as failures:
+        for early in (True, False):
+            with failures.of(f"early: {early}"):
+                theirs, accesses = Kept(), Kept()
+                LOG.handlers, access.handlers = [], []
+                settle = nothing if early else configure(Settings())
+                LOG.addHandler(theirs)
+                access.addHandler(accesses)
+                LOG.propagate = access.propagate = False
+                if early:
+                    settle = configure(Settings())
+                settle()
+                settle()
+                LOG.info("a line")
+                access.info("a request")
+                flush()
+                assert theirs.lines == ["a line"]
+                assert accesses.lines == ["a request"]
+                assert capsys.readouterr() == ("", "")
+
+
+def test_an_application_that_configures_bide_alone_leaves_the_access_log(tmp_path: Path) -> None:
+    """``dictConfig`` resets what is below a logger that it names."""
+    with Failures() as failures:
+        for path in ("", str(tmp_path / "access.log")):
+            with failures.of(path or "no access log"):
+                theirs = Kept()
+                settle = configure(Settings(access_log=path))
+                LOG.handlers = [theirs]
+                access.handlers, access.propagate = [], True
+                access.setLevel(logging.NOTSET)
+                settle()
+                access.info("a request")
+                flush()
+                assert theirs.lines == []
+                if path:
+                    assert Path(path).read_text().startswith("a request [")
+
+
+JSON = """{
+    "formatters": {"short": {"format": "theirs: %(message)s"}},
+    "handlers": {"file": {"class": "logging.FileHandler", "filename": "FILE",
+                          "formatter": "short"}},
+    "loggers": {"bide": {"handlers": ["file"], "level": "WARNING"},
+                "bide.access": {"level": "INFO"}}
+}"""
+TOML = """
+formatters.short.format = "theirs: %(message)s"
+handlers.file = { class = "logging.FileHandler", filename = "FILE", formatter = "short" }
+loggers.bide = { handlers = ["file"], level = "WARNING" }
+loggers."bide.access" = { level = "INFO" }
+"""
+ROOT = """
+handlers.file = { class = "logging.FileHandler", filename = "FILE" }
+root.handlers = ["file"]
+"""
+
+
+def test_a_file_configures_logging(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In JSON or TOML; Bide adds nothing to it but the settings' level, where it has none."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    with Failures() as failures:
+        for name, text, lines in (
+            ("a.json", JSON, ["theirs: a warning", "theirs: a request"]),
+            ("a.toml", TOML, ["theirs: a warning", "theirs: a request"]),
+            ("root.toml", ROOT, ["a line", "a warning"]),
+        ):
+            with failures.of(name):
+                for logger in (LOG, access):
+                    logger.handlers, logger.propagate = [], True
+                    logger.setLevel(logging.NOTSET)
+                where = tmp_path / f"{name}.log"
+                (tmp_path / name).write_text(text.replace("FILE", str(where)))
+                configure(Settings(log_config=str(tmp_path / name)))()
+                LOG.info("a line")
+                LOG.warning("a warning")
+                access.info("a request")
+                flush()
+                assert where.read_text().splitlines() == lines
+                assert capsys.readouterr() == ("", "")
+        for each in (*LOG.handlers, *root.handlers):
+            if each not in handlers:
+                each.close()
+        root.handlers = handlers
+
+
+def test_a_wrong_log_configuration_is_the_deployers_mistake(tmp_path: Path) -> None:
+    """In one line that names the file and what is wrong with it."""
+    with Failures() as failures:
+        for name, text, wanted in (
+            ("no.json", None, "cannot read the log configuration PATH: No such file or directory"),
+            ("a.json", "{", "the log configuration PATH is not JSON: "),
+            ("a.toml", "a = \n", "the log configuration PATH is not TOML: "),
+            ("b.json", "[]", "the log configuration PATH must be a table, as dictConfig takes it"),
+            (
+                "c.json",
+                '{"handlers": {"x": {"class": "no.Such"}}}',
+                "the log configuration PATH: Unable to configure handler 'x' (",
+            ),
+            ("d.json", '{"version": 7}', "the log configuration PATH: Unsupported version: 7"),
+        ):
+            with failures.of(name):
+                path = tmp_path / name
+                if text is not None:
+                    path.write_text(text)
+                with pytest.raises(SettingError) as caught:
+                    configure(Settings(log_config=str(path)))
+                message = str(caught.value).replace(str(path), "PATH")
+                assert message.startswith(wanted)
+                assert "\n" not in message
+
+
+def test_a_handler_that_hangs_holds_up_nobody_and_what_is_dropped_is_counted() -> None:
+    """Somebody's own; it has the lines in their order, with the context of whoever logged."""
+    request: ContextVar[str] = ContextVar("request")
+    release = threading.Event()
+    lines: list[str] = []
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            happened(release)
+            lines.append(f"{request.get('none')}: {record.getMessage()}")
+            if record.getMessage() == "3":
+                raise ValueError("of this line")
+
+    LOG.handlers, LOG.propagate = [Hanging()], False
+    configure(Settings())
+    request.set("/a")
+    LOG.info("first")
+    assert LOG.relay is not None
+    queue = LOG.relay._queue
+    until(lambda: not queue.qsize())
+    for number in range(LINES + 7):
+        LOG.info("%d", number)
+    say(logging.INFO, "not even this thread")
+    release.set()
+    until(lambda: lines[-1:] and "dropped" in lines[-1])
+    assert lines[:-1] == ["/a: first", *(f"/a: {number}" for number in range(LINES))]
+    assert lines[-1].endswith(": lines of the logger bide were dropped, for it is too slow: 8")

@@ -7,9 +7,11 @@ import threading
 
 import pytest
 
-from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, WAITED, Refusals, refused
+from bide.loggers import access
+from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, TOLD, WAITED, Refusals, refused
 from tests.conftest import Serve
-from tests.serving import Log, answering, happened, until
+from tests.failures import Failures
+from tests.serving import LONG, Log, answering, happened, until
 
 
 @pytest.fixture
@@ -50,6 +52,61 @@ def test_refusals_are_logged_once_a_second_at_most(heard: pytest.LogCaptureFixtu
         QUEUE_FULL.format(1),
         STOPPING.format(1),
     ]
+
+
+def test_few_of_many_refused_requests_have_lines_of_their_own() -> None:
+    """A client that is refused again and again fills no disk: a line a second, after a few."""
+    refusals = Refusals()
+    refusals.report(100.0)
+    assert sum(refusals.may_tell() for _ in range(1000)) == TOLD
+    told = 0
+    for tenth in range(1001, 2001):
+        refusals.report(tenth / 10)
+        told += refusals.may_tell()
+    assert told == 100
+    for second in range(200, 300):
+        refusals.report(float(second))
+    assert sum(refusals.may_tell() for _ in range(1000)) == TOLD
+
+
+@pytest.mark.parametrize("executor", ["threads", "loop"])
+def test_a_refused_request_is_in_the_access_log_and_the_log_says_why(
+    serve: Serve, log: Log, executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every way to refuse one: at once, in pieces, for its time, and for its body."""
+    monkeypatch.setattr(access, "level", logging.INFO)
+    monkeypatch.setattr(logging.getLogger("bide"), "level", logging.DEBUG)
+    log.setLevel(logging.DEBUG)
+    access.manager._clear_cache()  # type: ignore[attr-defined]
+    served = serve(
+        answering(lambda environ: str(len(environ["wsgi.input"].read()))),
+        executor=executor,
+        limit_body=10,
+        limit_request_line=64,
+        head_timeout=LONG,
+    )
+    long = b"/" + b"a" * 300
+    chunked = b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Failures() as failures:
+        for sent, status, line, reason in (
+            (b"GET / HTTP/1.1\r\n\r\n", 400, "GET / HTTP/1.1", "no Host header"),
+            (b"GET " + long, 414, f"GET /{'a' * 195}...", "line is too long"),
+            (b"GET /slow HTTP/1.1\r\nHo", 408, "GET /slow HTTP/1.1", "took too long"),
+            (b"GET /sl", 408, "GET /sl...", "took too long"),
+            (chunked + b"b\r\n01234567890\r\n", 413, "POST / HTTP/1.1", "longer than 10 bytes"),
+        ):
+            with failures.of(line):
+                client = served.connect()
+                client.send(sent)
+                if status == 408:
+                    until(lambda: served.receiving)
+                    served.advance(LONG)
+                assert client.response().status == status
+                client.close()
+                said = log.take(f' "{line}" {status} ').getMessage()
+                assert said.startswith("127.0.0.1 ")
+                why = log.take(f"refused with {status}: ").getMessage()
+                assert reason in why
 
 
 def test_a_server_without_refusals_says_nothing(heard: pytest.LogCaptureFixture) -> None:

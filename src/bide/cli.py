@@ -81,22 +81,29 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
         _serve_until(signals, app, explain, settings)
 
 
-def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) -> None:
-    loop = open_loop(settings)  # first: the application may import Twisted's reactor
+def _loaded(app: str, signals: Signals) -> Any:
+    """Import the application. A child that it forks meanwhile does not come back from here."""
     process = os.getpid()
     try:
-        try:
-            with signals.ending(f"{app} was imported"):
-                application = load(app)
-        except ApplicationFailed as error:
-            if os.getpid() != process:
-                leave(error.__cause__)
-            raise
-        if os.getpid() != process:  # a child that the application has forked is not the server
-            leave()
+        with signals.ending(f"{app} was imported"):
+            application = load(app)
+    except ApplicationFailed as error:
+        if os.getpid() != process:
+            leave(error.__cause__)
+        raise
+    if os.getpid() != process:
+        leave()
+    return application
+
+
+def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) -> None:
+    loop = open_loop(settings)  # first: the application may import Twisted's reactor
+    try:
+        settle = None if explain else configure(settings)
+        application = _loaded(app, signals)
         refuse_patched()
-        if not explain:
-            configure(settings)
+        if settle is not None:
+            settle()
     except BaseException:
         loop.close()
         raise

@@ -59,7 +59,7 @@ class Serving(Protocol):
     def flush(self) -> None:
         """Let the executor begin what was submitted. On the loop; the poller does after a batch."""
 
-    def refused(self, error: RemoteProtocolError) -> None:
+    def refused(self, error: RemoteProtocolError, client: str) -> None:
         """Called when a request is refused for what it is. On the loop."""
 
     def connection_lost(self, connection: Connection) -> None:
@@ -186,7 +186,7 @@ class Connection:
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Queue the answer to a request that cannot be served."""
-        self._serving.refused(error)
+        self._serving.refused(error, str(self.environ["REMOTE_ADDR"]))
         self._queue.append(error)
         self._advance()
 

@@ -7,7 +7,6 @@ executor's. Everything here happens on the conversation's thread and in its cont
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -28,14 +27,13 @@ from bide.errors import (
 from bide.files import FileWrapper, kernel_part
 from bide.forks import ForkedSite, leave
 from bide.input import Input
+from bide.loggers import log
 from bide.promises import Signal
 from bide.push import Guard, Write
 from bide.stream import ENDED, IDLE, Stream
 from bide.subscriptions import kind_of
 from bide.waiter import Waiter
 from bide.waiting import iterate
-
-log = logging.getLogger("bide")
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Any]

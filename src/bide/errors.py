@@ -61,11 +61,17 @@ class RemoteProtocolError(ProtocolError):
 
     Attributes:
         status: the HTTP status to answer with, 4xx or 5xx, where an answer is still possible.
+        head: the beginning of what came in the place of a request, for the log; any bytes.
     """
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+        self.head = b""
+
+    def show(self, head: bytes | bytearray) -> None:
+        """Keep the beginning of what came."""
+        self.head = bytes(head[:256])
 
 
 class LocalProtocolError(ProtocolError):

@@ -90,7 +90,7 @@ def _have_given_up(each: object) -> None:
     try:
         if isinstance(each, Shared):
             each.after_fork()
-    except Exception:
+    except Exception:  # noqa: BLE001 - it is shown
         # The others must be given up all the more.
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exc()

@@ -5,18 +5,24 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final, TextIO
 
 from bide.conversation import Conversation
-from bide.errors import SettingError
+from bide.errors import RemoteProtocolError, SettingError
 from bide.lines import LineHandler, Writer
+from bide.loggers import access, hear_python, log, relay_handlers
 from bide.settings import Settings
 
-access = logging.getLogger("bide.access")
+_OFF: Final = logging.CRITICAL + 1
+_SHOWN: Final = 200
+"""Bytes of a refused request's first line that are shown."""
 
 # What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
 _CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_NOT_PLAIN: Final = re.compile(r'["\\]|[^\x20-\x7e]')
 _UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 
 
@@ -34,31 +40,62 @@ class LineFormatter(logging.Formatter):
         return "\n".join(_CONTROLS.sub(_escape, each) for each in lines)
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: Settings) -> Callable[[], None]:
     """Send Bide's log to standard error, and the access log where the settings say.
 
-    For a program that is the server; inside somebody's own program logging is theirs.
+    Handlers that somebody else has given to these loggers stay, in place of Bide's own. For a
+    program that is the server; inside somebody's own program logging is theirs.
+
+    Returns:
+        What to call when the application has been imported, which may have configured logging.
 
     Raises:
-        SettingError: the access log cannot be written.
+        SettingError: the access log cannot be written, or the log configuration is wrong.
     """
-    handler = LineHandler(Writer(sys.stderr, "the log"))
+    named: frozenset[str] = frozenset()
+    if settings.log_config:
+        from bide.log_config import apply  # what it imports takes 20 ms, and is seldom needed
+
+        named = apply(settings.log_config)
+    writer = Writer(sys.stderr, "the log")
+    handler = LineHandler(writer)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
-    log = logging.getLogger("bide")
-    log.setLevel(settings.level)
+    lines = _access_handler(settings.access_log) if settings.access_log else None
+    hear_python(writer)
+
+    def settle() -> None:
+        _settle_log(settings, handler)
+        _settle_access(lines, "bide.access" in named)
+        relay_handlers(writer)
+
+    settle()
+    return settle
+
+
+def _settle_log(settings: Settings, handler: LineHandler) -> None:
+    theirs = [each for each in log.handlers if not isinstance(each, LineHandler)]
+    if theirs or (settings.log_config and log.propagate and logging.getLogger().handlers):
+        log.handlers = theirs
+        if log.level == logging.NOTSET:
+            log.setLevel(settings.level)
+        return
     log.handlers = [handler]
+    log.setLevel(settings.level)
     log.propagate = False
-    # The application has been imported, and may have configured logging: dictConfig disables all
-    # loggers that it does not name.
-    log.disabled = access.disabled = False
-    access.propagate = False
-    access.handlers = []
-    access.setLevel(logging.INFO if settings.access_log else logging.CRITICAL)
-    if settings.access_log:
-        access.addHandler(_access_handler(settings.access_log))
 
 
-def _access_handler(path: str) -> logging.Handler:
+def _settle_access(handler: LineHandler | None, named: bool) -> None:
+    theirs = [each for each in access.handlers if not isinstance(each, LineHandler)]
+    access.handlers = theirs if handler is None else [*theirs, handler]
+    if not theirs and not named:
+        access.propagate = False
+        # Configuring a parent resets what a logger's level was.
+        access.setLevel(logging.INFO if handler is not None else _OFF)
+    elif access.level in (logging.NOTSET, _OFF):
+        access.setLevel(logging.INFO)
+
+
+def _access_handler(path: str) -> LineHandler:
     stream: TextIO = sys.stdout
     if path != "-":
         try:
@@ -76,12 +113,10 @@ def say(level: int, message: str, *args: object) -> None:
 
     For threads that must not be held up.
     """
-    log = logging.getLogger("bide")
     if log.isEnabledFor(level):
         record = log.makeRecord(log.name, level, __file__, 0, message, args, None)
-        for handler in list(log.handlers):
-            if isinstance(handler, LineHandler):
-                handler.emit(record)
+        if log.queue_lines(record) and log.relay is not None:
+            log.relay.put(partial(logging.Logger.callHandlers, log, record))
 
 
 def log_access(conversation: Conversation) -> None:
@@ -108,6 +143,30 @@ def access_line(
     """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds."""
     request = escaped(f"{method} {target} HTTP/{version}")
     return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
+
+
+def log_refusal(error: RemoteProtocolError, client: str, accessed: bool) -> None:
+    """Write why a request was refused, and its line in the access log; it may be any bytes.
+
+    Args:
+        error: why, with what came.
+        client: its address; empty on a Unix socket.
+        accessed: whether the server writes to the access log.
+    """
+    first, end, _ = error.head.partition(b"\r\n")
+    text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
+    if len(first) > _SHOWN or not (end or not first):
+        text += "..."
+    log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
+    if accessed:
+        size = len(f"{error}\n".encode())  # the answer's text
+        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
+
+
+def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:
+    """Write why a request's body was refused; its line in the access log comes with its end."""
+    described = conversation.describe()
+    log.debug("refused with %d: %s: the body of %s", error.status, error, described)
 
 
 def escaped(text: str) -> str:

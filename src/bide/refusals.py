@@ -1,5 +1,7 @@
 """Says in the log what a server refuses, in few lines: counts, once a second at most.
 
+And it says which of the refused may have lines of their own, which are few too.
+
 It knows nothing of requests: who refuses one counts it here, by its kind.
 """
 
@@ -14,6 +16,8 @@ log = logging.getLogger("bide")
 
 EVERY: Final = 1.0
 """Seconds between two lines of one kind, at least."""
+TOLD: Final = 20
+"""Refused requests that may have lines of their own at once; one more in each second after."""
 
 QUEUE_FULL: Final = (
     "requests refused: {} were answered 503: all threads are busy, and the queue is full (--queue)"
@@ -41,6 +45,8 @@ class Refusals:
         # Appending is atomic. It is emptied once a second, so it stays small.
         self._seen: deque[str] = deque()
         self._quiet = 0.0  # until then nothing is logged
+        self._tokens = [True] * TOLD  # taking one is atomic
+        self._added = 0.0  # when the last token was
 
     @property
     def some(self) -> bool:
@@ -51,12 +57,25 @@ class Refusals:
         """Count one; from any thread."""
         self._seen.append(kind)
 
+    def may_tell(self) -> bool:
+        """Whether one that was counted may have lines of its own; from any thread.
+
+        A refused request costs its client nothing. So no client can fill a disk with them.
+        """
+        try:
+            return self._tokens.pop()
+        except IndexError:
+            return False
+
     def report(self, now: float) -> None:
         """Log a line for each kind that was counted, unless the last ones are too recent.
 
         Args:
             now: monotonic seconds; infinite: whatever is left is logged.
         """
+        if now - self._added >= EVERY and len(self._tokens) < TOLD:
+            self._added = now
+            self._tokens.append(True)
         if not self._seen or now < self._quiet:
             return
         self._quiet = now + EVERY

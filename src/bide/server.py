@@ -28,7 +28,8 @@ from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
 from bide.forks import share, share_loop, unshare
-from bide.logs import access, log_access
+from bide.loggers import access
+from bide.logs import log_access, log_broken_off, log_refusal
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.overdue import end_overdue, interval
 from bide.protocols.sides import Limits
@@ -192,7 +193,6 @@ class Server:
         for connection in list(self._connections):
             connection.after_fork()
         self._acceptor.after_fork()
-        self.poller.after_fork()
 
     async def stop(self) -> None:
         """Finish: accept no more, let requests end in time, then cancel those that wait.
@@ -383,16 +383,20 @@ class Server:
             self._refusals.count(QUEUE_FULL)
             conversation.reject(1)
 
-    def refused(self, error: RemoteProtocolError) -> None:
-        """Called when a request was not begun, or its body broken off, for what it is."""
+    def refused(self, error: RemoteProtocolError, client: str) -> None:
+        """Called when a request was not begun for what it is."""
         self._refusals.count(refused(error.status))
+        if self._refusals.may_tell():
+            log_refusal(error, client, self._access)
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
         self._conversations.discard(conversation)
         body = conversation.stream.body
         if body.failed and isinstance(body.error, RemoteProtocolError):
-            self.refused(body.error)
+            self._refusals.count(refused(body.error.status))
+            if self._refusals.may_tell():
+                log_broken_off(conversation, body.error)
         # One that was left running may end when its server, and the loop, are no more.
         if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)

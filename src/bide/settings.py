@@ -274,6 +274,13 @@ class Settings:
         metavar="FILE",
         path=True,
     )
+    log_config: str = _setting(
+        "Log",
+        "",
+        "Configure Python's logging by this file, a dictConfig in JSON, or in TOML (.toml). "
+        "Handlers of bide and bide.access in it take the place of Bide's own.",
+        metavar="FILE",
+    )
     blocked_loop: float = _setting(
         "Log",
         0.1,

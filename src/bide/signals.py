@@ -35,7 +35,7 @@ from bide.logs import say
 log = logging.getLogger("bide")
 
 NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
-LAST_SECONDS: Final = 0.5
+LAST_SECONDS: Final = 0.5  # and no longer for one that reads slowly
 """How long the process waits, at a second signal, for whoever reads its log."""
 AGAIN: Final = 1.0
 """Seconds between two looks whether somebody else has taken the wake-up descriptor."""
@@ -259,7 +259,7 @@ class Signals:
             _write_if_read("bide: stopped at once, by a second signal\n")
         else:
             say(logging.WARNING, "stopped at once, by a second signal")
-            flush(LAST_SECONDS)
+            flush(LAST_SECONDS, LAST_SECONDS)
         os._exit(128 + number)
 
     # On either ----------------------------------------------------------------------------------

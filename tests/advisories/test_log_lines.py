@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from bide import refusals, wait
 from bide import server as server_module
-from bide import wait
-from bide.logs import access, escaped
+from bide.loggers import access
+from bide.logs import escaped
 from tests.conftest import Serve
 from tests.serving import LONG, Busy, Environ, Gate, Log, answering, happened, until
 
@@ -199,9 +200,16 @@ def test_the_access_log_escapes_what_would_end_its_quotes(
 
 
 def test_raw_bytes_that_would_have_to_be_escaped_are_refused(
-    serve: Serve, accesses: list[str]
+    serve: Serve, accesses: list[str], log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Controls, blanks and everything that is not ASCII in a target (RFC 3986 section 2)."""
+    """Controls, blanks and everything that is not ASCII in a target (RFC 3986 section 2).
+
+    A line of the access log, and of the log where it says why, escapes them and is cut.
+    """
+    monkeypatch.setattr(refusals, "TOLD", 1000)
+    log.setLevel(logging.DEBUG)
+    monkeypatch.setattr(logging.getLogger("bide"), "level", logging.DEBUG)
+    logging.getLogger("bide").manager._clear_cache()  # type: ignore[attr-defined]
     served = serve(answering(lambda environ: b""))
     for raw in [*range(0x21), *range(0x7F, 0x100)]:
         client = served.connect()
@@ -209,4 +217,18 @@ def test_raw_bytes_that_would_have_to_be_escaped_are_refused(
         assert client.response().status == 400, raw
         assert client.rest() == b""
         client.close()
-    assert accesses == []
+    client = served.connect()
+    client.send(b"\x16\x03\x01" + b"\x00" * 300 + b"\n\n")
+    assert client.response().status == 400
+    client.close()
+    reasons = [each.getMessage() for each in log.records if each.levelno == logging.DEBUG]
+    assert len(accesses) == len(reasons) == 33 + 129 + 1
+    for line, reason in zip(accesses, reasons, strict=True):
+        request, _, rest = line.removeprefix('127.0.0.1 "').rpartition('" ')
+        assert re.fullmatch(r"400 [1-9]\d* 0\.000s", rest)
+        assert re.fullmatch(r"[\x20-\x7e]{1,850}", line)
+        assert line.count('"') == 2
+        assert reason.startswith("refused with 400: ")
+        assert reason.endswith(f': 127.0.0.1 "{request}"')
+    assert 'GET /a\\xffb HTTP/1.1"' in accesses[-2]
+    assert accesses[-1].startswith('127.0.0.1 "\\x16\\x03\\x01\\x00')

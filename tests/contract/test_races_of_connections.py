@@ -102,7 +102,7 @@ class Server:
 
     able = True
 
-    def refused(self, error: Any) -> None:
+    def refused(self, error: Any, client: str) -> None:
         """Count nothing."""
 
     def connection_lost(self, connection: Any) -> None:

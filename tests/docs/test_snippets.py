@@ -20,6 +20,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -419,6 +420,17 @@ def check_command(words: list[str]) -> None:
     assert ended.value.code == 0
 
 
+def check_log_config(snippet: Snippet) -> None:
+    """Check a configuration of logging: a process takes it, with the access log's lines."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(snippet.text)
+        file.flush()
+        code = "import sys; from bide.log_config import apply; print(*apply(sys.argv[1]))"
+        command = [sys.executable, "-c", code, file.name]
+        named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "bide.access" in named
+
+
 def check_nginx(snippet: Snippet) -> None:
     """Check an nginx configuration: its form, and that it asks the unit's socket."""
     lines = [line.strip() for line in snippet.text.splitlines() if line.strip()]
@@ -531,6 +543,7 @@ CHECKS: Final[dict[str, Callable[[Snippet], None]]] = {
     "sh": check_shell,
     "ini": check_unit,
     "nginx": check_nginx,
+    "toml": check_log_config,
     "dockerfile": check_dockerfile,
 }
 

@@ -5,7 +5,9 @@ The test makes its looks and passes its time; what blocks is this thread, or a r
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,10 +18,12 @@ import pytest
 
 from bide.executors import monitor as module
 from bide.executors.hub import Hub
-from bide.executors.monitor import Monitor
+from bide.executors.monitor import Monitor, _Seen
 from bide.promises import Signal
 from bide.waiter import Waiter
 from bide.waiting import wait
+from tests import fakes
+from tests.failures import Failures
 from tests.fakes import Lane, ManualLoop, Run
 
 TIMEOUT = 20.0
@@ -53,6 +57,7 @@ class Watched:
         self.hubs: list[Any] = []
         self.in_progress = 3
         self.caplog = caplog
+        caplog.set_level(logging.INFO, "bide")
         loop: Any = self.loop
         self.monitor = Monitor(loop, lambda: self.hubs, lambda: self.in_progress, 0.5, 2.0)
 
@@ -60,6 +65,11 @@ class Watched:
         """Let time pass, and look."""
         self.now += seconds
         self.monitor.look()
+
+    def pass_seconds(self, *seconds: float) -> None:
+        """Let each of these pass, and look after it."""
+        for each in seconds:
+            self.look(each)
 
     def said(self) -> list[str]:
         """Take the first lines of what was logged."""
@@ -105,16 +115,21 @@ def test_a_loop_that_answers_is_not_named(watched: Watched) -> None:
 
 
 def test_a_loop_that_does_not_answer_is_named_once_and_when_it_goes_on(watched: Watched) -> None:
-    """With how long, and how many are held up."""
-    watched.look()
-    watched.look(0.4)
-    assert watched.said() == []
-    watched.look(0.2)
-    watched.look(5)
-    assert watched.said() == [
-        "the event loop has been blocked for 0.6 s by a callback or a coroutine; "
-        "all 3 requests in progress are held up:"
-    ]
+    """With how long, and how many are held up; the stack is the application's alone."""
+    with blocked(watched):
+        watched.pass_seconds(0, 0.4)
+        assert watched.said() == []
+        watched.look(0.2)
+        (record,) = watched.caplog.records
+        assert record.levelno == logging.ERROR
+        files = re.findall(r'File "(.*)", line', record.message)
+        assert files == [__file__]
+        assert "in blocks_the_loop" in record.message
+        watched.look(5)
+        assert watched.said() == [
+            "the event loop has been blocked for 0.6 s by a callback or a coroutine; "
+            "3 requests in progress are held up:"
+        ]
     watched.loop.answer()
     watched.look(1)
     assert watched.said() == ["the event loop goes on, after 6.6 s"]
@@ -123,32 +138,27 @@ def test_a_loop_that_does_not_answer_is_named_once_and_when_it_goes_on(watched: 
     assert watched.said() == []
 
 
-def test_a_blocked_loop_is_an_error_and_shows_its_stack(watched: Watched) -> None:
-    """More loudly than a lane: it holds up everybody."""
-
-    def blocks_the_loop() -> None:
-        watched.look()
-        watched.look(1)
-
-    blocks_the_loop()
-    (record,) = watched.caplog.records
-    assert record.levelno == logging.ERROR
-    assert "in blocks_the_loop" in record.message
-
-
-def test_the_request_that_blocks_the_loop_is_named(watched: Watched) -> None:
-    """Where it is one that runs there."""
-    lane = Lane(ManualLoop())
-    watched.hubs = [lane.hub]
-
-    def view() -> None:
-        watched.look()
-        watched.look(1)
-
-    run = lane.begin(view)
-    assert run.ended
-    assert watched.said()[0].startswith("the event loop has been blocked for 1.0 s by view; ")
-    lane.loop.close()
+def test_a_request_that_blocks_the_loop_is_named(watched: Watched) -> None:
+    """How many others it holds up; where there are none, the line where it is and no stack."""
+    job = SimpleNamespace(describe=lambda: "GET /slow of app")
+    for others, line in (
+        (0, f", at {__file__}:N in blocks_the_loop"),
+        (1, "; 1 other request in progress is held up:"),
+        (2, "; 2 other requests in progress are held up:"),
+    ):
+        watched.in_progress = 1 + others
+        with blocked(watched) as thread:
+            watched.hubs = [hub("the event loop", thread, running=SimpleNamespace(job=job))]
+            watched.pass_seconds(0, 0.4, 0.2)
+        (said, *_) = watched.said()
+        assert re.sub(r":\d+ in", ":N in", said) == (
+            f"the event loop has been blocked for 0.6 s by GET /slow of app{line}"
+        )
+        watched.loop.answer()
+        watched.look(100)
+        watched.look(100)
+        watched.loop.answer()
+        watched.said()
 
 
 def test_an_idle_servers_loop_is_left_asleep(watched: Watched) -> None:
@@ -161,46 +171,78 @@ def test_an_idle_servers_loop_is_left_asleep(watched: Watched) -> None:
     assert len(watched.loop.asked) == 1
 
 
-def test_a_loop_in_its_own_select_is_starved_and_not_blocked(
+def test_a_late_loop_that_runs_nothing_of_the_application_is_not_blocked(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads that compute keep it from the interpreter's lock: nothing on it blocks."""
+    """The machine is busy, or threads compute: in its own select, or anywhere in asyncio."""
     with real_loop() as (loop, thread):
         starved = Watched(caplog)
         monkeypatch.setattr(module, "monotonic", lambda: starved.now)
         starved.monitor._loop_thread = thread
         until_in(thread, "select")
-        starved.look()
-        starved.look(10)
+        starved.pass_seconds(0, 10, 10)
         assert starved.said() == []
-        blocked = threading.Event()
-        loop.call_soon_threadsafe(blocked.wait, TIMEOUT)
+        release = threading.Event()
+        loop.call_soon_threadsafe(release.wait, TIMEOUT)  # no frame is the application's
         until_in(thread, "wait")
-        starved.look()
-        assert len(starved.said()) == 1
-        blocked.set()
+        starved.pass_seconds(10, 10)
+        assert starved.said() == []
+        release.set()
+
+
+def test_a_loop_is_blocked_by_one_call_that_is_there_at_two_looks(watched: Watched) -> None:
+    """One that stands, or computes; not one that others keep from the processor."""
+    seen = _Seen(at=1.0, stint=5.0, call=1, point=(2, 3), queued=0.0)
+    elsewhere = (2, 4)
+    with Failures() as failures:
+        for name, changed, used, stuck in (
+            ("at one instruction", {}, 0.0, True),
+            ("it goes on, and has computed", {"point": elsewhere}, 0.25, True),
+            ("it goes on, and has hardly computed", {"point": elsewhere}, 0.2, False),
+            ("it waits for a processor", {"queued": 0.06}, 0.0, False),
+            ("another job", {"stint": 6.0}, 9.0, False),
+            ("another call", {"call": 9}, 9.0, False),
+        ):
+            with failures.of(name):
+                monitor = watched.monitor
+                monitor._used = monitor._loop_used() - used
+                monitor._loop_seconds = 0.5 if used != 0.2 else 60.0
+                now = dataclasses.replace(seen, at=1.1, **changed)
+                assert monitor._is_stuck(seen, now) is stuck
+    assert not watched.monitor._is_stuck(None, seen)
+    assert not watched.monitor._is_stuck(seen, None)
 
 
 def test_an_application_that_selects_blocks_the_loop(watched: Watched) -> None:
     """As ``subprocess.communicate`` does: not every ``select`` is the loop's own."""
-    release = threading.Lock()
-    release.acquire()
 
-    def look_and_release() -> None:
-        until_in(here, "select")
-        watched.look()
-        watched.look(1)
-        release.release()
+    def select(release: threading.Event) -> None:
+        release.wait(TIMEOUT)
 
-    def select() -> None:
-        release.acquire()
+    with blocked(watched, select):
+        watched.pass_seconds(0, 0.4, 0.2)
+    assert watched.said()[0].startswith("the event loop has been blocked for 0.6 s by ")
 
-    here = threading.get_ident()
-    thread = threading.Thread(target=look_and_release)
+
+def blocks_the_loop(release: threading.Event) -> None:
+    """Block as an application does."""
+    release.wait(TIMEOUT)
+
+
+@contextlib.contextmanager
+def blocked(
+    watched: Watched, function: Callable[[threading.Event], None] = blocks_the_loop
+) -> Iterator[int]:
+    """Have the loop's thread be one that is in a function of the application's."""
+    release = threading.Event()
+    thread = threading.Thread(target=function, args=(release,))
     thread.start()
-    select()
+    assert thread.ident is not None
+    until_in(thread.ident, "wait")
+    watched.monitor._loop_thread = thread.ident
+    yield thread.ident
+    release.set()
     thread.join(TIMEOUT)
-    assert watched.said()[0].startswith("the event loop has been blocked for 1.0 s by ")
 
 
 def until_in(thread: int, function: str) -> None:
@@ -267,21 +309,38 @@ def test_a_lane_that_switched_meanwhile_is_not_blocked(watched: Watched) -> None
     assert watched.said() == []
 
 
-def test_a_lane_that_blocks_again_is_named_again(watched: Watched) -> None:
-    """After the line that it went on."""
+def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: Watched) -> None:
+    """However many requests block there, and on whichever lane."""
+    watched.in_progress = 0
     job = SimpleNamespace(describe=lambda: "GET /slow of app")
-    busy = hub(running=SimpleNamespace(job=job), since=watched.now)
-    watched.hubs = [busy]
-    watched.look(3)
-    busy.since = watched.now
-    watched.look(3)
-    watched.loop.answer()
-    assert [line.partition(" by")[0] for line in watched.said()] == [
-        "lane-1 has been blocked for 3.0 s",
-        "the event loop has been blocked for 3.0 s",
-        "lane-1 goes on, after 6.0 s in GET /slow of app",
-        "lane-1 has been blocked for 3.0 s",
+    lanes = [hub(name) for name in ("lane-1", "lane-2")]
+    watched.hubs = lanes
+    for _ in range(12):
+        for lane in lanes:
+            lane.running, lane.since = SimpleNamespace(job=job), watched.now
+        watched.look(2.1)
+        for lane in lanes:
+            lane.running = None
+        watched.look()
+    assert watched.said() == [
+        "lane-1 has been blocked for 2.1 s by GET /slow of app, at code without a line",
+        "lane-1 goes on, after 2.1 s in GET /slow of app",
     ]
+    watched.look(60)
+    assert watched.said() == [
+        "code without a line has blocked a thread 23 more times since it was named"
+    ]
+    lanes[0].running, lanes[0].since = SimpleNamespace(job=job), watched.now
+    watched.look(3)
+    watched.look(60)
+    assert watched.said() == [
+        "code without a line has blocked a thread 1 more time since it was named"
+    ]
+    lanes[0].running = None
+    watched.look(60)
+    watched.look(60)
+    assert watched.said() == []
+    assert not watched.monitor._reports._places
 
 
 def test_an_idle_lane_and_one_that_waits_are_not_named(watched: Watched) -> None:
@@ -291,10 +350,10 @@ def test_an_idle_lane_and_one_that_waits_are_not_named(watched: Watched) -> None
     assert watched.said() == []
 
 
-def test_a_blocked_lane_is_a_warning_and_shows_its_stack(
+def test_a_blocked_lane_that_holds_others_up_is_a_warning_with_the_applications_stack(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of the lane's thread, wherever it is."""
+    """Where others are held up; else it is a line without a stack."""
     release = threading.Event()
     lanes: list[Hub] = []
 
@@ -315,20 +374,31 @@ def test_a_blocked_lane_is_a_warning_and_shows_its_stack(
     watched.hubs = list(lanes)
     watched.now = lanes[0].since
     watched.look(3)
+    lanes[0].parked = 1  # another place: others are held up
+    watched.monitor._lanes_blocked.clear()
+    watched.look()
+    lanes[0].parked = 0
     release.set()
     thread.join(TIMEOUT)
-    (record,) = [each for each in caplog.records if "lane" in each.message]
-    assert record.levelno == logging.WARNING
-    assert "has been blocked for 3.0 s by blocks_a_lane" in record.message
-    assert "in blocks_a_lane" in record.message.partition("\n")[2]
+    alone, holding = [each for each in caplog.records if "lane" in each.message]
+    assert alone.levelno == logging.INFO
+    assert re.search(r" by blocks_a_lane, at \S+:\d+ in blocks_a_lane$", alone.message)
+    assert holding.levelno == logging.WARNING
+    first, _, stack = holding.message.partition("\n")
+    assert first == (
+        "lane-1 has been blocked for 3.0 s by blocks_a_lane; "
+        "1 waiting request of this lane is held up:"
+    )
+    assert "in blocks_a_lane" in stack
+    assert set(re.findall(r'File "(.*)", line', stack)) <= {__file__, fakes.__file__}
 
 
 def test_a_lane_whose_thread_has_ended_meanwhile_has_no_stack(watched: Watched) -> None:
     """The look is without locks."""
     job = SimpleNamespace(describe=lambda: "GET / of app")
-    watched.hubs = [hub(running=SimpleNamespace(job=job), since=watched.now)]
+    watched.hubs = [hub(running=SimpleNamespace(job=job), since=watched.now, parked=1)]
     watched.look(3)
-    assert "(its thread has ended)" in watched.caplog.text
+    assert "(no code of the application)" in watched.caplog.text
 
 
 # The thread ------------------------------------------------------------------------------------

@@ -366,7 +366,7 @@ def test_a_worker_whose_lane_is_blocked_is_not_replaced(gunicorn: Start) -> None
     first = get(address, "/pid").text
     client = ask(address, "/block")
     line = program.until("GET /block of app")
-    assert "[WARNING]" in line
+    assert "[INFO]" in line
     assert not [each for each in program.lines if "WORKER TIMEOUT" in each]
     assert get(address, "/pid").text == first
     client.close()

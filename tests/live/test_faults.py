@@ -27,7 +27,7 @@ import pytest
 
 import bide.acceptor
 from bide import ClientDisconnected, in_thread, wait, wait_all
-from bide.logs import access
+from bide.loggers import access
 from tests.conftest import Serve
 from tests.fault_proxy import Fault
 from tests.live.faults import LEFT, PLAIN, Arena, stage_of, victim

@@ -23,7 +23,7 @@ from bide.errors import BindError, SettingError
 from bide.executors.lane import Lane
 from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
-from bide.logs import access
+from bide.loggers import access
 from bide.messages import _FIELDS, _STATUSES, Head
 from bide.promises import Signal
 from bide.transports.addresses import Address, listen, parse_address

@@ -230,7 +230,7 @@ def app(environ, start_response):
 
 
 BLOCKED = """
-import asyncio, logging, os, signal, sys, threading, time, bide
+import asyncio, logging, os, signal, sys, threading, time, warnings, bide
 from pathlib import Path
 
 def never(environ, start_response):
@@ -243,6 +243,15 @@ async def never_ends():
 
 async def add():
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, Path("heard").touch)
+
+async def python_speaks():
+    class Raises:
+        def __del__(self):
+            raise ValueError("x" * 1000)
+    for number in range(200):
+        logging.getLogger("asyncio").error("x" * 1000)
+        warnings.warn(f"{number}" + "x" * 1000)
+        Raises()
 
 class Hanging(logging.Handler):
     def emit(self, record):
@@ -261,6 +270,8 @@ def app(environ, start_response):
     if path == "/logs":
         for _ in range(200):
             logging.getLogger("bide").warning("x" * 1000)
+    if path == "/python":
+        bide.wait(python_speaks())
     if path == "/handler":
         logging.getLogger("bide").addHandler(Hanging())
     if path == "/fork":
@@ -328,6 +339,40 @@ def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_signals(
         program.send_signal(signal.SIGINT)
         assert program.wait(DEADLINE) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
         busy.close()
+    finally:
+        program.kill()
+        program.wait()
+        os.close(reading)
+
+
+CONSOLE = """{
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"bide": {"handlers": ["console"]}, "bide.access": {"level": "INFO"}},
+    "root": {"handlers": ["console"]}
+}"""
+
+
+@pytest.mark.parametrize("name", ["app", "on_loop"])
+@pytest.mark.parametrize("config", ["", CONSOLE])
+def test_what_python_and_the_deployers_handlers_write_holds_up_nothing(
+    tmp_path: Path, blocked: None, name: str, config: str
+) -> None:
+    """On the event loop's thread, to a full pipe; the process ends by itself."""
+    reading, writing = os.pipe()
+    address = f"unix:{tmp_path}/socket"
+    command = [sys.executable, "-m", "bide", f"blockedsite:{name}", "--bind", address]
+    if config:
+        (tmp_path / "log.json").write_text(config)
+        command += ["--log-config", "log.json"]
+    program = subprocess.Popen(command, cwd=tmp_path, stderr=writing)
+    try:
+        os.close(writing)
+        until((tmp_path / "socket").exists)
+        until(lambda: accepts(address))
+        for path in ("/python", "/logs", "/python"):
+            assert get(address, path).status == 200
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(DEADLINE) == 0
     finally:
         program.kill()
         program.wait()

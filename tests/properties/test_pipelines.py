@@ -120,7 +120,7 @@ class Pipelines(RuleBasedStateMachine):
 
     able = True
 
-    def refused(self, error: Any) -> None:
+    def refused(self, error: Any, client: str) -> None:
         """Count nothing."""
 
     def connection_lost(self, connection: Any) -> None:

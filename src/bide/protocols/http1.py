@@ -190,17 +190,17 @@ class HTTP1(Responses):
         except RemoteProtocolError as error:
             self.refuse(error)
 
-    def _too_long(self, line: int, head: int) -> bool:
+    def _too_long(self, line: int, head: int, seen: bytes = b"") -> bool:
         if line > self._limits.request_line:
-            self.refuse(RemoteProtocolError("the request line is too long", 414))
+            self.refuse(RemoteProtocolError("the request line is too long", 414), seen)
         elif head > self._limits.head:
-            self.refuse(RemoteProtocolError("the head of the request is too long", 431))
+            self.refuse(RemoteProtocolError("the head of the request is too long", 431), seen)
         return self.stopped
 
     def _begin(self, head: bytes) -> None:
         """Parse a complete head; its stream is the owner's, or it is refused."""
         end = head.find(b"\r\n")
-        if self._too_long(end, len(head)):
+        if self._too_long(end, len(head), head):
             return
         self._blank = 0
         self._headers = []
@@ -218,7 +218,7 @@ class HTTP1(Responses):
             self._parse(head)
             stream = self._make(method, target, version)
         except RemoteProtocolError as error:
-            self.refuse(error)
+            self.refuse(error, head)
             return
         if stream.request.has_body:
             self._stream = stream
@@ -351,10 +351,10 @@ class HTTP1(Responses):
         except httptools.HttpParserError as error:
             raise RemoteProtocolError(f"the request is malformed: {error}") from None
 
-    def refuse(self, error: RemoteProtocolError) -> None:
+    def refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
         """Parse no further; answer with the error, or fail the body in which it came."""
-        self.stopped = True
-        self._buffer, self._held = _NOTHING, b""
+        error.show(head or self._buffer)
+        self.stopped, self._buffer, self._held = True, _NOTHING, b""
         stream, self._stream = self._stream, None
         if stream is not None:
             # First the failure, then a look at the response: one that ends does it the other way.

@@ -13,6 +13,7 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from bide.forks import share, unshare
 from bide.mailboxes import on_loop
 
 log = logging.getLogger("bide")
@@ -68,9 +69,6 @@ class Poller(Protocol):
     def close(self) -> None:
         """End; when no descriptor is left."""
 
-    def after_fork(self) -> None:
-        """Give up, in a forked child, what it shares with its parent."""
-
 
 def _nothing() -> None:
     pass
@@ -101,6 +99,7 @@ class EpollPoller:
         self._serving = False
         self._entered = False  # and the loop has come again meanwhile
         loop.add_reader(self._epoll.fileno(), self._poll)
+        share(self)
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
@@ -137,6 +136,7 @@ class EpollPoller:
 
     def close(self) -> None:
         """End."""
+        unshare(self)
         self.wake()
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
@@ -201,9 +201,6 @@ class LoopPoller:
 
     def wake(self) -> None:
         """Nothing rests."""
-
-    def after_fork(self) -> None:
-        """Nothing: the loop gives up its own."""
 
     def close(self) -> None:
         """End."""
