@@ -14,6 +14,7 @@ from bide.errors import WaitError
 from bide.home import Blocked, home_loop
 from bide.locks import obstacle
 from bide.promises import Wait
+from bide.thread_pool import waiting_here
 
 
 class Parking(Protocol):
@@ -53,7 +54,8 @@ class ThreadParking:
         blocked = self._blocked
         try:
             home_loop.block(blocked)
-            self._turnstile.acquire()
+            with waiting_here():
+                self._turnstile.acquire()
         finally:
             home_loop.unblock(blocked)
 

@@ -28,6 +28,7 @@ LAYERS = [
         "totals",
         "cleanups",
         "sharing",
+        "thread_pool",
     ],
     ["promises", "capabilities", "settings", "files", "home"],
     ["outcomes", "parking"],
