@@ -14,6 +14,7 @@ import click
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
 from bide.errors import StartError
+from bide.leaving import leave
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings, flag, variable
@@ -135,7 +136,13 @@ command = _Command(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; ends the process with an exit code."""
+    """Run the command line; ends with an exit code, by ``SystemExit``.
+
+    Without ``arguments``, which are the program's then, the process ends in bounded time, whatever
+    its threads do.
+    """
+    if arguments is None:
+        leave(lambda: main(sys.argv[1:]))
     try:
         code = command.main(arguments, prog_name="bide", standalone_mode=False)
     except click.exceptions.Abort:

@@ -103,6 +103,7 @@ class _HomeLoop:
         _start_thread(self._turn, loop)
         with self._lock:
             self._taken_back.discard(loop)
+            self._pid = os.getpid()
             self._own = loop
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
-from bide.interruptions import run_through
+from bide.interruptions import end_tasks, run_through
+from bide.leaving import allow
 from bide.lines import flush
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings
 from bide.signals import Signals
+from bide.waiter import CLEANUP_SECONDS, home_loop
 
 log = logging.getLogger("bide")
 
@@ -72,6 +74,7 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
         try:
             await stopping.wait()
         finally:
+            allow(settings.graceful_timeout)
             await server.stop()
             if twisted is not None:
                 await twisted.finish(settings.graceful_timeout)
@@ -115,7 +118,22 @@ def run(
 def run_on(
     loop: asyncio.AbstractEventLoop, application: Application, settings: Settings, name: str = ""
 ) -> None:
-    """Serve, as :func:`run`, on a loop from :func:`open_loop`, and close it."""
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        run_through(runner.get_loop(), serve(application, settings, name))
-    flush()
+    """Serve, as :func:`run`, on a loop from :func:`open_loop`.
+
+    The loop turns on afterwards, so that what was made on it can be closed there.
+    """
+    try:
+        try:
+            run_through(loop, serve(application, settings, name))
+        finally:
+            if not loop.is_closed():
+                run_through(loop, end_tasks(CLEANUP_SECONDS))
+    except BaseException:
+        loop.close()
+        raise
+    finally:
+        flush()
+    if settings.reactor == "twisted":
+        loop.close()  # as its reactor is
+    else:
+        home_loop.keep(loop)

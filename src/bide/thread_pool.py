@@ -31,7 +31,7 @@ class ThreadPool:
     """
 
     def __init__(self, limit: int = THREADS) -> None:
-        self._backlog: deque[_Call] = deque()
+        self._backlog: deque[Call] = deque()
         self._idle: list[SimpleQueue[None]] = []  # one for each thread, to wake it by
         self._places = [None] * limit  # one for each thread that may be started
         self._surplus: list[None] = []  # one for each thread that runs without a place
@@ -51,7 +51,7 @@ class ThreadPool:
             threading._register_atexit(self._end)  # type: ignore[attr-defined]
         if self._ended:
             raise RuntimeError("the program ends: in_thread begins no more calls")
-        call = _Call(function, args, kwargs)
+        call = Call(function, args, kwargs)
         self._backlog.append(call)
         try:
             self._serve()
@@ -89,7 +89,8 @@ class ThreadPool:
 
     def _start(self) -> None:
         try:
-            threading.Thread(target=self._work, name="bide-in-thread").start()
+            # Not as the thread that calls, which may be a daemon: Python waits for calls.
+            threading.Thread(target=self._work, name="bide-in-thread", daemon=False).start()
         except BaseException:
             self._places.append(None)
             raise
@@ -157,7 +158,7 @@ class _Promise(concurrent.futures.Future[Any]):
             return super().exception(timeout)
 
 
-class _Call:
+class Call:
     """One call, and what is promised of it."""
 
     __slots__ = ("args", "function", "kwargs", "promise")

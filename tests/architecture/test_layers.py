@@ -47,7 +47,7 @@ LAYERS = [
     ["hosts", "integrations"],
     ["testing"],
     ["pytest_plugin"],
-    ["signals"],
+    ["signals", "leaving"],
     ["supervisor"],
     ["cli"],
     ["__init__", "__main__"],
