@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bide import lifetime
 from tests.serving import Application, Log, Served, happened
 
 pytest_plugins = ["tests.progress"]
@@ -95,6 +96,13 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what one test's application has registered from the servers of the others."""
+    monkeypatch.setattr(lifetime, "_starts", [])
+    monkeypatch.setattr(lifetime, "_stops", [])
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ class Site(Protocol):
 
     application: Application
     name: str
+    state: dict[str, Any]  # becomes environ["bide.state"]
 
     def status(self) -> Any:
         """Give a snapshot of the server; becomes ``environ["bide.status"]``."""
@@ -181,6 +182,7 @@ class Conversation:
         """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
         environ["bide.status"] = self._site.status
+        environ["bide.state"] = self._site.state
         return environ
 
     def failed(self, error: BaseException) -> None:

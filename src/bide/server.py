@@ -26,6 +26,7 @@ from bide.environ import connection_environ, server_environ
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
+from bide.lifetime import Lifetime
 from bide.logs import access, log_access
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
 from bide.overdue import end_overdue, interval
@@ -113,6 +114,8 @@ class Server:
         self._held: dict[Conversation, Connection] = {}  # whose bodies are still to come
         self._finished = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._lifetime = Lifetime()
+        self.state = self._lifetime.state
         self._finish_by = 0.0  # by the loop's clock, once it stops
         self.monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -135,7 +138,7 @@ class Server:
         return self._acceptor.addresses
 
     async def start(self) -> None:
-        """Listen and serve; returns at once."""
+        """Listen and serve; returns when the ``on_start`` functions have ended."""
         self.loop = asyncio.get_running_loop()
         settings = self.settings
         reactor = sys.modules.get("twisted.internet.reactor")
@@ -172,8 +175,11 @@ class Server:
             self.poller = make_poller(self.loop, self.flush)
             opened.callback(self.poller.close)
             self.monitor.start()
+            opened.callback(self.monitor.stop)
+            home_loop.lend(self.loop)
+            opened.callback(home_loop.take_back, self.loop)
+            await self._lifetime.start()
             opened.pop_all()
-        home_loop.lend(self.loop)
         self._mailbox = open_mailbox(self.loop)
         self._acceptor.start(self.loop)
         self._ticked = monotonic()
@@ -191,10 +197,14 @@ class Server:
             return
         self.draining = True
         try:
-            await self._finish()
+            try:
+                await self._finish()
+            finally:
+                for connection in list(self._connections):
+                    connection.abort()
+            left = self._finish_by - self.loop.time()
+            await self._lifetime.stop(max(left, CLEANUP_SECONDS))
         finally:
-            for connection in list(self._connections):
-                connection.abort()
             self.loop.call_soon(self._end)  # after the transports' last callbacks
         await self._stopped.wait()
         # Not by a thread of the loop's own pool: the application may have blocked them all.

@@ -42,7 +42,7 @@ LAYERS = [
     ["conversation"],
     ["executors", "protocols", "transports", "applications", "interruptions", "logs"],
     ["acceptor", "connections"],
-    ["overdue"],
+    ["overdue", "lifetime"],
     ["server"],
     ["hosts", "integrations"],
     ["testing"],

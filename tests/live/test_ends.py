@@ -9,7 +9,7 @@ import pytest
 from tests.failures import Failures, same
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import until
+from tests.serving import Client, request, until
 
 SOURCE = """
 import asyncio, atexit, concurrent.futures, contextlib, socket, sys, threading
@@ -171,6 +171,61 @@ def test_a_start_that_fails_ends_the_process_though_a_thread_runs(start: Start) 
                 same(program.wait(), code)
                 same(program.output, ["atexit"])
                 assert "mine in until (" in program.lines[-1]
+
+
+HOOKED = """
+import bide, sys, time
+from pathlib import Path
+
+@bide.on_start
+async def start(state):
+    if "fail" in sys.argv:
+        raise ValueError("no database")
+    state["made"] = b"on start"
+
+@bide.on_stop
+def stop(state):
+    print(state["made"].decode(), "and stop", Path("ended").exists(), flush=True)
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    yield environ["bide.state"]["made"]
+    while not Path("open").exists():
+        time.sleep(0.005)
+    Path("ended").touch()
+
+"""
+
+
+def test_functions_for_start_and_stop_are_called_around_the_requests(
+    start: Start, tmp_path: Path
+) -> None:
+    """The last request has ended when those for the stop are called."""
+    (tmp_path / "hooked.py").write_text(HOOKED)
+    program = start("hooked:app", "--bind", "127.0.0.1:0")
+    client = Client(program.serving())
+    client.send(request("/"))
+    client.head()
+    assert client.chunk() == b"on start"
+    program.signal(signal.SIGTERM)
+    program.until("stopping")
+    (tmp_path / "open").touch()
+    assert program.wait() == 0
+    client.close()
+    assert program.output == ["on start and stop True"]
+
+
+def test_a_start_that_fails_is_one_line_and_exit_code_1(start: Start, tmp_path: Path) -> None:
+    """Behind the frames of the application; nothing else of the server is seen."""
+    (tmp_path / "hooked.py").write_text(HOOKED + "\nsys.argv.append('fail')\n")
+    program = start("hooked:app", "--bind", "127.0.0.1:0")
+    assert program.wait() == 1
+    assert program.lines[-1] == (
+        "bide: hooked.start, registered with on_start, failed: ValueError: no database"
+    )
+    assert program.lines[0].startswith(f'  File "{tmp_path}/hooked.py"')
+    assert len(program.lines) == 3
+    assert program.output == []
 
 
 def test_a_program_that_calls_run_waits_for_its_threads_itself(
