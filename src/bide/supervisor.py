@@ -6,6 +6,7 @@ Several processes are to come here; today there is the one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -63,8 +64,9 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
     stopping = asyncio.Event()
 
     twisted = _reactor().running_on(loop, stopping.set) if settings.reactor == "twisted" else None
-    await server.start()
     with Signals(loop, stopping.set):
+        if not await _start(server, stopping):
+            return
         log.info(
             "serving %s on %s, %s",
             server.name,
@@ -79,6 +81,23 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
             if twisted is not None:
                 await twisted.finish(settings.graceful_timeout)
             log.info("stopped")
+
+
+async def _start(server: Server, stopping: asyncio.Event) -> bool:
+    """Start a server; false where it was to be stopped first, while ``on_start`` functions ran."""
+    starting = asyncio.ensure_future(server.start())
+    heard = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((starting, heard), return_when=asyncio.FIRST_COMPLETED)
+    heard.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    allow(0.0)
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+    log.info("stopped")
+    return False
 
 
 def _clickable(address: str) -> str:

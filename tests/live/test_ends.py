@@ -228,6 +228,40 @@ def test_a_start_that_fails_is_one_line_and_exit_code_1(start: Start, tmp_path: 
     assert program.output == []
 
 
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_a_signal_ends_a_start_that_hangs(start: Start, tmp_path: Path, kind: str) -> None:
+    """A database that does not answer, say; the stop's functions are for starts that ended."""
+    sleep = "time.sleep" if kind == "def" else "await asyncio.sleep"
+    (tmp_path / "hangs.py").write_text(HANGING.replace("KIND", kind).replace("SLEEP", sleep))
+    program = start("hangs:app", "--bind", "127.0.0.1:0")
+    until((tmp_path / "begun").exists)
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert program.output == []
+    assert "stopping" in program.lines[0]
+    assert program.lines[1].endswith("stopped")
+    assert len(program.lines) == 2 or "in connect (" in program.lines[2]
+
+
+HANGING = """
+import asyncio, bide, time
+from pathlib import Path
+
+@bide.on_start
+KIND connect():
+    Path("begun").touch()
+    SLEEP(3600)
+
+@bide.on_stop
+def stop():
+    print("called", flush=True)
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return []
+"""
+
+
 def test_a_program_that_calls_run_waits_for_its_threads_itself(
     start: Start, tmp_path: Path
 ) -> None:
