@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # ARGS are handed to pytest: make test ARGS=tests/live, ARGS=-rxs
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: setup demo test fast lint check format hosts-table bench fuzz soak clean
+.PHONY: setup demo test fast lint check format coverage hosts-table bench fuzz soak clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Bide needs Python 3.11 or later, this is " + sys.version.split()[0] + ": set PYTHON=python3.11 or later")'
@@ -53,6 +53,12 @@ format: setup  ## rewrite the code as `make check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+coverage: $(VENV)/.installed-coverage  ## every test; which branches of src/bide none of them takes; Python 3.12 or later
+	$(BIN)/python -c 'import sys; sys.version_info >= (3, 12) or sys.exit("make coverage needs Python 3.12 or later, for 3.11 traces a greenlet that ends with its thread for ever: set VENV=.venv-3.12 PYTHON=python3.12")'
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal --timeout=300 $(ARGS); \
+	status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
+
 hosts-table: $(VENV)/.installed-hosts  ## measure what other people's servers do, for docs/hosts.md
 	$(BIN)/python -m tests.hosts.tables
 
@@ -68,4 +74,4 @@ soak: $(VENV)/.installed-soak  ## a million requests, and nothing may grow; SOAK
 	$(BIN)/python -m soak
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -24,6 +24,7 @@ from flask import Flask, request
 from bide import Cancelled, ClientDisconnected, capable, in_thread, iterate, wait, wait_all
 
 from .inside import listen, look, present
+from .places import lock, pool, semaphore
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -377,7 +378,7 @@ VIEWS: dict[str, View] = {
     view.__name__: view
     for view in (
         *(hello, upload, file, fail, late, busy),
-        *(sleep, future, several, timeout, broken),
+        *(sleep, future, several, timeout, broken, semaphore, lock, pool),
         *(stream, promised, generated, iterated, large, push),
         *(hold, endless, trickle, pushed, unfinished, closing),
         *(warm, crowd, look),

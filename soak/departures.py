@@ -94,6 +94,13 @@ async def waiting(connection: Connection, token: str, dice: Random) -> None:
     await _soon(dice)
 
 
+async def placed(connection: Connection, token: str, dice: Random) -> None:
+    """Leave while the application waits for a place, holds one, or gives it back."""
+    kind = dice.choice(("semaphore", "lock", "pool"))
+    await connection.send(get(f"/{kind}/{token}/{dice.choice((1, 60000))}"))
+    await _soon(dice)
+
+
 async def half_closed(connection: Connection, token: str, dice: Random) -> None:
     """Close the sending side while the application waits: the server ends it."""
     await connection.send(get(f"/sleep/{token}/60000"))
@@ -226,6 +233,7 @@ KINDS: dict[Departure, int] = {
     in_unread_body: 50,
     running: 50,
     waiting: 130,
+    placed: 90,
     half_closed: 60,
     pipelined: 60,
     answered: 40,

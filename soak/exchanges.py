@@ -170,6 +170,12 @@ def timeout(token: str, dice: Random) -> Asked:
     return Asked((get(path),), 200, f"timeout {token}".encode())
 
 
+def place(token: str, dice: Random) -> Asked:
+    """Hold a place of what is shared, or be told that none was free in time."""
+    kind = dice.choice(("semaphore", "lock", "pool"))
+    return Asked((get(f"/{kind}/{token}/{dice.randrange(5)}"),), 200, f"place {token}".encode())
+
+
 def broken(token: str, dice: Random) -> Asked:
     """Wait for what fails."""
     return Asked((get(f"/broken/{token}/0"),), 200, f"caught {token}".encode())
@@ -256,6 +262,7 @@ KINDS: dict[Callable[[str, Random], Asked], int] = {
     several: 20,
     timeout: 20,
     broken: 20,
+    place: 60,
     _streaming("stream"): 40,
     _streaming("promised"): 30,
     _streaming("generated"): 30,

@@ -15,7 +15,7 @@ import linecache
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.applications.attendance import Attendance
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _GREENLETS = ("greenlet", "Worker")
 
 present = Attendance()
+_missing: list[Callable[[], Awaitable[int]]] = []
 _SETTLING = 0.02  # seconds in which the look itself is parked, and its client's head forgotten
 _LONG = 3600.0
 _TIMERS = 200  # more than a hundred, and far more than an idle server has
@@ -78,6 +79,12 @@ def look(
     return [json.dumps({"token": token, **seen}).encode()]
 
 
+def count_places(missing: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
+    """Have each look tell how many places are taken of what is shared; on the event loop."""
+    _missing.append(missing)
+    return missing
+
+
 def listen() -> None:
     """Count from now on what is logged.
 
@@ -119,6 +126,7 @@ async def _count(status: Callable[[], Status], *, thorough: bool) -> dict[str, A
         "tasks": len(asyncio.all_tasks()) - 1,
         "timers": sum(not timer.cancelled() for timer in timers),
         "present": present.present,
+        "places": sum([await missing() for missing in _missing]),
         "logged": dict(_records.counts),
     }
     return seen

@@ -18,7 +18,7 @@ from .client import Connection
 from .exchanges import WrongAnswerError, get
 from .load import Tally
 
-ZERO: Final = ("conversations", "parked", "queued", "connections", "present")
+ZERO: Final = ("conversations", "parked", "queued", "connections", "present", "places")
 """What an idle server has none of."""
 SAME: Final = ("descriptors", "threads", "lanes", "tasks", "timers", "uncollectable")
 """What an idle server has as many of as before."""

@@ -60,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return for ``-n auto`` two processes for each core: half of a test's time is waiting."""
     return min(2 * (os.cpu_count() or 1), 16)

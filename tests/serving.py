@@ -379,7 +379,8 @@ class Client:
     def __init__(self, address: str, window: int = 0) -> None:
         if address.startswith("unix:"):
             self.sock = socket.socket(socket.AF_UNIX)
-            where: Any = address.removeprefix("unix:")
+            path = address.removeprefix("unix:")
+            where: Any = f"\0{path[1:]}" if path.startswith("@") else path
         else:
             host, _, port = address.rpartition(":")
             host = host.strip("[]")

@@ -231,7 +231,7 @@ def test_a_server_has_its_clients_asked(serve: Serve) -> None:
     """By its setting; a client on a Unix socket cannot vanish."""
     served = serve(answering(lambda environ: b"x"), tcp_keepalive=30)
     served.request().response()
-    (connection,) = served.server._connections
+    (connection,) = served.connections
     sock = connection._transport._socket
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 

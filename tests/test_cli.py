@@ -17,6 +17,7 @@ import bide
 from bide import Settings, cli
 from bide.errors import BindError
 from bide.settings import flag
+from bide.signals import Signals
 
 Write = Callable[[str], None]
 
@@ -42,7 +43,12 @@ class Cli:
         return code
 
     def serve(
-        self, loop: asyncio.AbstractEventLoop, application: Any, settings: Settings, name: str
+        self,
+        loop: asyncio.AbstractEventLoop,
+        application: Any,
+        settings: Settings,
+        name: str,
+        signals: Signals,
     ) -> None:
         """Stand in for the server."""
         loop.close()

@@ -457,7 +457,7 @@ def test_a_wait_inside_a_subscription_leaves_the_outer_one_to_be_cancelled(lane:
     """``add_done_callback`` is the application's code, and may wait."""
     inner = Signal()
 
-    class Nested:
+    class Nested(concurrent.futures.Future[Any]):
         def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
             wait(inner)
 
@@ -473,7 +473,7 @@ def test_a_wait_inside_a_subscription_leaves_the_outer_one_to_be_cancelled(lane:
 def test_a_cancellation_inside_a_subscription_ends_the_outer_wait(lane: Lane) -> None:
     """It came while the inner one waited, which told it, and the code took it."""
 
-    class Nested:
+    class Nested(concurrent.futures.Future[Any]):
         def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
             try:
                 wait(Signal())
@@ -519,13 +519,13 @@ def test_a_task_factory_is_not_called_inside_of_a_conversation(lane: Lane) -> No
     lane.loop.set_task_factory(None)
 
 
-class Breaking:
+class Breaking(concurrent.futures.Future[Any]):
     """A promise whose cancel raises."""
 
     def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
         """Never call back."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """Fail."""
         raise OSError("cannot be cancelled")
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
+import codecs
+import csv
+import email
+import gc
+import gzip
+import hashlib
 import io
 import itertools
+import json
+import pickle
+import shutil
+import tarfile
+import tomllib
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
@@ -20,6 +32,7 @@ from bide.messages import Request
 from bide.promises import Wait
 from bide.stream import Stream
 from bide.waiter import Waiter
+from tests.failures import Failures, same
 from tests.protocols.fakes import FakeChannel
 
 T = TypeVar("T")
@@ -127,6 +140,162 @@ def test_input_reads_as_a_file_does(
         pieces[early:],
     )
     assert given_ == expected
+
+
+# In the standard library's hands ------------------------------------------------------------------
+
+
+def packed() -> bytes:
+    """Pack a file as a stream of tar and gzip."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz") as archive:
+        member = tarfile.TarInfo("member")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"12345"))
+    return target.getvalue()
+
+
+def unpack(file: Any) -> list[tuple[str, bytes]]:
+    """Unpack it from a file that cannot be sought in."""
+    with tarfile.open(fileobj=file, mode="r|gz") as archive:
+        return [(each.name, archive.extractfile(each).read()) for each in archive]  # type: ignore[union-attr]
+
+
+def copied(file: Any) -> bytes:
+    """Copy it into another file."""
+    target = io.BytesIO()
+    shutil.copyfileobj(file, target, 7)
+    return target.getvalue()
+
+
+def filled(file: Any) -> list[tuple[int, bytes]]:
+    """Read it into a buffer, until it is at its end."""
+    buffer = bytearray(9)
+    return [(size, bytes(buffer[:size])) for size in iter(lambda: file.readinto(buffer), 0)]
+
+
+LINES = 'größer,zwei\r\n"drei\nvier",\nfünf'.encode()
+DATA: Any = {"text": ["ä" * 70_000], "number": 7}
+
+HANDS: dict[str, tuple[Callable[[Any], Any], bytes]] = {
+    "io.TextIOWrapper": (lambda file: list(io.TextIOWrapper(file, "utf-8")), LINES),
+    "io.TextIOWrapper.read": (lambda file: io.TextIOWrapper(file, "utf-8").read(), LINES),
+    "io.BufferedReader": (lambda file: list(io.BufferedReader(file)), LINES),
+    "io.BufferedReader.read": (lambda file: io.BufferedReader(file, 5).read(), LINES),
+    "io.BufferedReader.peek": (lambda file: io.BufferedReader(file, 64).peek()[:20], LINES),
+    "both": (lambda file: io.TextIOWrapper(io.BufferedReader(file), "utf-8").readlines(), LINES),
+    "csv.reader": (
+        lambda file: list(csv.reader(io.TextIOWrapper(file, "utf-8", newline=""))),
+        LINES,
+    ),
+    "codecs.getreader": (lambda file: list(codecs.getreader("utf-8")(file)), LINES),
+    "next": (lambda file: [next(file), next(file), next(file), next(file, None)], LINES),
+    "itertools": (lambda file: list(itertools.islice(file, 1, None)), LINES),
+    "with": (lambda file: file.__enter__() is file and file.__exit__(None, None, None), LINES),
+    "readinto": (filled, LINES),
+    "shutil.copyfileobj": (copied, LINES),
+    "json.load": (json.load, json.dumps(DATA).encode()),
+    "pickle.load": (pickle.load, pickle.dumps(DATA)),
+    "hashlib.file_digest": (
+        lambda file: (
+            hashlib.sha256(file.read()).digest()
+            if isinstance(file, io.BytesIO)  # it is read by another way
+            else hashlib.file_digest(file, "sha256").digest()
+        ),
+        LINES,
+    ),
+    "gzip.GzipFile": (lambda file: gzip.GzipFile(fileobj=file).read(), gzip.compress(LINES)),
+    "bz2.BZ2File": (lambda file: bz2.BZ2File(file).read(), bz2.compress(LINES)),
+    "tarfile.open": (unpack, packed()),
+    "email": (
+        lambda file: email.message_from_binary_file(file).get_payload(),
+        b"Subject: one\n\ntwo\nthree",
+    ),
+    "tomllib.load": (tomllib.load, b'one = "two"'),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_the_standard_library_takes_input_for_a_binary_file(size: int) -> None:
+    """Each has what it has of ``io.BytesIO``, however the body comes."""
+    with Failures() as failures:
+        for name, (hand, body) in HANDS.items():
+            if len(body) > 100 * size:
+                continue
+            with failures.of(name):
+                pieces = split(body, range(0, len(body), size))
+                same(read(hand, pieces[:1], pieces[1:]), hand(io.BytesIO(body)))
+
+
+def test_input_is_a_file_that_is_read_forwards_only() -> None:
+    """It says so where the standard library asks; what it cannot do raises io's own error."""
+
+    def look(file: Any) -> None:
+        assert isinstance(file, io.BufferedIOBase)
+        assert isinstance(file, io.IOBase)
+        assert file.readable()
+        assert [file.writable(), file.seekable(), file.isatty(), file.closed] == [False] * 4
+        file.flush()
+        assert iter(file) is file
+        for call in (
+            lambda: file.seek(0),
+            file.tell,
+            file.truncate,
+            file.fileno,
+            file.detach,
+            lambda: file.write(b"more"),
+            lambda: file.writelines([b"more"]),
+        ):
+            with pytest.raises(io.UnsupportedOperation, match="read once, forwards"):
+                call()
+
+    read(look)
+
+
+def test_read1_and_readinto1_give_what_has_come() -> None:
+    """At most one block, and never nothing before the end."""
+
+    def look(file: Input) -> list[Any]:
+        buffer = bytearray(9)
+        seen: list[Any] = [file.read1(0), file.read1(1), file.read1(), file.read1(9)]
+        seen += [
+            file.readinto1(buffer),
+            bytes(buffer[:1]),
+            file.read1(None),
+            file.readinto1(buffer),
+        ]
+        return seen
+
+    came = read(look, [b"abc"], [b"de", b"f"])
+    assert came == [b"", b"a", b"bc", b"de", 1, b"f", b"", 0]
+
+
+@pytest.mark.parametrize("wrapper", [io.TextIOWrapper, io.BufferedReader], ids=["text", "buffered"])
+def test_a_wrapper_that_is_closed_or_dropped_leaves_the_rest_to_be_read(wrapper: Any) -> None:
+    """Middleware that has looked at the body does not take it from the application."""
+
+    def rest(file: Input) -> bytes:
+        with wrapper(file):
+            pass
+        wrapper(file)
+        gc.collect()
+        with file:
+            pass
+        file.close()
+        return file.read()
+
+    assert read(rest, [b"some"], [b" body"]) == b"some body"
+
+
+def test_text_comes_as_soon_as_the_body_does() -> None:
+    """A line of text does not wait for the rest of the wrapper's buffer."""
+    trickle = Trickle([b"one\ntw"], [b"o\n"])
+
+    def first(file: Any) -> tuple[str, int, str]:
+        text = io.TextIOWrapper(file, "utf-8")
+        return text.readline(), trickle.parked, text.read()
+
+    assert trickle.run(first) == ("one\n", 0, "two\n")
 
 
 # By name -----------------------------------------------------------------------------------------

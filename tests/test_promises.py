@@ -286,6 +286,43 @@ class DaskLike(concurrent.futures.Future[Any]):
         raise AssertionError("not on this loop")
 
 
+class Call(Waitable):
+    """Awaitable, and with ``add_done_callback``, but without a result: as grpc.aio's calls are."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call back nobody: it is awaited."""
+        raise AssertionError("it is awaited")
+
+
+class Both(Waitable):
+    """Awaitable, and with ``addCallback``."""
+
+    def addCallback(self, callback: Callable[[Any], Any]) -> None:
+        """Call back nobody: it is awaited."""
+        raise AssertionError("it is awaited")
+
+
+class DeferredLike(Bare):
+    """What somebody else has made after Twisted's, with failures, and awaitable by its own loop."""
+
+    def addErrback(self, errback: Callable[[Any], Any]) -> None:
+        """Call back with a failure."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        raise AssertionError("not on this loop")
+
+
+class Streaming:
+    """With ``add_done_callback`` and without a result: as grpc.aio's calls that stream are."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call back nobody: it is iterated over."""
+        raise AssertionError("there is nothing to wait for")
+
+    def __aiter__(self) -> Any:
+        raise NotImplementedError
+
+
 async def value_of(value: Any) -> Any:
     """Give a value after a turn of the loop."""
     await asyncio.sleep(0)
@@ -300,17 +337,20 @@ def generator_coroutine() -> Generator[Any, None, str]:
 
 
 def test_every_kind_of_promise_has_its_adapter(loop: ManualLoop) -> None:
-    """The most particular kind first: a Deferred and a Dask future are awaitable too."""
+    """Awaitables first, but for those that only their own loop can await: they call back."""
     coroutine = value_of(1)
     old = generator_coroutine()
     assert kind_of(coroutine) is TaskSubscription
     assert kind_of(old) is TaskSubscription
     assert kind_of(Waitable()) is TaskSubscription
+    assert kind_of(Call()) is TaskSubscription
+    assert kind_of(Both()) is TaskSubscription
     assert kind_of(loop.create_future()) is FutureSubscription
     assert kind_of(concurrent.futures.Future()) is CallbackSubscription
     assert kind_of(DaskLike()) is CallbackSubscription
     assert kind_of(defer.Deferred()) is DeferredSubscription
     assert kind_of(Bare()) is DeferredSubscription
+    assert kind_of(DeferredLike()) is DeferredSubscription
     assert kind_of(Signal()) is SignalSubscription
     assert kind_of(All(())) is AllSubscription
     coroutine.close()
@@ -325,6 +365,14 @@ def test_what_is_no_promise_has_none(thing: Any) -> None:
     assert kind_of(thing) is None
     with pytest.raises(TypeError, match=f"{type(thing).__name__} is no promise: wait for an await"):
         adapter_for(thing)
+
+
+def test_what_calls_back_without_a_result_is_refused_at_the_wait() -> None:
+    """Whatever it called back with, there would be nothing to return."""
+    with pytest.raises(
+        TypeError, match=r"add_done_callback and result.*; iterate\(\) takes an async"
+    ):
+        adapter_for(Streaming())
 
 
 def subscribed(promise: Any, loop: ManualLoop) -> tuple[Subscription, Outcomes]:
@@ -413,9 +461,10 @@ def test_cancelling_a_future_of_a_closed_loop_does_nothing() -> None:
     [
         (lambda: value_of("one"), "one"),
         (lambda: Waitable("two"), "two"),
+        (lambda: Call("three"), "three"),
         (generator_coroutine, "old"),
     ],
-    ids=["coroutine", "awaitable", "generator"],
+    ids=["coroutine", "awaitable", "call", "generator"],
 )
 def test_an_awaitable_runs_as_a_task_on_the_given_loop(
     loop: ManualLoop, make: Callable[[], Awaitable[Any]], value: Any
@@ -726,10 +775,10 @@ def test_all_cancels_each_when_it_is_cancelled(loop: ManualLoop) -> None:
 def test_all_cancels_the_others_when_one_cannot_be_started(loop: ManualLoop) -> None:
     """Those before it and those after it; no coroutine is left unawaited."""
 
-    class Broken:
+    class Broken(concurrent.futures.Future[Any]):
         """Refuses callbacks."""
 
-        def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
             raise OSError("broken")
 
     before: concurrent.futures.Future[None] = concurrent.futures.Future()

@@ -123,6 +123,12 @@ def test_a_choice_is_one_of_those_that_there_are() -> None:
                     assert choice in str(caught.value)
 
 
+def test_the_health_path_is_a_path() -> None:
+    """Else no request could ask for it."""
+    with pytest.raises(SettingError, match="health is 'health': it must be a path, like /health"):
+        settings(health="health")
+
+
 def test_an_unknown_setting_is_a_type_error() -> None:
     """As for any function."""
     with pytest.raises(TypeError, match="workers"):
@@ -182,3 +188,21 @@ def test_a_server_does_not_pretend_to_run_the_reactor() -> None:
 
     with pytest.raises(StartError, match="Twisted's reactor is not on this event loop"):
         asyncio.run(start())
+
+
+@pytest.mark.parametrize("mode", ["", "rw", "0888", "66", "07777", 0o660])
+def test_the_rights_of_a_socket_are_octal_digits(mode: Any) -> None:
+    """As text: 660 in Python is another number than 0o660."""
+    with pytest.raises(SettingError, match="must be three octal digits, like 0660, as text"):
+        Settings(socket_mode=mode)
+
+
+def test_relative_paths_are_made_absolute_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output is none, nor is the name of an abstract socket, nor a host."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(bind=("unix:a", "unix:@a", "unix:/a", "a:1"), access_log="a.log")
+    assert settings.bind == (f"unix:{tmp_path}/a", "unix:@a", "unix:/a", "a:1")
+    assert settings.access_log == f"{tmp_path}/a.log"
+    assert Settings(access_log="-").access_log == "-"

@@ -59,7 +59,8 @@ def test_a_thread_that_waits_leaves_its_place_and_one_ends_when_it_goes_on(
     def wait_for(number: int) -> int:
         result = pool.submit(inner[number].set).result(DEADLINE)
         assert result is None
-        happened(release)
+        with waiting_here():
+            happened(release)
         return number
 
     before = threading.active_count()

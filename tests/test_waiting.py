@@ -1264,10 +1264,10 @@ def test_a_waiting_thread_that_is_interrupted_cancels_its_promise(
 def test_a_promise_that_refuses_its_subscription_raises_at_the_wait() -> None:
     """Its own error."""
 
-    class Broken:
+    class Broken(concurrent.futures.Future[Any]):
         """Refuses callbacks."""
 
-        def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
             raise OSError("broken")
 
     with pytest.raises(OSError, match="broken"):

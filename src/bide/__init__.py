@@ -21,6 +21,7 @@ from bide.server import Server
 from bide.settings import Settings
 from bide.status import Status
 from bide.supervisor import run
+from bide.thread_locals import per_request
 from bide.waiting import in_thread, iterate, using, wait, wait_all
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "iterate",
     "on_start",
     "on_stop",
+    "per_request",
     "run",
     "using",
     "wait",

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Final
 
 from bide.errors import BindError
-from bide.transports.addresses import Address, described, keep_alive, listen
+from bide.transports.addresses import MODE, Address, described, keep_alive, listen
 from bide.transports.closing import end
 
 log = logging.getLogger("bide")
@@ -66,7 +66,7 @@ class Acceptor:
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, tuple[str, str]] = {}
         self._opened: set[socket.socket] = set()  # those that nobody else listens on
-        self._inodes: dict[socket.socket, int | None] = {}  # of the Unix ones' paths
+        self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # of Unix ones, and inodes
         self._connections = 0
         self._watching = False
         self._resumption: asyncio.TimerHandle | None = None
@@ -81,22 +81,32 @@ class Acceptor:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, each as it may be written for ``--bind``."""
-        return [described(each) for each in self._listeners]
+        return [
+            f"unix:{self._paths[each][0]}" if each in self._paths else described(each)
+            for each in self._listeners
+        ]
 
-    def open(self, addresses: list[Address], backlog: int) -> None:
+    def open(self, addresses: list[Address], backlog: int, mode: int = MODE) -> None:
         """Listen; nothing is accepted before :meth:`start`.
+
+        Args:
+            addresses: where; ``[::]`` is IPv4 too, unless another address has the same port.
+            backlog: connections that may wait to be accepted.
+            mode: the rights of Unix sockets.
 
         Raises:
             BindError: an address cannot be listened on; then none is.
         """
         try:
             for address in addresses:
-                for listener in listen(address, backlog):
+                ports = [each.port for each in addresses if not each.path and each.port]
+                alone = ports.count(address.port) > 1
+                for listener in listen(address, backlog, mode, alone):
                     self._listeners[listener] = _names(listener)
                     keep_alive(listener, self._keepalive)
                     self._opened.add(listener)
                     if listener.family == socket.AF_UNIX:
-                        self._inodes[listener] = _inode(listener.getsockname())
+                        self._paths[listener] = (address.path, _inode(address.path))
         except BindError:
             self.close()
             raise
@@ -142,11 +152,10 @@ class Acceptor:
         if self._resumption is not None:
             self._resumption.cancel()
         for listener in self._listeners:
-            path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
             # Looked at while it is open, and its number is nobody else's: another server may have
             # taken the path.
-            own = self._inodes.get(listener)
-            if path and own is not None and _inode(path) == own:
+            path, own = self._paths.get(listener, ("", None))
+            if own is not None and _inode(path) == own:
                 os.unlink(path)
             if listener in self._opened:
                 end(listener)  # a forked child's copy would go on taking connections for nobody
@@ -154,7 +163,7 @@ class Acceptor:
                 listener.close()
         self._listeners = {}
         self._opened = set()
-        self._inodes = {}
+        self._paths = {}
 
     def left(self) -> None:
         """Know that a connection has ended."""
@@ -237,6 +246,8 @@ class Acceptor:
 
 
 def _inode(path: str) -> int | None:
+    if path.startswith("@"):  # it has no file
+        return None
     try:
         return os.stat(path).st_ino
     except FileNotFoundError:

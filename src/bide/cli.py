@@ -13,11 +13,13 @@ import click
 
 from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
+from bide.applications.patched import refuse_patched
 from bide.errors import StartError
 from bide.leaving import leave
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings, flag, variable
+from bide.signals import Signals, StopHeard
 from bide.supervisor import open_loop, run_on
 
 USAGE_ERROR = 2
@@ -75,9 +77,16 @@ class _Command(click.Command):
 
 def _serve(app: str, explain: bool, **options: Any) -> None:
     settings = Settings(**options)
+    with Signals() as signals:
+        _serve_until(signals, app, explain, settings)
+
+
+def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) -> None:
     loop = open_loop(settings)  # first: the application may import Twisted's reactor
     try:
-        application = load(app)
+        with signals.ending(f"{app} was imported"):
+            application = load(app)
+        refuse_patched()
         if not explain:
             configure(settings)
     except BaseException:
@@ -93,7 +102,7 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
         }[decision.executor]
         click.echo(f"/  {app} runs {where}: {decision.reason}")
         return
-    run_on(loop, application, settings, app)
+    run_on(loop, application, settings, app, signals)
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -154,6 +163,8 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(str(error), START_ERROR)
     except StartError as error:
         _complain(str(error), START_ERROR)
+    except StopHeard as stop:
+        _complain(str(stop), 0)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -174,6 +174,7 @@ def _called(caller: object) -> Any:
     if isinstance(parts[0], functools.partial):  # asyncio.to_thread
         parts = [parts[0].func, *parts[0].args]
     for each in parts:
-        if callable(each) and not isinstance(getattr(each, "__self__", None), Context):
+        own = str(getattr(each, "__module__", "")).startswith("bide.")
+        if callable(each) and not own and not isinstance(getattr(each, "__self__", None), Context):
             return each
     return None

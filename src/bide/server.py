@@ -19,6 +19,7 @@ from typing import Any
 
 from bide.acceptor import Acceptor
 from bide.applications.loading import check
+from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision, decide, name_of
 from bide.connections import Connection
 from bide.conversation import Application, Conversation
@@ -59,7 +60,8 @@ class Server:
         SettingError: a setting with a value it cannot have.
         LoadError: what was given is no WSGI application.
         BindError: on entering: an address cannot be listened on.
-        StartError: on entering: ``reactor`` is Twisted's, and that is not on this loop.
+        StartError: on entering: ``reactor`` is Twisted's, and that is not on this loop; or gevent
+            or eventlet has patched what the server needs.
     """
 
     def __init__(
@@ -112,8 +114,7 @@ class Server:
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
         self._held: dict[Conversation, Connection] = {}  # whose bodies are still to come
-        self._finished = asyncio.Event()
-        self._stopped = asyncio.Event()
+        self._finished, self._stopped = asyncio.Event(), asyncio.Event()
         self._lifetime = Lifetime()
         self.state = self._lifetime.state
         self._finish_by = 0.0  # by the loop's clock, once it stops
@@ -139,6 +140,7 @@ class Server:
 
     async def start(self) -> None:
         """Listen and serve; returns when the ``on_start`` functions have ended."""
+        refuse_patched()
         self.loop = asyncio.get_running_loop()
         settings = self.settings
         reactor = sys.modules.get("twisted.internet.reactor")
@@ -168,7 +170,7 @@ class Server:
         )
         with contextlib.ExitStack() as opened:  # and closed again when something fails
             if self._given is None:
-                self._acceptor.open(self._addresses, settings.backlog)
+                self._acceptor.open(self._addresses, settings.backlog, int(settings.socket_mode, 8))
             else:
                 self._acceptor.adopt(self._given)
             opened.callback(self._acceptor.close)
@@ -202,8 +204,7 @@ class Server:
             finally:
                 for connection in list(self._connections):
                     connection.abort()
-            left = self._finish_by - self.loop.time()
-            await self._lifetime.stop(max(left, CLEANUP_SECONDS))
+            await self._lifetime.stop(max(self._finish_by - self.loop.time(), CLEANUP_SECONDS))
         finally:
             self.loop.call_soon(self._end)  # after the transports' last callbacks
         await self._stopped.wait()

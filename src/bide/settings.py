@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +27,7 @@ def _setting(
     metavar: str = "",
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
+    path: bool = False,
 ) -> Any:
     metadata = {
         "group": group,
@@ -32,20 +35,30 @@ def _setting(
         "metavar": metavar,
         "choices": choices,
         "minimum": minimum,
+        "path": path,
     }
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to serve. Raises SettingError, in one line, for a value that a setting cannot have."""
+    """How to serve. Raises SettingError, in one line, for a value that a setting cannot have.
+
+    Relative paths are made absolute here: an application that changes the directory moves nothing.
+    """
 
     bind: tuple[str, ...] = _setting(
         "Serving",
         ("127.0.0.1:8000",),
-        "Where to listen: HOST:PORT, [IPv6]:PORT or unix:PATH. May be repeated. "
-        "Port 0 takes a free one.",
+        "Where to listen: HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract, Linux). "
+        "May be repeated. Port 0 takes a free one; [::] is IPv4 too.",
         metavar="ADDRESS",
+    )
+    socket_mode: str = _setting(
+        "Serving",
+        "0666",
+        "The rights of a Unix socket's file, in octal. Who connects needs the right to write.",
+        metavar="MODE",
     )
     backlog: int = _setting(
         "Serving",
@@ -259,6 +272,7 @@ class Settings:
         "",
         "Write a line for each request to this file; - is standard output.",
         metavar="FILE",
+        path=True,
     )
     blocked_loop: float = _setting(
         "Log",
@@ -285,6 +299,12 @@ class Settings:
             raise SettingError("bind is empty: name at least one address, like 127.0.0.1:8000")
         for each in dataclasses.fields(self):
             self._check(each)
+        mode: Any = self.socket_mode
+        if not isinstance(mode, str) or not re.fullmatch("(0o?)?[0-7]{3}", mode):
+            raise SettingError(
+                f"socket_mode is {mode!r}: it must be three octal digits, like 0660, as text"
+            )
+        self._locate()
         if self.health and not self.health.startswith("/"):
             raise SettingError(f"health is {self.health!r}: it must be a path, like /health")
 
@@ -304,10 +324,32 @@ class Settings:
         if not value >= minimum:
             raise SettingError(f"{setting.name} is {value!r}: it must be {minimum:g} or more")
 
+    def _locate(self) -> None:
+        """Make relative paths absolute."""
+        bind = tuple(
+            f"unix:{_located(each.removeprefix('unix:'))}" if each.startswith("unix:") else each
+            for each in self.bind
+        )
+        object.__setattr__(self, "bind", bind)
+        for each in dataclasses.fields(self):
+            if each.metadata["path"]:
+                object.__setattr__(self, each.name, _located(getattr(self, each.name)))
+
     @property
     def level(self) -> int:
         """``log_level`` as the logging module counts it."""
         return int(getattr(logging, self.log_level.upper()))
+
+
+def _located(path: str) -> str:
+    if path in ("", "-") or path.startswith(("/", "@")):  # nothing, standard output, abstract
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except FileNotFoundError:
+        raise SettingError(
+            f"{path} is a relative path, and the current directory is no more"
+        ) from None
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

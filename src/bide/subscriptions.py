@@ -5,11 +5,12 @@ A promise is what an application can wait for:
 ===============================  ===========================================================
 an awaitable                     coroutine, asyncio future or task, anything with ``__await__``
 has ``addCallback``              Twisted's ``Deferred``; the bare object of the 2004 proposal
-has ``add_done_callback``        ``concurrent.futures.Future``, Dask's future
+has ``add_done_callback``        ``concurrent.futures.Future``, Dask's future; it has ``result``
 ===============================  ===========================================================
 
-The table is read from the most particular kind to the most general: a ``Deferred`` and a Dask
-future are awaitable too, but only by their own kind of loop.
+The table is read from above. But a ``Deferred`` and a Dask future are awaitable too, by their own
+kind of loop only: what is awaitable and has ``addErrback`` or ``result`` as well calls back.
+grpc.aio's calls have neither, and are awaited.
 
 A subscription listens to one promise on the thread that the promise belongs to, and tells a *sink*
 the outcome. It knows nothing of greenlets, requests or servers, and nothing here blocks.
@@ -342,22 +343,26 @@ def kind_of(promise: Any) -> type[Subscription] | None:
         return None
     if asyncio.isfuture(promise):
         return FutureSubscription
-    if callable(getattr(promise, "addCallback", None)):
+    awaitable = inspect.isawaitable(promise)
+    if _has(promise, "addCallback") and (not awaitable or _has(promise, "addErrback")):
         return DeferredSubscription
-    if callable(getattr(promise, "add_done_callback", None)):
+    if _has(promise, "add_done_callback") and _has(promise, "result"):
         return CallbackSubscription
-    if inspect.isawaitable(promise):
-        return TaskSubscription
-    return None
+    return TaskSubscription if awaitable else None
+
+
+def _has(promise: Any, name: str) -> bool:
+    return callable(getattr(promise, name, None))
 
 
 def adapter_for(promise: Any) -> type[Subscription]:
     """Like :func:`kind_of`, and raise TypeError for what is no promise."""
     kind = kind_of(promise)
     if kind is None:
+        hint = "; iterate() takes an async iterable" if hasattr(promise, "__aiter__") else ""
         raise TypeError(
             f"{type(promise).__name__} is no promise: wait for an awaitable, "
-            "or for an object with add_done_callback or addCallback"
+            f"or for an object with add_done_callback and result, or with addCallback{hint}"
         )
     return kind
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from typing import Any
 
+from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
@@ -54,7 +56,7 @@ def _reactor() -> Any:
     return reactor
 
 
-async def serve(application: Application, settings: Settings, name: str = "") -> None:
+async def serve(application: Application, settings: Settings, name: str, signals: Signals) -> None:
     """Serve until SIGINT or SIGTERM; a second one ends the process at once.
 
     On a loop that is from :func:`open_loop` where the settings ask for Twisted's reactor.
@@ -64,7 +66,7 @@ async def serve(application: Application, settings: Settings, name: str = "") ->
     stopping = asyncio.Event()
 
     twisted = _reactor().running_on(loop, stopping.set) if settings.reactor == "twisted" else None
-    with Signals(loop, stopping.set):
+    with signals.attach(loop, stopping.set):
         if not await _start(server, stopping):
             return
         log.info(
@@ -117,8 +119,9 @@ def run(
 ) -> None:
     """Serve a WSGI application until SIGINT or SIGTERM, then finish what is in progress.
 
-    Blocks the calling thread, which must be the main one. Logging is configured for a program that
-    is the server; to serve inside your own asyncio program use :class:`Server`.
+    Blocks the calling thread, which must be the main one and run no event loop. Logging is
+    configured for a program that is the server; to serve inside your own asyncio program use
+    :class:`Server`.
 
     Args:
         application: the WSGI callable.
@@ -129,21 +132,44 @@ def run(
     Raises:
         StartError: the server cannot start; the message is one line for the deployer.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise StartError(
+            "bide.run is for the main thread, the only one to which Python gives signals: on "
+            "another one, run bide.Server in an event loop of its own"
+        )
+    if asyncio._get_running_loop() is not None:
+        raise StartError(
+            "bide.run makes an event loop, and one runs on this thread already: use "
+            "'async with bide.Server(app)' in that"
+        )
+    refuse_patched()
     chosen = settings if settings is not None else Settings(**options)
-    configure(chosen)
-    run_on(open_loop(chosen), application, chosen, name)
+    with Signals() as signals:
+        configure(chosen)
+        run_on(open_loop(chosen), application, chosen, name, signals)
 
 
 def run_on(
-    loop: asyncio.AbstractEventLoop, application: Application, settings: Settings, name: str = ""
+    loop: asyncio.AbstractEventLoop,
+    application: Application,
+    settings: Settings,
+    name: str,
+    signals: Signals,
 ) -> None:
-    """Serve, as :func:`run`, on a loop from :func:`open_loop`.
+    """Serve, as :func:`run`, on a loop from :func:`open_loop`, which turns on afterwards.
 
-    The loop turns on afterwards, so that what was made on it can be closed there.
+    So what was made on it can be closed there.
+
+    Args:
+        loop: made before the application was imported.
+        application: the WSGI callable.
+        settings: how to serve.
+        name: what to call the application in the log.
+        signals: entered before the application was imported.
     """
     try:
         try:
-            run_through(loop, serve(application, settings, name))
+            run_through(loop, serve(application, settings, name, signals))
         finally:
             if not loop.is_closed():
                 run_through(loop, end_tasks(CLEANUP_SECONDS))

@@ -77,7 +77,7 @@ class Waiter:
         """
         if self._cancellation is None:
             self._cancellation = cancellation
-        elif self._firm or not firm:
+        elif not firm or (self._firm and not home_loop.was_taken_back(self.loop)):
             return
         if firm:
             self._firm = True
@@ -224,11 +224,11 @@ class Waiter:
             if wait.must_park():
                 # What came before this wait could be interrupted is looked for.
                 if self._cancellation is not None:
-                    deadline = self._look(wait, subscription, deadline)
+                    deadline = self._look(wait, subscription, deadline, parking)
                 while not wait.reason:
                     parking.park(wait)
                     if wait.interrupted:
-                        deadline = self._look(wait, subscription, deadline)
+                        deadline = self._look(wait, subscription, deadline, parking)
         except BaseException:
             # The promise refused, KeyboardInterrupt came to a blocked thread, or the greenlet is
             # being ended: whatever the promise brings now, nobody waits for it.
@@ -240,23 +240,24 @@ class Waiter:
                 deadline.drop()
 
     def _look(
-        self, wait: Wait, subscription: Subscription, deadline: Deadline | None
+        self, wait: Wait, subscription: Subscription, deadline: Deadline | None, parking: Parking
     ) -> Deadline | None:
         """Find what a wait was interrupted for; on its own thread."""
         wait.interrupted = False
         if wait.reason:
             return deadline
-        if wait.over:  # and this is the thread to cancel its promise
+        begins = not (wait.over or wait.ending) and (self._firm or type(wait) is not _ClientWait)
+        blocks = self._firm and isinstance(parking, ThreadParking)
+        if (begins or blocks) and self._is_stranded():
+            wait.ending = "cancelled"  # it may never turn again, and nothing go on there
+            withdraw(subscription.cancel, wait)
+            give_up(wait)
+        elif wait.over:  # and this is the thread to cancel its promise
             assert deadline is not None
             deadline.give_patience()
             withdraw(subscription.cancel, wait)
-        elif not wait.ending and (self._firm or type(wait) is not _ClientWait):
+        elif begins:
             remaining = self._begin_cleaning_up()
-            if self.loop.is_closed() or home_loop.was_taken_back(self.loop):
-                wait.ending = "cancelled"  # it may never turn again, and nothing go on there
-                withdraw(subscription.cancel, wait)
-                give_up(wait)
-                return deadline
             allowed = subscription.cleans_up or cleans_up()
             wait.ending = "allowed" if allowed else "cancelled"
             if deadline is None:
@@ -269,6 +270,9 @@ class Waiter:
                 deadline.give_patience()
             withdraw(subscription.cancel, wait)
         return deadline
+
+    def _is_stranded(self) -> bool:
+        return self.loop.is_closed() or home_loop.was_taken_back(self.loop)
 
     def _raise(self, wait: Wait, timeout: float | None) -> NoReturn:
         """Raise the error of a wait: TimeoutError or the cancellation, if it was ended for that."""
@@ -315,6 +319,9 @@ class Waiter:
     def _pause(self, parking: Parking) -> None:
         # Code that swallows the cancellation and waits again, in a loop, would have the thread to
         # itself.
+        if isinstance(parking, ThreadParking):
+            time.sleep(TURN)  # its loop may never turn again
+            return
         pause = Wait(parking.wake)
         on_loop(self.loop, self.loop.call_later, TURN, pause.settle)
         if not self.loop.is_closed() and pause.must_park():

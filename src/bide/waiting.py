@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 from bide.errors import Cancelled, WaitError
 from bide.residents import Resident
 from bide.subscriptions import All, adapter_for, discard
+from bide.thread_locals import alone, kept
 from bide.thread_pool import ThreadPool
 from bide.waiter import cleanup_seconds, look, waiter_here
 
@@ -40,7 +41,8 @@ def wait(promise: Any, timeout: float | None = None) -> Any:
     later on the same thread, in the same context. Outside a request it blocks the thread.
 
     Args:
-        promise: an awaitable, or an object with ``add_done_callback`` or ``addCallback``. A
+        promise: an awaitable, or an object with ``add_done_callback`` and ``result``, or with
+            ``addCallback``. A
             coroutine runs as a task on the server's event loop, with a copy of this context.
         timeout: seconds, 0 or more; None waits for as long as it takes.
 
@@ -194,4 +196,6 @@ def in_thread(
         RuntimeError: the program ends, or the system gives no thread.
     """
     context = contextvars.copy_context()
+    if kept:
+        return _pool.submit(context.run, alone, function, *args, **kwargs)
     return _pool.submit(context.run, function, *args, **kwargs)

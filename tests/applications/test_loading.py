@@ -1,5 +1,6 @@
 """From ``module:name`` to an application, or one line that says why not."""
 
+import calendar
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 from flask import Flask
 
@@ -136,6 +138,25 @@ def test_a_missing_module_of_a_package_names_the_part_that_is_missing(write: Wri
     write("shop/__init__.py", "")
     assert "there is no module 'shop.web'" in refused("shop.web:app")
     assert "there is no module 'nothing'" in refused("nothing.web:app")
+
+
+def test_a_module_that_is_not_the_users_says_which_file_was_found(
+    write: Write, tmp_path: Path
+) -> None:
+    """The user's own is not taken when Python has imported the other one before."""
+    file = f"{calendar.__file__} of the standard library"
+    for spec in ("calendar:app", "calendar"):
+        assert refused(spec).endswith(f"; found was {file}")
+    assert refused("calendar.web:app").startswith(
+        f"there is no module 'calendar.web' in the package 'calendar'; found was {file}"
+    )
+    assert refused("sys:app").endswith("; found was built into Python")
+    assert refused("flask:site").endswith(f"; found was {flask.__file__}")
+    write("folder/inside.py", "")
+    assert refused("folder:site") == "the module 'folder' has no 'site'"
+    write("calendar.py", APPLICATION.format(name="app"))
+    own = tmp_path / "calendar.py"
+    assert refused("calendar:app").endswith(f"; found was {file}, not {own}: rename that")
 
 
 def test_a_module_without_a_default_name_lists_what_it_defines(write: Write) -> None:

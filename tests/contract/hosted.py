@@ -218,6 +218,7 @@ MODULES: dict[str, dict[str, str]] = {
     "test_iterate_using_in_thread": _ONCE,
     "test_pep3333": _ONCE,
     "test_push": _ONCE,
+    "test_thread_locals": _ONCE,
     "test_waiting_anywhere": _ONCE,
 }
 """Those that are run under hosts, but for the ones that are given here, with the reason; the other
@@ -298,6 +299,7 @@ CANNOT: dict[str, dict[str, tuple[str, ...]]] = {
             "test_pep3333::test_close_is_called_once_when_the_client_leaves",
             "test_push::test_a_request_that_pushes_to_a_stalled_client_ends_with_its_own",
             "test_push::test_after_the_client_left_both_raise",
+            "test_thread_locals::test_a_request_that_is_cancelled_cleans_up_with_its_own",
             "test_waiting_anywhere::test_a_wait_in_finally_while_being_cancelled_is_allowed",
             "test_waiting_anywhere::test_waits_in_finally_while_being_cancelled_are_bounded",
             "test_waiting_anywhere::test_a_timeout_of_its_own_ends_a_wait_in_finally_as_a_timeout",

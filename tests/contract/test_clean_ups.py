@@ -163,13 +163,16 @@ def test_a_task_that_others_wait_for_goes_on_when_one_client_leaves(serve: Serve
         return tasks[0]
 
     def answer(environ: Environ) -> bytes:
-        return bytes(wait(wait(shared())))
+        task = wait(shared())
+        have_it.append(task)
+        return bytes(wait(task))
 
+    have_it: list[asyncio.Task[bytes]] = []
     served = serve(answering(answer))
     clients = [served.request() for _ in range(4)]
+    until(lambda: len(have_it) == 4)
     served.until_waiting(4)
-    until(lambda: gates)
-    served.call(lambda: None)
+    served.call(lambda: None)  # what was given to the loop before is done: each waits for the task
     clients[0].close()
     served.until_waiting(3)
     served.call(gates[0].set)

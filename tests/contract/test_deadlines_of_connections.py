@@ -100,7 +100,7 @@ def test_a_head_has_its_time_from_the_first_byte(server: Server, drip: bytes) ->
 def test_empty_lines_do_not_prolong_the_time_of_a_head(server: Server, steps: list[bytes]) -> None:
     """Whatever comes, it has begun with the second one, and ends in 15 seconds of it."""
     looks = 0
-    while not server.connection._protocol.stopped:
+    while not server.stopped:
         server.receive(steps[looks % len(steps)])
         assert look(server, 1.0)
         looks += 1
@@ -160,7 +160,7 @@ def test_a_body_that_is_slower_than_the_rate_uses_its_time_up(
         if each:
             server.receive(b"x" * each)
             read_all(server)
-        if not look(server) or server.connection._protocol.stopped:
+        if not look(server) or server.stopped:
             break
         survived += 1
     assert survived == looks - 1
@@ -182,9 +182,9 @@ def test_a_body_at_the_rate_goes_on_for_ever(server: Server) -> None:
         assert look(server)
     for _ in range(5):
         look(server)
-        assert not server.connection._protocol.stopped
+        assert not server.stopped
     look(server)
-    assert server.connection._protocol.stopped
+    assert server.stopped
 
 
 def test_a_body_that_nobody_waits_for_costs_its_client_no_time(server: Server) -> None:
@@ -192,7 +192,7 @@ def test_a_body_that_nobody_waits_for_costs_its_client_no_time(server: Server) -
     server.receive(UPLOAD % 10)
     for _ in range(100):
         assert look(server)
-    assert not server.connection._protocol.stopped
+    assert not server.stopped
 
 
 def test_the_time_of_a_body_goes_on_where_it_was_when_the_application_has_worked(
@@ -207,9 +207,9 @@ def test_the_time_of_a_body_goes_on_where_it_was_when_the_application_has_worked
     read_all(server)
     for _ in range(2):
         look(server)
-        assert not server.connection._protocol.stopped
+        assert not server.stopped
     look(server)
-    assert server.connection._protocol.stopped
+    assert server.stopped
 
 
 def behind(server: Server) -> None:
@@ -224,7 +224,7 @@ def behind(server: Server) -> None:
 
 def take(server: Server, size: int) -> None:
     """Have the client take so much of what is queued for it."""
-    server.transport.queue._count(-size)
+    server.count_unsent(-size)
 
 
 def test_sending_and_taking_by_turns_does_not_prolong_the_time(server: Server) -> None:
@@ -235,7 +235,7 @@ def test_sending_and_taking_by_turns_does_not_prolong_the_time(server: Server) -
     server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     survived = 0
     # At a rate that makes nothing of what the client takes and sends.
-    while look(server, min_rate=10**9) and not server.connection._protocol.stopped:
+    while look(server, min_rate=10**9) and not server.stopped:
         if survived % 2:  # the client takes all, and the application reads on
             while server.transport.behind:
                 received(server)
@@ -269,7 +269,7 @@ def test_the_rate_grows_with_what_is_held(
     stream.start("200 OK", [])
     stream.end(b"x" * held)
     missing = held - server.transport.queued
-    server.transport.queue._count(missing)
+    server.count_unsent(missing)
     look(server)
     for _ in range(7 if goes_on else 200):
         take(server, 10 * rate)
@@ -277,17 +277,17 @@ def test_the_rate_grows_with_what_is_held(
             break
     assert bool(server.lost) is not goes_on
     if not server.lost:
-        server.transport.queue._count(-missing)
+        server.count_unsent(-missing)
 
 
 def test_any_rate_will_do_for_whatever_is_held(server: Server) -> None:
     """With ``--min-rate 0``."""
     behind(server)
-    server.transport.queue._count(20_000_000)
+    server.count_unsent(20_000_000)
     for _ in range(100):
         take(server, 1)
         assert look(server, 60.0, min_rate=0)
-    server.transport.queue._count(100 - 20_000_000)
+    server.count_unsent(100 - 20_000_000)
 
 
 @pytest.mark.parametrize("min_rate", [0, 100])
@@ -308,13 +308,13 @@ def test_a_slow_client_is_given_up_soon_when_all_together_hold_too_much(
 def test_a_quick_client_goes_on_when_all_together_hold_too_much(server: Server) -> None:
     """It is not the one who holds."""
     behind(server)
-    server.transport.queue._count(1_000_000)
+    server.count_unsent(1_000_000)
     server.unsent_total.bound = 1
     server.unsent_total.add(0)
     for _ in range(40):
         take(server, 20_000)
         assert look(server, 1.0)
-    server.transport.queue._count(40 * 20_000 - 1_000_000)
+    server.count_unsent(40 * 20_000 - 1_000_000)
 
 
 def test_a_client_that_takes_nothing_is_reset_when_its_time_is_over(

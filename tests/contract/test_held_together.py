@@ -34,7 +34,7 @@ LARGE = b"x" * (12 * 1024 * 1024)
 
 def held(served: Served) -> int:
     """Give the bytes that wait for clients, of all connections."""
-    return sum(each.held for each in list(served.server._connections))
+    return sum(each.held for each in served.connections)
 
 
 def large(environ: Environ, start_response: Any) -> Any:
@@ -57,15 +57,15 @@ def test_clients_that_read_nothing_hold_references_and_no_copies(serve: Serve, p
             client = served.connect(window=4096)
             client.send(request(path))
             clients.append(client)
-        until(lambda: sum(each.held > 0 for each in list(served.server._connections)) == 20)
+        until(lambda: sum(each.held > 0 for each in served.connections) == 20)
         assert held(served) > 10 * len(LARGE) / 2
         assert tracemalloc.get_traced_memory()[1] < len(LARGE) / 2
     finally:
         tracemalloc.stop()
-    assert served.server.unsent_total.used == held(served)
+    until(lambda: served.server.unsent_total.used == held(served))
     for client in clients:
         client.close()
-    until(lambda: not served.server._connections)
+    until(lambda: not served.connections)
     assert served.server.unsent_total.used == 0
 
 
@@ -128,7 +128,7 @@ def test_at_the_bound_an_application_makes_no_more_before_its_client_has_taken_a
     held: list[int] = []
 
     def is_behind() -> bool:
-        connections = list(served.server._connections)
+        connections = served.connections
         held[:] = [each.held for each in connections if 0 < each.held < 1_000_000]
         return bool(held)
 
@@ -161,7 +161,7 @@ def test_those_who_hold_the_most_are_given_up_first_and_no_more_than_must_be(
         client.send(request(path))
         clients.append(client)
     log.take("a client that takes too little is given up")
-    until(lambda: len(served.server._connections) == 1)
+    until(lambda: len(served.connections) == 1)
     assert not served.server.unsent_total.full
     assert not clients[1].response().complete
     assert clients[0].response().body == LARGE
@@ -253,10 +253,10 @@ def test_a_slow_disk_stops_nobody_but_its_own_request(
     served = serve(application, threads=2)
     leaving = served.request("/file")
     happened(reading)
-    (connection,) = served.server._connections
+    (connection,) = served.connections
     assert served.get("/").text == "quick"
     leaving.reset()
-    until(lambda: connection not in served.server._connections)
+    until(lambda: connection not in served.connections)
     for _ in range(3):
         assert served.get("/").text == "quick"
     assert not files[0].closed

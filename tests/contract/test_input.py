@@ -29,6 +29,12 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def wrapped(file: Any) -> Any:
+    """Read what is wrapped, and close the wrapper, and what it wraps."""
+    with file:
+        return file.read()
+
+
 READS: dict[str, Callable[[Any], bytes]] = {
     "read()": lambda body: body.read(),
     "read(-1)": lambda body: body.read(-1),
@@ -41,6 +47,8 @@ READS: dict[str, Callable[[Any], bytes]] = {
     "readlines()": lambda body: b"".join(body.readlines()),
     "readlines(hint), read()": lambda body: b"".join(body.readlines(5)) + body.read(),
     "iteration": lambda body: b"".join(body),
+    "text": lambda body: wrapped(io.TextIOWrapper(body, "ascii", newline="")).encode(),
+    "buffer": lambda body: wrapped(io.BufferedReader(body, 7)),
     "line, line, rest": lambda body: body.readline() + next(iter(body)) + body.read(),
 }
 

@@ -63,6 +63,15 @@ class Server:
         self.connection.start()
 
     @property
+    def stopped(self) -> bool:
+        """Whether the protocol reads no further request."""
+        return self.connection._protocol.stopped
+
+    def count_unsent(self, size: int) -> None:
+        """Have so many bytes more wait for the client, or less, as if it took them."""
+        self.transport.queue._count(size)
+
+    @property
     def cancels_half_closed(self) -> bool:
         """True."""
         self.at_half_close()

@@ -509,6 +509,29 @@ def test_wait_all_raises_the_first_error_and_cancels_the_others(serve: Serve) ->
     happened(cancelled)
 
 
+def test_gather_works_on_the_loop_and_names_wait_all_elsewhere(serve: Serve, executor: str) -> None:
+    """It wants a loop on its own thread: asyncio's error, which libraries catch, says more."""
+
+    def answer(environ: Environ) -> str:
+        calls = [value(1), value(2)]
+        try:
+            return repr(wait(asyncio.gather(*calls)))
+        except RuntimeError as error:
+            for call in calls:
+                call.close()
+            return str(error)
+
+    served = serve(answering(answer))
+    text = served.get().text
+    if executor in ("loop", "asgi-loop"):
+        assert text == "[1, 2]"
+    elif executor in ("threads", "asgi-threads", "twisted"):
+        assert text.startswith("There is no current event loop in thread 'bide-lane-1' (")
+        assert "wait_all(f(), g()) for asyncio.gather(f(), g())" in text
+    else:  # a host's thread
+        assert "no current event loop" in text
+
+
 def test_wait_all_of_nothing_is_an_empty_list(serve: Serve) -> None:
     """Without a wait."""
     served = serve(answering(lambda environ: repr(wait_all())))

@@ -15,11 +15,14 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 import bide
 from bide import ServerStopping, in_thread, iterate, using, wait, wait_all
+from bide.errors import RequestTimeout
+from bide.parking import ThreadParking
 from bide.waiter import Waiter, home_loop
 from tests.conftest import Serve
 from tests.contract.promised import Bare
 from tests.failures import Failures
-from tests.serving import DEADLINE, Environ, answering, until
+from tests.fakes import ManualLoop
+from tests.serving import DEADLINE, Environ, answering, happened, until
 
 
 async def value(of: Any = "the value") -> Any:
@@ -255,6 +258,81 @@ def test_a_thread_that_waits_when_the_loop_has_just_been_taken_back_is_ended_too
     with pytest.raises(ServerStopping, match="the server stops"):
         waiter.wait(promise)
     assert promise.cancelled()
+    loop.close()
+
+
+@pytest.mark.parametrize("ending", ["timed out", "cancelled", "cleaning up"])
+@pytest.mark.parametrize("order", ["it blocks", "it is about to block"])
+def test_a_thread_whose_wait_is_ending_when_the_loop_is_taken_back_goes_on(
+    ending: str, order: str
+) -> None:
+    """What the loop was to do for that end may never come about: it does not turn here."""
+    loop = ManualLoop()
+    home_loop.lend(loop)
+    blocks, raised = threading.Event(), []  # type: tuple[threading.Event, list[BaseException]]
+
+    class Blocking(Waiter):
+        __slots__ = ()
+
+        def _place(self) -> Any:
+            return Place(self)
+
+    class Place(ThreadParking):
+        def park(self, wait: Any) -> None:
+            if ending == "timed out":
+                wait.over = "timeout"
+            elif not waiter.cancelled:
+                waiter.cancel(RequestTimeout("too long"), firm=True)
+            else:
+                assert wait.ending == ("cancelled" if ending == "cancelled" else "allowed")
+            if wait.over or wait.ending:
+                if order == "it is about to block" and not blocks.is_set():
+                    home_loop.take_back(loop)
+                blocks.set()
+            super().park(wait)
+
+    waiter = Blocking(loop)
+
+    def blocked() -> None:
+        try:
+            if ending == "cleaning up":
+                waiter.raised(RequestTimeout("too long"))
+            waiter.wait(asyncio.sleep(0), 3600)
+        except BaseException as error:
+            raised.append(error)
+
+    if ending == "cleaning up":
+        waiter.cancel(RequestTimeout("too long"), firm=True)
+    thread = threading.Thread(target=blocked, daemon=True)
+    thread.start()
+    happened(blocks)
+    if order == "it blocks":
+        until(lambda: waiter in home_loop._blocked)
+        home_loop.take_back(loop)
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert type(raised[0]) is (TimeoutError if ending == "timed out" else RequestTimeout)
+    loop.settle()
+    loop.close()
+
+
+def test_a_thread_that_goes_on_waiting_when_its_time_to_clean_up_is_over_needs_no_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is held up for a moment, since it may do so for ever; by itself."""
+    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 0.0)
+    loop = ManualLoop()
+    waiter = Waiter(loop)
+    waiter.raised(RequestTimeout("too long"))
+    done = threading.Event()
+
+    def blocked() -> None:
+        with pytest.raises(RequestTimeout):
+            waiter.wait(asyncio.sleep(0))
+        done.set()
+
+    threading.Thread(target=blocked, daemon=True).start()
+    happened(done)
     loop.close()
 
 

@@ -98,7 +98,7 @@ class Meddling:
 
 def meddle(served: Served, act: Callable[[], object]) -> None:
     """Have something happen in the ``send`` of the server's one connection."""
-    (connection,) = served.server._connections
+    (connection,) = served.connections
     transport = connection._transport
     transport._socket = Meddling(transport._socket, act)  # type: ignore[assignment]
 

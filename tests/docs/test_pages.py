@@ -19,7 +19,7 @@ OTHER_PROGRAMS = {
     "--processes", "--reload-on-rss", "--socket", "--socket-timeout", "--static-map", "--stats",
     "--touch-reload", "--ugreen", "--host", "--limit-concurrency", "--port", "--proxy-headers",
     "--timeout-graceful-shutdown", "--timeout-keep-alive", "--uds", "--interface",
-    "--workers-kill-timeout",
+    "--workers-kill-timeout", "--init", "--umask",
 }
 # fmt: on
 """Options that are named and are not Bide's: pip's, gunicorn's, uWSGI's, uvicorn's, granian's."""

@@ -32,8 +32,10 @@ import bide
 from bide import errors
 from bide.applications.loading import load
 from bide.cli import main
+from bide.integrations import bottle
 from bide.logs import access_line
 from bide.promises import Signal
+from bide.thread_locals import kept
 from bide.waiter import CLEANUP_SECONDS
 from tests.architecture.test_layers import LAYERS
 from tests.conftest import Serve
@@ -53,6 +55,15 @@ from tests.serving import DEADLINE, Environ, Gate, Served, until
 
 SNIPPETS = [snippet for page in PAGES for snippet in snippets_of(page)]
 MODULES = [module for page in PAGES for module in modules_of(page) if not module.tests]
+
+
+@pytest.fixture(autouse=True)
+def _taken_back() -> Iterator[None]:
+    """Take back what the page's modules have installed in this process."""
+    before = list(kept)
+    yield
+    bottle.uninstall()
+    kept[:] = before
 
 
 # What the applications answer -------------------------------------------------------------------
@@ -239,6 +250,9 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/guide.md:pushing": [says("3\n2\n1\n")],
     "docs/guide.md:able": [says("from the event loop\n")],
     "docs/guide.md:leaving": [gives_up_for_a_client_that_leaves],
+    "docs/guide.md:tenants": [
+        keeps_apart("tenants", {f"/{each}": f"{each}\n" for each in "abcdef"})
+    ],
     "docs/guide.md:counting": [counts_one_by_one],
     "docs/guide.md:rates": [refreshes_once_for_all_whoever_leaves],
     "docs/guide.md:cleaning": [cleans_up_for_a_client_that_leaves],

@@ -21,11 +21,11 @@ from bide.promises import Signal, Wait
 from bide.waiting import wait
 from tests.conftest import Serve
 from tests.executors.test_threads import Threads, lanes, loop  # noqa: F401 - fixtures
-from tests.fakes import ManualLoop
+from tests.fakes import ManualLoop, Run
 from tests.serving import Environ, Gate, Log, Served, answering, happened, until
 
 pytestmark = pytest.mark.skipif(
-    sys.gettrace() is not None, reason="the exception would strike what traces"
+    sys.gettrace() is not None, reason="the exception would strike what traces (make coverage)"
 )
 
 Make = Callable[[int], Threads]
@@ -172,6 +172,54 @@ def test_a_lane_that_is_struck_again_while_it_ends_still_ends_its_jobs(
         "lane-1 was interrupted while it ended",
         "lane-1 was interrupted while it ended",
     ]
+
+
+@pytest.mark.parametrize("step", ["withdraw", "lost", "leave"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_lane_that_is_struck_again_in_any_step_of_its_end_is_replaced(
+    loop: ManualLoop,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    when: str,
+) -> None:
+    """And the job that it had in hand is ended, as is the one that waits."""
+    threads = Threads(loop, 1)
+    threads.executor = ThreadsExecutor(loop, 1, 10, serial=True)
+    again: list[str] = []
+
+    def twice(real: Callable[..., Any]) -> Callable[..., Any]:
+        def struck(*args: Any) -> Any:
+            if again:
+                return real(*args)
+            again.append(step)
+            if when == "after":
+                real(*args)
+            raise Stray
+
+        return struck
+
+    real = ThreadsExecutor.next_job
+    taken: list[Job] = []
+
+    def once(executor: ThreadsExecutor, lane: Lane) -> Job | None:
+        job = real(executor, lane)
+        if job is not None and not taken:
+            taken.append(job)
+            raise Stray
+        return job
+
+    monkeypatch.setattr(ThreadsExecutor, "next_job", once)
+    owner: Any = Run if step == "lost" else ThreadsExecutor
+    monkeypatch.setattr(owner, step, twice(getattr(owner, step)))
+    first = threads.begin(lambda: "first")
+    threads.until(lambda: first.was_lost)
+    second = threads.begin(threading.current_thread)
+    threads.until(lambda: second.ended)
+    assert again == [step]
+    (lane,) = threads.executor._lanes
+    assert second.value is lane
+    threads.executor.stop()
+    threads.executor.join(20)
 
 
 def test_a_serial_lane_is_replaced_when_its_last_job_has_ended(

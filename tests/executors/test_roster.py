@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -367,3 +368,101 @@ def test_a_lane_resumes_what_is_ready_before_the_job_that_it_was_woken_for(
         release.set()
         executor.stop()
         executor.join(DEADLINE)
+
+
+# A lane is ended by an exception from outside, at the worst moment -------------------------------
+
+
+class Stray(BaseException):
+    """What comes from outside."""
+
+
+@pytest.mark.parametrize("point", ["half left", "left", "before the word"])
+def test_a_lane_that_another_was_about_to_wake_does_not_sleep_for_ever(
+    loop: ManualLoop, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """The one that chose it is ended between taking it from the idle ones and waking it."""
+
+    def half(site: Site, lane: Any) -> None:
+        lane.idle = False
+        raise Stray
+
+    def struck(*_: Any) -> None:
+        raise Stray
+
+    site = Site(loop, 2, limit=2)
+    site.idle(0, 0)
+    asleep, ended = site.lane(0), site.lane(1)
+    site.bring("first", "second")
+    assert site.woken() == [1]
+    assert site.park(1) == "first"
+    with monkeypatch.context() as patch:
+        if point == "half left":
+            patch.setattr(Site, "_leaves_idle", half)
+        elif point == "left":
+            patch.setattr(roster, "_limit", struck)
+        else:
+            patch.setattr(Site, "_wake", struck)
+        with pytest.raises(Stray):
+            site.take(1)
+    site.withdraw(ended)
+    assert site.woken() == [0]
+    assert site.take(0) == "second"
+    assert site.take(0) is None
+    assert asleep.idle
+    assert (list(site._empty), list(site._idle), site._coming, site._begun) == ([asleep], [], 0, 0)
+
+
+@pytest.mark.parametrize("first", ["the other lane", "the end"])
+def test_a_job_that_a_lane_noted_and_did_not_take_is_the_next_lane_s(
+    loop: ManualLoop, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Whichever comes first, its being taken by another or the withdrawal: it is not lost."""
+
+    class Struck(deque[Any]):
+        def popleft(self) -> Any:
+            raise Stray
+
+    site = Site(loop, 2, limit=2)
+    site.idle(0, 0)
+    noting = site.lane(1)
+    site.bring("job")
+    jobs, site._jobs = site._jobs, Struck(site._jobs)
+    with pytest.raises(Stray):
+        site.take(1)
+    site._jobs = jobs
+    assert noting.taken is jobs[0]
+    taken = []
+    if first == "the other lane":
+        taken.append(site.take(0))
+    assert not site.withdraw(noting)
+    if first == "the end":
+        taken.append(site.take(0))
+    assert taken == ["job"]
+
+
+def test_a_lane_in_the_place_of_another_has_its_number(loop: ManualLoop) -> None:
+    """So the first ones are the first by number and by order; and a name is one lane's."""
+    site = Site(loop, 2, limit=2)
+    site.idle(0, 0)
+    site.withdraw(site.lane(0))
+    loop.settle()
+    assert [lane.number for lane in site._lanes] == [1, 2]
+    assert site.take(0) is None
+    site.withdraw(site.lane(0))
+    site._threads = 1
+    assert site._first_idle() is None, "the second is not the first, though it is alone"
+    loop.settle()
+    assert site.take(0) is None
+    assert site._first_idle() is site.lane(0)
+
+
+def test_no_lane_is_started_once_they_have_been_told_to_end(loop: ManualLoop) -> None:
+    """It would never be told."""
+    site = Site(loop, 2)
+    site.bring("one", "two")
+    site.stop()
+    loop.advance(1.0)
+    site.bring("three")
+    loop.advance(1.0)
+    assert (site.threads, loop.timers) == (1, 0)

@@ -11,12 +11,15 @@
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import bottle
+import cherrypy
 import falcon
+import web
 from pyramid.config import Configurator
 from pyramid.response import Response
 
@@ -213,8 +216,101 @@ def of_pyramid(site: Site) -> Application:
         return application
 
 
+class _Root:
+    """A tree of CherryPy."""
+
+    _cp_config: ClassVar[dict[str, Any]] = {"response.stream": True}
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def wait(self, name: str) -> str:
+        cherrypy.request.hooks.attach("on_end_request", lambda: self._site.seen.append("torn down"))
+        self._site.wait()
+        return name
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def stream(self) -> Iterator[bytes]:
+        return self._site.stream()
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def empty(self) -> Iterator[bytes]:
+        return self._site.empty()
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def broken(self) -> None:
+        wait(broken())
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    @cherrypy.config(**{"request.process_request_body": False})  # type: ignore[untyped-decorator]
+    def upload(self) -> str:
+        return digest(cherrypy.request.wsgi_environ["wsgi.input"].read)
+
+
+def of_cherrypy(site: Site) -> Application:
+    """Build it with CherryPy; a hook at the request's end is its teardown."""
+
+    def unavailable() -> None:
+        error = sys.exception()
+        cherrypy.response.status = 503 if isinstance(error, Broken) else 500
+        cherrypy.response.body = f"handled: {error}".encode()
+
+    config = {"/": {"request.error_response": unavailable}}
+    application: Application = cherrypy.Application(_Root(site), config=config)
+    return application
+
+
+def of_webpy(site: Site) -> Application:
+    """Build it with web.py; a hook behind the view is its teardown."""
+    web.config.debug = False  # its page leaves files open, and its reloader reads all modules
+
+    class Waiting:
+        def GET(self, name: str) -> str:
+            site.wait()
+            return name
+
+    class Stream:
+        def GET(self) -> Iterator[bytes]:
+            return site.stream()
+
+    class Empty:
+        def GET(self) -> Iterator[bytes]:
+            return site.empty()
+
+    class Breaking:
+        def GET(self) -> None:
+            wait(broken())
+
+    class Upload:
+        def POST(self) -> str:
+            return digest(web.ctx.env["wsgi.input"].read)
+
+    def handling(handle: Callable[[], Any]) -> Any:
+        web.header("Content-Type", "text/plain; charset=utf-8")
+        try:
+            return handle()
+        finally:
+            site.seen.append("torn down")
+
+    def unavailable() -> web.HTTPError:
+        error = sys.exception()
+        if isinstance(error, Broken):
+            return web.HTTPError("503 Service Unavailable", {}, f"handled: {error}")
+        return web.HTTPError("500 Internal Server Error")
+
+    paths = ("/wait/(.*)", Waiting, "/stream", Stream, "/empty", Empty)
+    app = web.application((*paths, "/broken", Breaking, "/upload", Upload))
+    app.add_processor(handling)
+    app.internalerror = unavailable
+    application: Application = app.wsgifunc()
+    return application
+
+
 SITES: dict[str, Callable[[Site], Application]] = {
     "bottle": of_bottle,
+    "cherrypy": of_cherrypy,
     "falcon": of_falcon,
     "pyramid": of_pyramid,
+    "webpy": of_webpy,
 }

@@ -1,4 +1,4 @@
-"""Bottle, Falcon and Pyramid as they come: their views wait, stream, fail and are left.
+"""Frameworks with their integrations: their views wait, stream, fail and are left.
 
 All of it with ``wsgiref.validate`` around the site. What they keep for each thread is in
 ``test_thread_locals.py``.
@@ -64,12 +64,21 @@ def test_the_framework_handles_what_a_wait_raises(serve: Serve, site: Site) -> N
     assert "handled: the other service is down" in response.text
 
 
-TORN_DOWN = {"bottle": ["torn down"], "falcon": [], "pyramid": ["torn down"]}
+TORN_DOWN = {
+    "bottle": ["torn down"],
+    "cherrypy": ["torn down"],
+    "falcon": [],
+    "pyramid": ["torn down"],
+    "webpy": ["torn down"],
+}
 """What the framework does for a view that ends with what is no ``Exception``: Falcon nothing."""
 
 
 def test_a_departure_passes_the_frameworks_handlers(serve: Serve, site: Site) -> None:
-    """And the view's own ``except Exception``; nobody takes it for a failure, nothing is logged."""
+    """And the view's own ``except Exception``; nothing is logged as a failure of the application.
+
+    Only web.py takes it for one: it catches all there is, and answers a client that is gone.
+    """
     served = serve(site.application, threads=1)
     client = served.request("/wait/me")
     served.until_waiting(1)

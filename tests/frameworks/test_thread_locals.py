@@ -1,23 +1,28 @@
 """What frameworks keep for each thread is shared by the requests of a lane while they wait.
 
-As they come, Bottle and Pyramid give another request's data: shown here, so that the page that
-warns of it is known to be true, and the remedies that it gives with it. The requests of each test
-are parked on one thread, and are told apart by their paths.
+As they come, these give another request's data: shown here, so that the page that warns of it is
+known to be true. With their integrations each request keeps its own. The requests of each test are
+parked on one thread, and are told apart by their paths.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import bottle
+import cherrypy
 import falcon
 import pytest
+import web
 from pyramid.config import Configurator
 from pyramid.response import Response as PyramidResponse
 from pyramid.threadlocal import get_current_request, manager
 
-from bide import wait
+import bide.integrations.bottle
+import bide.integrations.pyramid
+from bide import StartError, wait
+from bide.thread_locals import kept
 from tests.conftest import Serve
-from tests.serving import Application, Gate, Response
+from tests.serving import Application, Gate, Log, Response
 
 
 class Gates(dict[str, Gate]):
@@ -76,6 +81,53 @@ def of_falcon(gates: Gates) -> Application:
     return app
 
 
+def of_cherrypy(gates: Gates) -> Application:
+    """Answer with what the globals say after the wait."""
+
+    class Root:
+        @cherrypy.expose  # type: ignore[untyped-decorator]
+        def default(self, name: str) -> str:
+            cherrypy.response.cookie["user"] = name
+            cherrypy.response.status = 201 if name == "a" else 202
+            wait(gates[name].promise())
+            return f"{name} {cherrypy.request.path_info}"
+
+    application: Application = cherrypy.Application(Root(), config={"/": {}})
+    return application
+
+
+def of_webpy(gates: Gates) -> Application:
+    """Answer with what the context says after the wait."""
+
+    class View:
+        def GET(self, name: str) -> str:
+            web.setcookie("user", name)
+            web.ctx.status = "201 Created" if name == "a" else "202 Accepted"
+            wait(gates[name].promise())
+            return f"{name} {web.ctx.path}"
+
+    application: Application = web.application(("/(.*)", View)).wsgifunc()
+    return application
+
+
+def of_webpy_sessions(gates: Gates) -> Application:
+    """Answer with the session's after the wait: it is kept in a dictionary of its own."""
+    app = web.application(())
+    session: Any = web.session.Session(app, web.session.MemoryStore())
+
+    class View:
+        def GET(self, name: str) -> str:
+            session.name = name
+            web.setcookie("user", name)
+            web.ctx.status = "201 Created" if name == "a" else "202 Accepted"
+            wait(gates[name].promise())
+            return f"{name} /{session.name}"
+
+    app.add_mapping("/(.*)", View)
+    application: Application = app.wsgifunc()
+    return application
+
+
 def interleaved(serve: Serve, make: Callable[[Gates], Application]) -> tuple[Response, Response]:
     """Park ``/a`` and then ``/b`` on one thread, resume ``a`` and then ``b``; give the answers."""
     gates = Gates()
@@ -90,7 +142,6 @@ def interleaved(serve: Serve, make: Callable[[Gates], Application]) -> tuple[Res
     return answer, second.response()
 
 
-@pytest.mark.usefixtures("as_they_come")
 def test_bottle_as_it_comes_mixes_requests_that_wait(serve: Serve) -> None:
     """The globals are of the request that came last; so are the status and the cookies sent."""
     first, _ = interleaved(serve, of_bottle)
@@ -99,7 +150,20 @@ def test_bottle_as_it_comes_mixes_requests_that_wait(serve: Serve) -> None:
     assert first.header("Set-Cookie") == "user=b"
 
 
-@pytest.mark.usefixtures("as_they_come")
+@pytest.mark.parametrize("make", [of_cherrypy, of_webpy])
+def test_cherrypy_and_webpy_as_they_come_break_requests_that_wait(
+    serve: Serve, make: Callable[[Gates], Application], log: Log
+) -> None:
+    """The first has the last one's data; the last one has none, since the first took it away."""
+    first, second = interleaved(serve, make)
+    if make is of_cherrypy:  # it looks for the response's end in what is another's, or nobody's
+        assert first.status == 500
+    else:
+        assert first.text == "a /b"
+        log.failure()
+    assert second.status == 500
+
+
 def test_pyramid_as_it_comes_gives_another_current_request(serve: Serve) -> None:
     """The stack's top is what began last; the response is the request's own."""
     first, second = interleaved(serve, of_pyramid)
@@ -109,21 +173,23 @@ def test_pyramid_as_it_comes_gives_another_current_request(serve: Serve) -> None
     assert str(first.header("Set-Cookie")).startswith("user=a;")
 
 
-@pytest.mark.usefixtures("in_context")
-@pytest.mark.parametrize("make", [of_bottle, of_pyramid, of_falcon])
+@pytest.mark.usefixtures("integrated")
+@pytest.mark.parametrize(
+    "make", [of_bottle, of_cherrypy, of_falcon, of_pyramid, of_webpy, of_webpy_sessions]
+)
 def test_requests_that_wait_on_one_thread_keep_their_own_data(
     serve: Serve, make: Callable[[Gates], Application]
 ) -> None:
-    """With the page's remedies; Falcon needs none, for it hands its objects on."""
+    """With the integrations; Falcon needs none, for it hands its objects on."""
     for answer, name, status in zip(interleaved(serve, make), "ab", (201, 202), strict=True):
         assert answer.text == f"{name} /{name}"
         assert answer.status == status
-        assert str(answer.header("Set-Cookie")).startswith(f"user={name}")
+        assert [each for each in answer.all("Set-Cookie") if each.startswith(f"user={name}")]
 
 
-@pytest.mark.usefixtures("in_context")
+@pytest.mark.usefixtures("integrated")
 def test_bottles_request_is_its_own_in_a_stream(serve: Serve) -> None:
-    """The generator runs in the request's context too."""
+    """The generator runs as part of its request, too."""
     gates = Gates()
     app = bottle.Bottle()
 
@@ -141,13 +207,35 @@ def test_bottles_request_is_its_own_in_a_stream(serve: Serve) -> None:
         assert client.response().text == f"{name}\n/{name}"
 
 
-@pytest.mark.usefixtures("in_context")
-def test_the_remedy_leaves_nothing_behind() -> None:
-    """Outside a request Pyramid has none, and Bottle says so."""
+@pytest.mark.usefixtures("integrated")
+def test_outside_of_requests_all_is_as_before() -> None:
+    """Pyramid has a stack of the thread's, and Bottle says that there is none."""
     assert get_current_request() is None
     manager.push({"request": "mine", "registry": None})
-    assert manager.pop()["request"] == "mine"
-    assert manager.pop() is None
+    assert get_current_request() == "mine"
     manager.clear()
     with pytest.raises(RuntimeError, match="not initialized"):
         _ = bottle.request.environ
+    bottle.response.body = "mine"
+    del bottle.response.body
+    with pytest.raises(RuntimeError, match="not initialized"):
+        _ = bottle.response.body
+
+
+@pytest.mark.usefixtures("integrated")
+def test_an_integration_that_is_installed_twice_is_there_once() -> None:
+    """The second one changes nothing, and takes nothing back."""
+    before = list(kept)
+    for module in (bide.integrations.bottle, bide.integrations.pyramid):
+        module.install()()
+    assert kept == before
+
+
+def test_a_bottle_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its properties are its own affair: one that has others is not half replaced."""
+    found, before = dict(vars(bottle.LocalResponse)), list(kept)
+    monkeypatch.delattr(bottle.LocalResponse, "_cookies")
+    with pytest.raises(StartError, match=r"does not know Bottle .*: it is made for Bottle 0\.13"):
+        bide.integrations.bottle.install()
+    assert vars(bottle.LocalResponse)["body"] is found["body"]
+    assert kept == before

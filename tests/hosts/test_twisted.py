@@ -370,3 +370,21 @@ def test_a_task_that_is_cancelled_before_it_began_leaves_no_warning() -> None:
             await task
 
     asyncio.run(main())
+
+
+def test_what_was_answered_last_is_sent_before_the_reactor_stops(start: Start) -> None:
+    """A thread may have answered, and be no longer busy, just before the stop looks at that."""
+    site = start(answering(lambda _: "served"))
+    order: list[str] = []
+    over = threading.Event()
+
+    def stop() -> None:
+        resource = Resource(site.reactor, answering(lambda _: "served"))
+        ended = resource.stop()
+        ended.addCallback(lambda _: order.append("connections are closed"))
+        ended.addCallback(lambda _: over.set())
+        site.loop.call_soon_threadsafe(order.append, "the answer is sent")
+
+    site.call(stop)
+    happened(over)
+    assert order == ["the answer is sent", "connections are closed"]

@@ -14,7 +14,8 @@ import pytest
 from greenlet import greenlet
 
 import bide
-from bide import in_thread, iterate, using, wait, wait_all
+from bide import in_thread, iterate, per_request, using, wait, wait_all
+from bide.thread_locals import kept
 from tests.hosts.fake_host import FakeHost
 from tests.serving import Closing, Environ, Log, until
 
@@ -229,6 +230,30 @@ def test_the_application_sees_the_context_of_middleware_and_stays_on_the_host_s_
     finally:
         REQUEST.reset(token)
     assert seen == [(threading.get_ident(), "this one")] * 5
+
+
+def test_a_local_is_each_request_s_own_where_a_host_serves_several_by_turns() -> None:
+    """It begins with what the host's middleware has set, and leaves nothing to it."""
+    before = list(kept)
+    local = per_request(threading.local())
+    local.name = "outside"
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield local.name.encode()
+        local.name = environ["PATH_INFO"]
+        yield wait(soon(b" "))
+        yield local.name.encode()
+
+    hosts = [FakeHost(application, PATH_INFO=path).call() for path in ("/a", "/b")]
+    try:
+        for _ in range(3):
+            for host in hosts:
+                host.next()
+                assert local.name == "outside"
+        assert [host.rest() for host in hosts] == [b"outside /a", b"outside /b"]
+    finally:
+        kept[:] = before
 
 
 def test_the_application_is_never_more_than_a_block_ahead_of_the_host() -> None:

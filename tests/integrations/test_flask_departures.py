@@ -9,6 +9,7 @@ from flask import Flask, g, request
 
 import bide
 from bide.integrations.flask import Bide
+from bide.waiter import Waiter
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
 from tests.serving import LONG, Gate, Log, happened, until
@@ -211,3 +212,50 @@ def test_a_cancelled_coroutine_has_a_limited_time_to_clean_up(
     assert notes == ["teardown"]
     gate.open()
     until(lambda: len(notes) == 2, "it never went on")
+
+
+def test_a_cancelled_coroutine_has_all_of_that_time_before_its_request_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is left of it when its wait has been given up; then the teardown comes."""
+    monkeypatch.setattr("bide.waiter._ENDING", 0.0)  # given up at once
+    app = Flask("slow to leave")
+    Bide(app)
+    notes: list[str] = []
+    gate, given_up, waits_again = Gate(), threading.Event(), threading.Event()
+    real = Waiter.wait
+
+    def noting(waiter: Waiter, promise: Any, timeout: float | None = None) -> Any:
+        if waiter.cancelled:
+            waits_again.set()
+        try:
+            return real(waiter, promise, timeout)
+        finally:
+            if waiter.cancelled:
+                given_up.set()
+
+    monkeypatch.setattr(Waiter, "wait", noting)
+
+    @app.get("/")
+    async def view() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.wrap_future(gate.promise())
+            notes.append("cleaned up")
+        return "never"
+
+    @app.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        notes.append("teardown")
+
+    served = run(app)
+    client = served.request()
+    served.until_waiting(1)
+    client.close()
+    happened(given_up)
+    until(lambda: waits_again.is_set() or notes)
+    gate.open()
+    served.until_idle()
+    until(lambda: len(notes) == 2)
+    assert notes == ["cleaned up", "teardown"]

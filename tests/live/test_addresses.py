@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,8 @@ import pytest
 
 import bide
 from tests.conftest import Serve
-from tests.serving import DEADLINE, Environ, answering, request
+from tests.ports import free_port
+from tests.serving import DEADLINE, Client, Environ, answering, request
 
 
 def names(environ: Environ) -> str:
@@ -87,7 +89,7 @@ def test_a_file_in_the_place_of_a_unix_socket_is_refused_and_kept(
     """It is somebody's."""
     path = tmp_path / "socket"
     path.write_text("precious")
-    with pytest.raises(bide.StartError, match="it is in use"):
+    with pytest.raises(bide.StartError, match="a file is there, and is left alone"):
         serve(answering(names), bind=f"unix:{path}")
     assert path.read_text() == "precious"
 
@@ -102,6 +104,33 @@ def test_a_socket_that_another_server_has_replaced_is_left_alone(
     new = serve(answering(lambda environ: b"new"), bind=f"unix:{path}")
     old.stop()
     assert new.get().body == b"new"
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_all_of_ipv6_is_all_of_ipv4_too_unless_that_is_bound_otherwise(serve: Serve) -> None:
+    """A client of IPv4 has its own address, as the application sees it."""
+    port = free_port()
+    served = serve(answering(names), bind=f"[::]:{port}")
+    assert served.server.addresses == [f"[::]:{port}", f"0.0.0.0:{port}"]
+    for host, own in (("127.0.0.1", "127.0.0.1"), ("[::1]", "::1")):
+        client = Client(f"{host}:{port}")
+        client.send(request())
+        assert f" '{own}' '" in client.response().text
+        client.close()
+    served.stop()
+    both = serve(answering(names), bind=(f"[::]:{port}", f"0.0.0.0:{port}"))
+    assert both.server.addresses == [f"[::]:{port}", f"0.0.0.0:{port}"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
+def test_an_abstract_socket_is_served(serve: Serve) -> None:
+    """It is gone with the server; there is nothing to remove."""
+    address = f"unix:@bide-{os.getpid()}-served"
+    served = serve(answering(names), bind=address)
+    assert served.address == address
+    assert served.get().text == "'localhost' '80' '' ''"
+    served.stop()
+    assert serve(answering(names), bind=address).get().complete
 
 
 def test_several_addresses_are_served_by_one_server(serve: Serve, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_any_size_passes_in_constant_memory(
     windows are and where the allocator puts it, has reached its most after a few.
     """
     transfer(address, LITTLE)
-    grown = []
+    grown: list[int] = []
     while not grown or (min(grown) > GROWTH and len(grown) < 4):
         before = peak(address)
         transfer(address, MUCH)

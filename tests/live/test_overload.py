@@ -66,7 +66,7 @@ def test_each_request_beyond_the_queue_is_answered_and_may_come_again(
     serve: Serve, busy: Busy
 ) -> None:
     """503 with Retry-After for each, on connections that go on; the health answer meanwhile."""
-    served = serve(busy.application, threads=2, queue=3, health="/health")
+    served = serve(busy.application, threads=2, limit_threads=2, queue=3, health="/health")
     admitted = fill(served, busy, 2, 3)
     refused = [served.request("/refused") for _ in range(20)]
     for client in refused:

@@ -1,5 +1,6 @@
 """``bide APP --reactor twisted``: Bide's loop is Twisted's reactor, in a process of its own."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -155,7 +156,8 @@ def test_a_missing_twisted_is_named(twisted: Start, tmp_path: Path) -> None:
     hidden = tmp_path / "hidden" / "twisted"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError('not here')\n")
-    program = twisted("app:app", PYTHONPATH=str(hidden.parent))
+    path = os.pathsep.join([str(hidden.parent), os.environ.get("PYTHONPATH", "")])
+    program = twisted("app:app", PYTHONPATH=path)
     assert program.wait() == 1
     assert program.lines == [
         "bide: --reactor twisted needs Twisted, which cannot be imported (not here): "

@@ -25,6 +25,7 @@ from soak.verdict import (
     second_half,
     slope,
 )
+from soak.watch import ZERO
 
 SERIES = json.loads(Path(__file__).with_name("series.json").read_text())
 """Runs of 100,000 requests, as they were measured.
@@ -49,7 +50,7 @@ def make_seen(requests: int, **figures: Any) -> dict[str, Any]:
         "objects": 36_000,
         "greenlets": 100,
         "cpu_seconds": requests / 10_000,
-        **dict.fromkeys(("conversations", "parked", "queued", "connections", "present"), 0),
+        **dict.fromkeys(ZERO, 0),
         "descriptors": 9,
         "threads": 46,
         "lanes": 4,
@@ -303,7 +304,7 @@ def test_a_run_that_can_tell_nothing_is_too_short_to_say(figures: dict[str, Any]
     assert overall(judge(make_result(**figures))) == "too short to say"
 
 
-@pytest.mark.parametrize("name", ["conversations", "parked", "queued", "connections", "present"])
+@pytest.mark.parametrize("name", ZERO)
 def test_what_an_idle_server_still_has_is_bad(name: str) -> None:
     """Clients have all gone: nothing may be in progress."""
     result = make_result(after=make_idle(210_000, **{name: 1}))

@@ -1,13 +1,18 @@
 """Addresses to listen on: read, listened on, described; mistakes in one line."""
 
+import errno
 import os
 import socket
+import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from bide.errors import BindError, SettingError
+from bide.transports import addresses
 from bide.transports.addresses import Address, described, listen, parse_address
+from tests.failures import Failures
 
 
 @pytest.mark.parametrize(
@@ -142,12 +147,117 @@ def test_a_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    """It may be anybody's."""
-    path = tmp_path / "precious"
-    path.write_text("data")
-    with pytest.raises(BindError, match="it is in use"):
-        listen(Address(path=str(path)))
-    assert path.read_text() == "data"
+    """It may be anybody's. The message says what it is."""
+    (tmp_path / "file").write_text("data")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    kinds = {
+        "file": "a file",
+        "directory": "a directory",
+        "link": "a link that leads nowhere",
+        "pipe": "a pipe",
+    }
+    with Failures() as failures:
+        for name, what in kinds.items():
+            with failures.of(name):
+                address = Address(path=str(tmp_path / name))
+                with pytest.raises(BindError) as caught:
+                    listen(address)
+                assert str(caught.value) == (
+                    f"cannot listen on {address}: {what} is there, and is left alone; choose "
+                    "another path"
+                )
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(kinds)
+    assert (tmp_path / "file").read_text() == "data"
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o600])
+def test_the_rights_of_a_unix_socket_are_those_given(tmp_path: Path, mode: int) -> None:
+    """Whatever the umask is, which is the whole process's."""
+    path = tmp_path / "s"
+    before = os.umask(0o077)
+    try:
+        (listener,) = listen(Address(path=str(path)), mode=mode)
+    finally:
+        os.umask(before)
+    with listener:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_path_that_is_too_long_is_listened_on_where_it_is_short_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path has become a long one; the system takes 107 bytes."""
+    deep = tmp_path.joinpath(*["directory" * 5] * 3)
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    (listener,) = listen(Address(path=str(deep / "s")))
+    with listener:
+        assert stat.S_ISSOCK((deep / "s").stat().st_mode)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
+def test_an_abstract_socket_has_a_name_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one server."""
+    monkeypatch.chdir(tmp_path)
+    address = parse_address(f"unix:@bide-{os.getpid()}")
+    (listener,) = listen(address)
+    with listener:
+        assert described(listener) == str(address)
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(BindError, match="it is in use"):
+            listen(address)
+
+
+@pytest.mark.parametrize(("platform", "text"), [("linux", "unix:@"), ("darwin", "unix:@name")])
+def test_an_abstract_socket_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, platform: str, text: str
+) -> None:
+    """Not made a file of that name."""
+    monkeypatch.setattr(sys, "platform", platform)
+    with pytest.raises(SettingError, match=r"is an abstract socket's, .* write unix:\./@"):
+        parse_address(text)
+
+
+def test_all_addresses_of_ipv6_are_all_of_ipv4_too() -> None:
+    """By a socket each, so that clients of IPv4 have their own addresses; a free port is both's."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    listeners = listen(Address("::", 0))
+    (port,) = {each.getsockname()[1] for each in listeners}
+    found = {described(each) for each in listeners}
+    for each in listeners:
+        each.close()
+    assert f"0.0.0.0:{port}" in found
+    assert found <= {f"0.0.0.0:{port}", f"[::]:{port}"}
+    for each in listen(Address("::", port), alone=True):
+        assert each.family == socket.AF_INET6
+        each.close()
+
+
+def test_another_free_port_is_taken_where_one_is_free_on_one_address_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system chooses it for the first address of a host."""
+    taken = [OSError(errno.EADDRINUSE, "taken")]
+
+    def listen_to(family: int, where: tuple[str, int], backlog: int) -> socket.socket:
+        if where[1] and taken:
+            raise taken.pop()
+        return real(family, where, backlog)
+
+    real = addresses._listen_to
+    monkeypatch.setattr(addresses, "_listen_to", listen_to)
+    twice = [(socket.AF_INET, 0, 0, "", (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: twice)
+    listeners = listen(Address("localhost", 0))
+    assert not taken
+    assert len({each.getsockname()[1] for each in listeners}) == 1
+    for each in listeners:
+        each.close()
 
 
 def test_a_port_in_use_gets_one_line_that_says_what_to_do() -> None:

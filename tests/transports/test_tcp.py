@@ -18,6 +18,7 @@ from bide.promises import Signal
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, READ_SIZE, SocketTransport
 from tests.fakes import HandPoller, ManualLoop, Outcomes, Receiver
+from tests.serving import until
 
 TIMEOUT = 20.0
 
@@ -282,6 +283,31 @@ def test_a_file_is_sent_by_the_kernel(pair: Pair, descriptor: int) -> None:
     """A part of it, where one asks for that."""
     assert in_a_thread(lambda: pair.transport.send_file(descriptor, 2, 5)) == 5
     assert pair.client.recv(10) == b"23456"
+
+
+def test_a_thread_that_is_struck_as_it_begins_a_file_leaves_the_socket_to_others(
+    pair: Pair, descriptor: int
+) -> None:
+    """An exception from outside may come as soon as the socket is marked as in use."""
+
+    class Stray(BaseException):
+        pass
+
+    class Lock:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            if pair.transport._in_use:
+                pair.transport.lock = lock
+                raise Stray
+
+    lock, pair.transport.lock = pair.transport.lock, Lock()  # type: ignore[assignment]
+    with pytest.raises(Stray):
+        pair.transport.send_file(descriptor, 0, 10)
+    pair.transport.abort()
+    pair.loop.settle()
+    assert pair.is_closed()
 
 
 def test_a_file_that_is_shorter_than_it_was_is_an_error(pair: Pair, descriptor: int) -> None:
@@ -565,6 +591,20 @@ def test_the_descriptor_is_not_closed_under_an_abort(meddled: tuple[Pair, Meddle
     pair.loop.settle()
     assert pair.is_closed()
     assert pair.told == ["lost"]
+
+
+@pytest.mark.parametrize("how", ["write", "close", "abort"])
+def test_who_ends_a_connection_whose_loop_is_closed_closes_it(tcp: Pair, how: str) -> None:
+    """A thread that was left running when its server stopped: nobody else will."""
+    tcp.loop.close()
+    if how == "write":
+        tcp.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        tcp.client.close()
+        until(lambda: not tcp.transport.write(b"x"))
+    else:
+        getattr(tcp.transport, how)()
+    assert tcp.is_closed()
+    assert not tcp.transport.write(b"x")
 
 
 @pytest.mark.parametrize("end", ["close", "abort", "reset"])

@@ -12,6 +12,7 @@ import sys
 from types import GenericAlias, ModuleType
 from typing import Any
 
+from bide.applications.patched import refuse_patched
 from bide.errors import LoadError
 
 DEFAULT_NAMES = ("app", "application")
@@ -39,14 +40,14 @@ def load(spec: str) -> Any:
         raise LoadError(
             f"{spec!r} names no application: write MODULE:NAME, for example {hint or 'myapp'}:app"
         )
-    module = _import(module_name)
-    application = _evaluate(module, expression) if expression else _default(module)
+    here = os.getcwd()
+    module = _import(module_name, here)
+    application = _evaluate(module, expression, here) if expression else _default(module, here)
     check(application, spec)
     return application
 
 
-def _import(name: str) -> ModuleType:
-    here = os.getcwd()
+def _import(name: str, here: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
@@ -58,6 +59,7 @@ def _import(name: str) -> ModuleType:
             raise LoadError(f"there is no module {missing!r}{_similar(missing, here)}") from None
         raise ApplicationFailed(f"cannot import {name}: {error}") from error
     except (Exception, SystemExit) as error:
+        refuse_patched()  # Python's import fails already where a module patches threads
         kind = type(error).__name__
         raise ApplicationFailed(f"cannot import {name}: {kind}: {error}") from error
 
@@ -66,7 +68,7 @@ def _similar(name: str, here: str) -> str:
     package, _, _ = name.rpartition(".")
     if package:
         places = list(getattr(sys.modules.get(package), "__path__", []))
-        where = f" in the package {package!r}"
+        where = f" in the package {package!r}{_origin(package, here)}"
     else:
         places = [here]
         where = f" in {here} or among the installed packages"
@@ -75,16 +77,36 @@ def _similar(name: str, here: str) -> str:
     return f"{where}; there is {', '.join(close)}" if close else where
 
 
-def _default(module: ModuleType) -> Any:
+def _origin(name: str, here: str) -> str:
+    """Say which file was found for a module, where it is not one of the current directory.
+
+    Not the user's, for instance, though that would come first: Python had imported the other.
+    """
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    if file is not None and file.startswith(os.path.join(here, "")):
+        return ""
+    top = name.partition(".")[0]
+    standard = top in sys.stdlib_module_names
+    found = (
+        f"{file}{' of the standard library' if standard else ''}" if file else "built into Python"
+    )
+    own = os.path.join(here, *name.split("."))
+    hidden = [each for each in (f"{own}.py", own) if os.path.exists(each)]
+    return f"; found was {found}{f', not {hidden[0]}: rename that' if hidden else ''}"
+
+
+def _default(module: ModuleType, here: str) -> Any:
     for name in DEFAULT_NAMES:
         if hasattr(module, name):
             return getattr(module, name)
     raise LoadError(
         f"the module {module.__name__!r} has neither app nor application{_candidates(module)}"
+        f"{_origin(module.__name__, here)}"
     )
 
 
-def _evaluate(module: ModuleType, expression: str) -> Any:
+def _evaluate(module: ModuleType, expression: str, here: str) -> Any:
     try:
         node = ast.parse(expression, mode="eval").body
         call = node if isinstance(node, ast.Call) else None
@@ -103,8 +125,12 @@ def _evaluate(module: ModuleType, expression: str) -> Any:
     found: Any = module
     for name in names:
         if not hasattr(found, name):
-            where = f"the module {module.__name__!r}" if found is module else f"{found!r}"
-            raise LoadError(f"{where} has no {name!r}{_candidates(found)}")
+            if found is not module:
+                raise LoadError(f"{found!r} has no {name!r}{_candidates(found)}")
+            raise LoadError(
+                f"the module {module.__name__!r} has no {name!r}{_candidates(found)}"
+                f"{_origin(module.__name__, here)}"
+            )
         found = getattr(found, name)
     if call is None:
         return found

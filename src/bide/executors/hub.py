@@ -19,6 +19,7 @@ from typing import Protocol
 from greenlet import getcurrent, greenlet
 
 from bide.promises import Wait
+from bide.thread_locals import apart, begin, kept, own, wait_apart
 from bide.waiter import Waiter
 
 log = logging.getLogger("bide")
@@ -64,7 +65,10 @@ class Worker(greenlet):
             assert job is not None
             self.waiter = job.waiter
             try:
-                job.run()
+                if kept:
+                    own(job.run)
+                else:
+                    job.run()
             except BaseException:  # noqa: BLE001 - it is reported, and the thread lives
                 # A job answers for its own errors; one that comes here is ours, or one of a log
                 # handler that the program has added; or an asynchronous exception came in between.
@@ -120,7 +124,10 @@ class Hub:
         worker.job = job
         self.since = monotonic()
         self.running = worker
-        worker.switch()
+        if kept:
+            apart(worker.switch)
+        else:
+            worker.switch()
         self.running = None
 
     def resume(self, wait: Wait) -> None:
@@ -131,7 +138,10 @@ class Hub:
         self.main = getcurrent()
         self.since = monotonic()
         self.running = parked
-        parked.switch()
+        if kept:
+            apart(parked.switch)
+        else:
+            parked.switch()
         self.running = None
 
     def park(self, wait: Wait) -> None:
@@ -140,7 +150,12 @@ class Hub:
         self.waits.add(wait)
         self.parked += 1
         try:
-            self.main.switch()
+            if kept:
+                wait_apart(self.main.switch)
+            else:
+                self.main.switch()
+                if kept:  # it was registered meanwhile
+                    begin()
         finally:
             self.parked -= 1
             self.waits.discard(wait)

@@ -43,6 +43,23 @@ class Jobs(Protocol):
         """Called when a withdrawn lane has ended."""
 
 
+class _Name(str):
+    """A lane's name; quoted, it says what to write.
+
+    asyncio's error of a thread without a loop quotes it ("There is no current event loop in thread
+    …"), as ``asyncio.gather`` and ``ensure_future`` raise it here. Libraries catch that, and make a
+    loop of their own: so it must stay, and be asyncio's.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"{super().__repr__()} (beside the event loop: write wait_all(f(), g()) for "
+            "asyncio.gather(f(), g()), and begin tasks in a coroutine)"
+        )
+
+
 class Lane(threading.Thread):
     """One thread with its own greenlets.
 
@@ -65,6 +82,15 @@ class Lane(threading.Thread):
         self._executor = executor
         self._clock: int | None = None  # of the processor time of this thread
         self._seen = (0.0, 0.0, 0.0)  # what it was at, with which processor time, and when; loop's
+
+    @property
+    def name(self) -> str:
+        """What the log and asyncio call it."""
+        return _Name(super().name)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        threading.Thread.name.fset(self, name)  # type: ignore[attr-defined]
 
     @property
     def parked(self) -> int:

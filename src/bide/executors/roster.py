@@ -56,6 +56,7 @@ class Roster:
         self._idle: dict[Lane, None] = {}  # with parked jobs
         self._coming = 0  # lanes that have been woken or started, and have not looked yet
         self._begun = 0  # lanes at a new job or on their way to one, but for those that block
+        self._taker: Lane | None = None  # which lane has noted a job last
         self._asked = False  # the loop has been asked to start a lane
         self._looking = False  # a look of the loop's is due; by the loop
         self._refused = 0.0  # when the system refused a thread, in monotonic seconds
@@ -122,7 +123,11 @@ class Roster:
 
     def _first_idle(self) -> Lane | None:
         """Find which of the first lanes is idle, and has the fewest parked jobs."""
-        first = [lane for lane in self._lanes[: self._threads] if lane.idle]
+        first = [
+            lane
+            for lane in self._lanes[: self._threads]  # in the order of their numbers
+            if lane.idle and lane.number <= self._threads
+        ]
         return min(reversed(first), key=_count, default=None)
 
     def _take_idle(self) -> Lane | None:
@@ -156,8 +161,13 @@ class Roster:
         return self._first_job(lane)
 
     def _first_job(self, lane: Lane) -> Job:
-        # First noted and then taken out: a lane that is ended in between has lost none.
-        job = lane.taken = self._jobs[0]
+        # First noted and then taken out: a lane that is ended in between has lost none, and notes
+        # nothing once another has it.
+        job = self._jobs[0]
+        if self._taker is not None and self._taker.taken is job:
+            self._taker.taken = None
+        self._taker = lane
+        lane.taken = job
         self._jobs.popleft()
         return job
 
@@ -238,10 +248,15 @@ class Roster:
     def _recount(self, gone: Lane) -> None:
         """Count anew: a lane that was ended may have left the sums half done."""
         gone.coming = gone.begun = gone.idle = False
-        self._empty.pop(gone, None)
-        self._idle.pop(gone, None)
+        known = [lane for lane in (*self._empty, *self._idle) if lane.idle]
+        self._empty = {lane: None for lane in known if not lane.count}
+        self._idle = {lane: None for lane in known if lane.count}
         self._coming = sum(lane.coming for lane in self._lanes)
         self._begun = sum(lane.begun for lane in self._lanes)
+
+    def _free_number(self) -> int:
+        numbers = {lane.number for lane in self._lanes}
+        return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
 
     def _goes_idle(self, lane: Lane) -> None:
         lane.idle = True

@@ -15,10 +15,12 @@ woken and will look; or ``flush`` is to come, or a look of the loop's.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import logging
 import sys
 import threading
 from collections.abc import Callable
+from operator import attrgetter
 from time import monotonic
 from typing import Any, Final
 
@@ -134,6 +136,8 @@ class ThreadsExecutor(Roster):
 
     def _look(self, number: int) -> None:
         self._looking = False
+        if self._stopping:
+            return
         try:
             waited = monotonic() - self._jobs[0].started
         except IndexError:
@@ -164,6 +168,8 @@ class ThreadsExecutor(Roster):
         """Wake lanes, or start new ones; false when there are no more."""
         new = []
         woken = []
+        if self._stopping:  # a new one would never be told to end
+            return False
         with self._lock:
             for _ in range(min(number, len(self._jobs))):
                 lane = self._choose()
@@ -258,9 +264,9 @@ class ThreadsExecutor(Roster):
         self._start(lane)
 
     def _new_lane(self) -> Lane:
-        lane = Lane(self, len(self._lanes) + 1)
+        lane = Lane(self, self._free_number())
         lane.begun = True
-        self._lanes.append(lane)
+        bisect.insort(self._lanes, lane, key=attrgetter("number"))
         self._coming += 1
         self._begun += 1
         return lane
@@ -361,8 +367,9 @@ class ThreadsExecutor(Roster):
             if not self._serial and lane in self._lanes:
                 self._lanes.remove(lane)
             self._recount(lane)
-            woken = [each for each in self._lanes if each.coming]
-        for each in woken:  # the lane may have been about to wake it
+            # The lane may have been about to wake one, and have taken it from the idle ones.
+            woken = [each for each in self._lanes if not each.idle and each is not lane]
+        for each in woken:
             each.queue.put(LOOK)
         if not self._serial:
             self._tell(self._replace)
@@ -373,5 +380,6 @@ class ThreadsExecutor(Roster):
         """Called when a withdrawn lane has ended: a serial one is replaced now, not beside it."""
         if self._serial:
             with self._lock:
-                self._lanes.remove(lane)
+                if lane in self._lanes:
+                    self._lanes.remove(lane)
             self._tell(self._replace)

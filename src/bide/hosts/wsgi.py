@@ -33,6 +33,7 @@ from bide.promises import Wait
 from bide.status import Status
 from bide.stream import ENDED, Stream
 from bide.subscriptions import discard
+from bide.thread_locals import apart
 from bide.waiter import Parking, Waiter, current_waiter, home_loop
 
 log = logging.getLogger("bide")
@@ -233,7 +234,7 @@ class _HostParking:
         self.parked = getcurrent()
         self._waiting.add(id(self))
         try:
-            self._host.switch()
+            apart(self._host.switch)
         finally:
             self._waiting.discard(id(self))
 
@@ -256,7 +257,7 @@ class _HostParking:
         """Run the conversation until it waits, or has ended."""
         self._host = getcurrent()
         try:
-            self.parked.switch()
+            apart(self.parked.switch)
         finally:
             self._host = None
 

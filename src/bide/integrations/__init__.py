@@ -1,1 +1,1 @@
-"""Frameworks that gain from Bide unmodified; each is imported by its own module here alone."""
+"""Frameworks that gain from Bide; each is imported by its own module here alone."""

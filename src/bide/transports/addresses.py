@@ -1,4 +1,4 @@
-"""Addresses to listen on: ``HOST:PORT``, ``[IPv6]:PORT``, ``unix:PATH``."""
+"""Addresses to listen on: ``HOST:PORT``, ``[IPv6]:PORT``, ``unix:PATH``, ``unix:@NAME``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import errno
 import os
 import socket
 import stat
+import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bide.errors import BindError, SettingError
 
 BACKLOG = 2048
+MODE: Final = 0o666
+"""The rights of a Unix socket: who connects needs the right to write."""
+LONGEST: Final = 107
+"""Bytes of a path that Linux takes; other systems take 103."""
+TRIES: Final = 10
+"""How often a port that is free on one address of a host is not on another, before that is said."""
 
 # A name may have addresses that this machine has not: localhost's ::1 in a container without IPv6.
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -19,7 +26,10 @@ _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and a port (0: a free one), or the path of a Unix socket."""
+    """Where to listen: a host and a port (0: a free one), or the path of a Unix socket.
+
+    A path that begins with ``@`` is the name of an abstract one, which has no file (Linux).
+    """
 
     host: str = ""
     port: int = 0
@@ -37,6 +47,11 @@ def parse_address(text: str) -> Address:
         path = text.removeprefix("unix:")
         if not path or "\0" in path:
             raise SettingError("the address 'unix:' has no path: write unix:/run/bide.sock")
+        if path.startswith("@") and (sys.platform != "linux" or path == "@"):
+            raise SettingError(
+                f"the address {text!r} is an abstract socket's, which has a name and is there on "
+                f"Linux only: write unix:./{path} for a file"
+            )
         return Address(path=path)
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -52,28 +67,55 @@ def parse_address(text: str) -> Address:
     return Address(host or "0.0.0.0", int(port))
 
 
-def listen(address: Address, backlog: int = BACKLOG) -> list[socket.socket]:
+def listen(
+    address: Address, backlog: int = BACKLOG, mode: int = MODE, alone: bool = False
+) -> list[socket.socket]:
     """Open non-blocking listening sockets, one for each IP address that the host has.
+
+    Args:
+        address: where.
+        backlog: connections that may wait to be accepted.
+        mode: the rights of a Unix socket.
+        alone: ``[::]`` is every IPv6 address alone, since IPv4 is listened on otherwise.
 
     Raises:
         BindError: the address cannot be listened on; one line says why and what to do.
     """
     try:
         if address.path:
-            return [_listen_unix(address.path, backlog)]
-        return _listen_tcp(address, backlog)
+            return [_listen_unix(address.path, backlog, mode)]
+        return _listen_tcp(address, backlog, alone)
     except OSError as error:
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
     except UnicodeError as error:  # a label of the name is empty, or longer than 63 bytes
         raise BindError(f"cannot listen on {address}: this is no host's name") from error
 
 
-def _listen_tcp(address: Address, backlog: int) -> list[socket.socket]:
+def _listen_tcp(address: Address, backlog: int, alone: bool) -> list[socket.socket]:
+    hosts = [address.host]
+    if address.host == "::" and not alone:
+        # Not one socket for both: IPv4 clients would have addresses like ::ffff:192.0.2.1 there.
+        hosts.append("0.0.0.0")
+    found = [
+        each
+        for host in hosts
+        for each in socket.getaddrinfo(
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    ]
+    for _ in range(TRIES - 1):
+        try:
+            return _listen_to_all(address, found, backlog)
+        except OSError as error:
+            # A free port of the first address may be taken on the second.
+            if address.port or error.errno != errno.EADDRINUSE:
+                raise
+    return _listen_to_all(address, found, backlog)
+
+
+def _listen_to_all(address: Address, found: list[Any], backlog: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
     try:
         for family, _, _, _, where in dict.fromkeys(found):  # a hosts file may say it twice
             if address.port == 0 and sockets:  # all of one name on the same free port
@@ -108,16 +150,14 @@ def _listen_to(family: int, where: tuple[Any, ...], backlog: int) -> socket.sock
     return sock
 
 
-def _listen_unix(path: str, backlog: int) -> socket.socket:
+def _listen_unix(path: str, backlog: int, mode: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        try:
-            sock.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_stale(path):
-                raise
-            os.unlink(path)
-            sock.bind(path)
+        if path.startswith("@"):
+            sock.bind("\0" + path[1:])
+        else:
+            _bind_path(sock, path)
+            os.chmod(path, mode)  # before anybody can connect
         sock.setblocking(False)
         sock.listen(backlog)
     except BaseException:
@@ -126,10 +166,43 @@ def _listen_unix(path: str, backlog: int) -> socket.socket:
     return sock
 
 
+def _bind_path(sock: socket.socket, path: str) -> None:
+    if len(os.fsencode(path)) > LONGEST:
+        path = os.path.relpath(path)  # which may be short enough
+    try:
+        sock.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not _is_stale(path):
+            raise
+        os.unlink(path)
+        sock.bind(path)
+
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link that leads nowhere",
+}
+
+
 def _is_stale(path: str) -> bool:
-    """Say whether a socket was left by a process that is no more: nobody accepts on it."""
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
-        return False
+    """Say whether a socket was left by a process that is no more: nobody accepts on it.
+
+    Raises:
+        FileExistsError: it is no socket; the error's text says what.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except FileNotFoundError:
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+    if kind != stat.S_IFSOCK:
+        what = _KINDS.get(kind, "something else")
+        raise FileExistsError(
+            errno.EEXIST, f"{what} is there, and is left alone; choose another path"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
@@ -154,6 +227,8 @@ def described(sock: socket.socket) -> str:
     """Give a listening socket's address as one may write it in ``--bind``."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
+        if isinstance(name, bytes):  # an abstract one's begins with a zero byte
+            name = "@" + os.fsdecode(name[1:])
         return f"unix:{name}"
     return str(Address(name[0], name[1]))
 

@@ -18,7 +18,8 @@ import asyncio
 import os
 import socket
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from bide.locks import holds_lock
 from bide.mailboxes import on_loop
@@ -247,14 +248,14 @@ class SocketTransport:
         One thread at a time, without the lock. Raises EOFError when the file ends before
         ``offset``, OSError when it cannot be sent so.
         """
-        with self.lock:
-            if self._broken or self._closing or self._shut:
-                return -1
-            if self.queued:
-                return 0
-            self._in_use = True
         sent = lost = 0
         try:
+            with self.lock:
+                if self._broken or self._closing or self._shut:
+                    return -1
+                if self.queued:
+                    return 0
+                self._in_use = True
             sent = os.sendfile(self._descriptor, descriptor, offset, count)
             if not sent:
                 raise EOFError("the file is shorter than it was")
@@ -263,7 +264,8 @@ class SocketTransport:
         except (ConnectionError, TimeoutError):
             lost = -1
         finally:
-            self._used(lost < 0)
+            if self._in_use:  # by this thread; whatever has ended it
+                self._used(lost < 0)
         return lost or (-1 if self._broken or self._shut else sent)
 
     @holds_lock
@@ -272,16 +274,13 @@ class SocketTransport:
         with self.lock:
             self._in_use = False
             if self._shut:
-                try:
-                    self._loop.call_soon_threadsafe(self._end_socket)
-                except RuntimeError:  # the loop is closed: nobody else will
-                    self._end_socket()
+                self._ask(self._loop.call_soon_threadsafe, self._end_socket)
             elif lost and not self._broken:
                 self._break()
             elif self.queued:
                 self._watch(WRITE, True)
             elif self._closing:
-                on_loop(self._loop, self._close)
+                self._ask(on_loop, self._loop, self._close)
 
     @holds_lock
     def writable(self) -> Signal:
@@ -329,7 +328,19 @@ class SocketTransport:
         self._broken = True
         self.queue.clear()
         self._fire()
-        self._loop.call_soon_threadsafe(self._lose)
+        self._ask(self._loop.call_soon_threadsafe, self._lose)
+
+    @holds_lock
+    def _ask(self, call: Callable[..., object], *args: Any) -> None:
+        try:
+            call(*args)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            with self.lock:  # nobody else will close it
+                self._shut = True
+                if not self._in_use:
+                    self._end_socket()
 
     def _fire(self) -> None:
         for signal in (self._room, self._writable):
@@ -352,7 +363,7 @@ class SocketTransport:
                 return
             self._closing = True
             self._linger = linger
-        on_loop(self._loop, self._close)
+        self._ask(on_loop, self._loop, self._close)
 
     @holds_lock
     def _close(self) -> None:

@@ -1,0 +1,52 @@
+"""Whether gevent or eventlet has put greenlets in the place of what the server runs on.
+
+Their locks, queues and child processes belong to one thread's own loop: what another thread does to
+them is not noticed. A process that is Bide's server has an event loop and lanes, so it would stop.
+Where waiting blocks (``bide.hosts.wsgi``) nothing is in the way, and nobody asks.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from bide.errors import StartError
+
+HARMFUL: Final = {
+    "thread": ("_thread", "threading"),
+    "queue": ("queue", "_queue"),
+    "subprocess": ("subprocess",),
+    "os": ("os",),
+}
+"""gevent's options, and the modules that they patch. Measured with gevent 26.9: with any of these a
+view that starts a thread or a process hangs or fails. With socket, dns, time, select, ssl and
+builtins together everything works, on both executors."""
+
+
+def refuse_patched() -> None:
+    """Raise StartError, whose line names what is patched and the remedy, where that is harmful."""
+    gevent: Any = sys.modules.get("gevent.monkey")
+    if gevent is not None:
+        options = [
+            option
+            for option, modules in HARMFUL.items()
+            if any(gevent.is_module_patched(each) for each in modules)
+        ]
+        if options:
+            # gevent warns of signal without os.
+            without = ", ".join(f"{option}=False" for option in (*HARMFUL, "signal"))
+            raise StartError(
+                f"gevent has patched {_listed(options)}, and Bide's threads would hang: take "
+                f"monkey.patch_all() out, or write monkey.patch_all({without})"
+            )
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    patched = sorted(eventlet.already_patched) if eventlet is not None else []
+    if patched:
+        raise StartError(
+            f"eventlet has patched {_listed(patched)}, and Bide's threads would hang: take "
+            "eventlet.monkey_patch() out"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
