@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bide import lifetime
 from tests.serving import Application, Log, Served, happened
 
 pytest_plugins = ["tests.progress"]
@@ -108,6 +109,13 @@ def logging_left_alone() -> Iterator[None]:
     warnings.showwarning = show
     for name in ("bide", "bide.access", "asyncio", "concurrent.futures"):
         vars(logging.getLogger(name)).pop("relay", None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what one test's application has registered from the servers of the others."""
+    monkeypatch.setattr(lifetime, "_starts", [])
+    monkeypatch.setattr(lifetime, "_stops", [])
 
 
 @pytest.fixture

@@ -189,6 +189,7 @@ class Site:
 
     def __init__(self, events: list[str]) -> None:
         self.events = events
+        self.state: dict[str, Any] = {}
         self.application: Application = answering(lambda environ: b"answer")
 
     def status(self) -> Any:

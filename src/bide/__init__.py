@@ -16,6 +16,7 @@ from bide.errors import (
     WriteWouldBlock,
 )
 from bide.hosts.wsgi import blocking
+from bide.lifetime import on_start, on_stop
 from bide.server import Server
 from bide.settings import Settings
 from bide.status import Status
@@ -42,6 +43,8 @@ __all__ = [
     "capable",
     "in_thread",
     "iterate",
+    "on_start",
+    "on_stop",
     "per_request",
     "run",
     "using",

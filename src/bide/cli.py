@@ -15,7 +15,8 @@ from bide import __version__
 from bide.applications.loading import ApplicationFailed, load
 from bide.applications.patched import refuse_patched
 from bide.errors import StartError
-from bide.forks import leave
+from bide.forks import end_child
+from bide.leaving import leave
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings, flag, variable
@@ -89,10 +90,10 @@ def _loaded(app: str, signals: Signals) -> Any:
             application = load(app)
     except ApplicationFailed as error:
         if os.getpid() != process:
-            leave(error.__cause__)
+            end_child(error.__cause__)
         raise
     if os.getpid() != process:
-        leave()
+        end_child()
     return application
 
 
@@ -160,7 +161,13 @@ command = _Command(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; ends the process with an exit code."""
+    """Run the command line; ends with an exit code, by ``SystemExit``.
+
+    Without ``arguments``, which are the program's then, the process ends in bounded time, whatever
+    its threads do.
+    """
+    if arguments is None:
+        leave(lambda: main(sys.argv[1:]))
     try:
         code = command.main(arguments, prog_name="bide", standalone_mode=False)
     except click.exceptions.Abort:

@@ -25,7 +25,7 @@ from bide.errors import (
     ThreadEnded,
 )
 from bide.files import FileWrapper, kernel_part
-from bide.forks import ForkedSite, leave
+from bide.forks import ForkedSite, end_child
 from bide.input import Input
 from bide.loggers import log
 from bide.promises import Signal
@@ -53,6 +53,7 @@ class Site(Protocol):
 
     application: Application
     name: str
+    state: dict[str, Any]  # becomes environ["bide.state"]
 
     def status(self) -> Any:
         """Give a snapshot of the server; becomes ``environ["bide.status"]``."""
@@ -187,12 +188,13 @@ class Conversation:
         """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
         environ["bide.status"] = self._site.status
+        environ["bide.state"] = self._site.state
         return environ
 
     def failed(self, error: BaseException) -> None:
         """Log what the application raised, and answer 500, or cut what it has begun."""
         if type(self._site) is ForkedSite:
-            leave(error)
+            end_child(error)
         try:
             log.error("the application failed: %s", self.describe(), exc_info=error)
         finally:

@@ -11,6 +11,7 @@ its own affair, but nothing of the server runs there: whoever comes back to it e
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import selectors
@@ -19,6 +20,7 @@ import sys
 import threading
 import traceback
 import weakref
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from greenlet import getcurrent
@@ -109,7 +111,7 @@ def _give_up(loop: asyncio.AbstractEventLoop, here: bool) -> None:
     if here and loop.is_running() and ready is not None:
         # A callback or a coroutine has forked, and comes back to the loop.
         ready.clear()
-        loop.call_soon(leave)
+        loop.call_soon(end_child)
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_fork)
@@ -122,13 +124,14 @@ class ForkedSite:
         self.application = site.application
         self.name = site.name
         self.status = site.status
+        self.state = site.state
 
     def done(self, _: object) -> NoReturn:
         """Leave."""
-        leave()
+        end_child()
 
 
-def leave(error: BaseException | None = None) -> NoReturn:
+def end_child(error: BaseException | None = None) -> NoReturn:
     """End a child that has come back to the server from the application.
 
     ``SystemExit`` ends it with its code, another error with a traceback and 1, and a mere return
@@ -153,10 +156,34 @@ def leave(error: BaseException | None = None) -> NoReturn:
     os._exit(code)
 
 
+class Threads(concurrent.futures.ThreadPoolExecutor):
+    """A loop's own threads: a child that is forked in one ends with the call that has forked."""
+
+    def submit(
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[Any]:
+        """Have a function called."""
+        return super().submit(_call, os.getpid(), function, args, kwargs)
+
+
+def _call(
+    process: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:
+        if os.getpid() != process:
+            end_child(error)
+        raise
+    if os.getpid() != process:
+        end_child()
+    return result
+
+
 def leave_loop(loop: asyncio.AbstractEventLoop | None, error: BaseException) -> None:
     """Leave, where this loop was the parent's."""
     if loop in _given_up:
-        leave(error)
+        end_child(error)
 
 
 def _code(error: SystemExit) -> int:
@@ -170,4 +197,4 @@ def _code(error: SystemExit) -> int:
 
 def came_back(*_: object) -> NoReturn:
     """Leave; for whom arguments are given that mean nothing here."""
-    leave()
+    end_child()

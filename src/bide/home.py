@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import logging
 import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from bide.errors import Cancelled, ServerStopping
+from bide.errors import Cancelled, ServerStopping, WaitError
 from bide.locks import holds_lock
+
+log = logging.getLogger("bide")
 
 
 class Blocked(Protocol):
@@ -32,6 +35,7 @@ class _HomeLoop:
 
     A running server lends its own, so that a client made once for the process works in requests
     and in the threads they start; else one background thread runs a loop, started at first need.
+    That loop turns for as long as the process lives: ``atexit`` functions may wait, in any order.
     """
 
     def __init__(self) -> None:
@@ -86,46 +90,81 @@ class _HomeLoop:
                 if loop.is_running():
                     return loop
             if self._own is None:
-                self._own = _start_loop()
+                self._own = _start_loop(self._turn)
             return self._own
 
     @holds_lock
-    def close(self) -> None:
-        """End the background loop when the program ends."""
+    def keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a loop that its server is done with turn on, in a background thread.
+
+        What the application has made on it can still be closed: by ``atexit`` functions, or by the
+        program that goes on behind its server. It is the process's loop from now on.
+        """
+        _start_thread(self._turn, loop)
         with self._lock:
-            if self._own is not None and self._pid == os.getpid():
-                self._own.call_soon_threadsafe(self._own.stop)
+            self._taken_back.discard(loop)
+            self._pid = os.getpid()
+            self._own = loop
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run a loop for ever; what the application raises into it, or its stop, ends nothing."""
+        try:
+            while True:
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    log.error(
+                        "the application raised into the event loop, which goes on", exc_info=error
+                    )
+        finally:  # an error of the loop itself, or it is closed
+            if self._own is loop:
+                self._own = None  # whoever waits next gets a new one
 
 
 def _end(blocked: Blocked) -> None:
     blocked.cancel(ServerStopping("the server stops"), firm=True)
 
 
-def _start_loop() -> asyncio.AbstractEventLoop:
-    """Run a new loop in a daemon thread of the system's, also where gevent has put greenlets there.
-
-    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
-    everybody's. The loop is made in its own thread, as gevent's selector belongs to that.
-    """
+def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.AbstractEventLoop:
+    """Run a new loop in a thread; it is made there, as gevent's selector belongs to its thread."""
     made: list[asyncio.AbstractEventLoop] = []
     ready = threading.Lock()
     ready.acquire()
 
     def run() -> None:
-        made.append(asyncio.new_event_loop())
-        ready.release()
-        made[0].run_forever()
+        try:
+            made.append(asyncio.new_event_loop())
+        finally:
+            ready.release()
+        turn(made[0])
 
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        monkey.get_original("_thread", "start_new_thread")(run, ())
-    else:
-        threading.Thread(target=run, name="bide-background-loop", daemon=True).start()
+    try:
+        _start_thread(run)
+    except RuntimeError as error:  # the interpreter is ending (Python 3.12), or out of threads
+        raise WaitError(
+            f"nothing can be waited for here: no event loop is started ({error})"
+        ) from error
     ready.acquire()
+    if not made:
+        raise WaitError("nothing can be waited for here: no event loop could be made")
     return made[0]
 
 
+def _start_thread(function: Callable[..., None], *args: Any) -> None:
+    """Start a daemon thread of the system's, also where gevent has put greenlets there.
+
+    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
+    everybody's.
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        monkey.get_original("_thread", "start_new_thread")(function, args)
+    else:
+        threading.Thread(
+            target=function, args=args, name="bide-background-loop", daemon=True
+        ).start()
+
+
 home_loop = _HomeLoop()
-atexit.register(home_loop.close)
 # A lock held by another thread at the fork would stay held in the child for ever.
 os.register_at_fork(after_in_child=home_loop.__init__)  # type: ignore[misc]

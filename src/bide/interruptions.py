@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
 
-from bide.forks import leave
+from bide.forks import end_child
 
 log = logging.getLogger("bide")
 
@@ -38,7 +38,7 @@ def run_through(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]
             return
         except BaseException as error:
             if os.getpid() != process:  # a forked child has raised, and is not the server
-                leave(error)
+                end_child(error)
             # What was ready is still queued: asyncio takes one callback out at a time.
             if task.done() or not _from_application(error, loop):
                 raise
@@ -58,3 +58,26 @@ def _from_application(error: BaseException, loop: asyncio.AbstractEventLoop) -> 
     # been raised by the handler.
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not frames[-1].filename.startswith(_LOOPS_OWN)
+
+
+async def end_tasks(seconds: float) -> None:
+    """Cancel all other tasks of the running loop, and close its async generators.
+
+    Args:
+        seconds: how long they have for that; those that go on are named in the log.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in tasks:
+        task.cancel()
+    pending = (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
+    for task in pending:
+        log.warning("a task goes on though it was cancelled: %r", task)
+    for task in tasks - pending:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task failed when it was cancelled: %r", task, exc_info=task.exception())
+    try:
+        async with asyncio.timeout(seconds):
+            await loop.shutdown_asyncgens()
+    except TimeoutError:
+        log.warning("async generators have not closed within %g s", seconds)

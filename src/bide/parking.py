@@ -16,6 +16,7 @@ from bide.home import Blocked, home_loop
 from bide.locks import LOOP, PINS, obstacle
 from bide.mailboxes import runs_reactor
 from bide.promises import Wait
+from bide.thread_pool import waiting_here
 
 
 class Parking(Protocol):
@@ -55,7 +56,8 @@ class ThreadParking:
         blocked = self._blocked
         try:
             home_loop.block(blocked)
-            self._turnstile.acquire()
+            with waiting_here():
+                self._turnstile.acquire()
         finally:
             home_loop.unblock(blocked)
 

@@ -28,6 +28,7 @@ from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
 from bide.forks import share, share_loop, unshare
+from bide.lifetime import Lifetime
 from bide.loggers import access
 from bide.logs import log_access, log_broken_off, log_refusal
 from bide.mailboxes import Mailbox, close_mailbox, open_mailbox
@@ -115,8 +116,9 @@ class Server:
         # Added to on the loop, taken from on any thread; single operations only.
         self._conversations: set[Conversation] = set()
         self._held: dict[Conversation, Connection] = {}  # whose bodies are still to come
-        self._finished = asyncio.Event()
-        self._stopped = asyncio.Event()
+        self._finished, self._stopped = asyncio.Event(), asyncio.Event()
+        self._lifetime = Lifetime()
+        self.state = self._lifetime.state
         self._finish_by = 0.0  # by the loop's clock, once it stops
         self.monitor: Monitor | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -139,7 +141,7 @@ class Server:
         return self._acceptor.addresses
 
     async def start(self) -> None:
-        """Listen and serve; returns at once."""
+        """Listen and serve; returns when the ``on_start`` functions have ended."""
         refuse_patched()
         self.loop = asyncio.get_running_loop()
         settings = self.settings
@@ -177,8 +179,11 @@ class Server:
             self.poller = make_poller(self.loop, self.flush)
             opened.callback(self.poller.close)
             self.monitor.start()
+            opened.callback(self.monitor.stop)
+            home_loop.lend(self.loop)
+            opened.callback(home_loop.take_back, self.loop)
+            await self._lifetime.start()
             opened.pop_all()
-        home_loop.lend(self.loop)
         self._mailbox = open_mailbox(self.loop)
         self._acceptor.start(self.loop)
         self._ticked = monotonic()
@@ -206,10 +211,13 @@ class Server:
             return
         self.draining = True
         try:
-            await self._finish()
+            try:
+                await self._finish()
+            finally:
+                for connection in list(self._connections):
+                    connection.abort()
+            await self._lifetime.stop(max(self._finish_by - self.loop.time(), CLEANUP_SECONDS))
         finally:
-            for connection in list(self._connections):
-                connection.abort()
             self.loop.call_soon(self._end)  # after the transports' last callbacks
         await self._stopped.wait()
         # Not by a thread of the loop's own pool: the application may have blocked them all.

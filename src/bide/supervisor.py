@@ -6,6 +6,7 @@ Several processes are to come here; today there is the one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from typing import Any
@@ -14,13 +15,15 @@ from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision
 from bide.conversation import Application
 from bide.errors import StartError
-from bide.forks import share_loop
-from bide.interruptions import run_through
+from bide.forks import Threads, share_loop
+from bide.interruptions import end_tasks, run_through
+from bide.leaving import allow
 from bide.lines import flush
 from bide.logs import configure
 from bide.server import Server
 from bide.settings import Settings
 from bide.signals import Signals
+from bide.waiter import CLEANUP_SECONDS, home_loop
 
 log = logging.getLogger("bide")
 
@@ -35,6 +38,7 @@ def open_loop(settings: Settings) -> asyncio.AbstractEventLoop:
     """
     loop = asyncio.new_event_loop()
     share_loop(loop)
+    loop.set_default_executor(Threads(thread_name_prefix="asyncio"))
     if settings.reactor == "twisted":
         try:
             _reactor().install(loop)
@@ -65,8 +69,9 @@ async def serve(application: Application, settings: Settings, name: str, signals
     stopping = asyncio.Event()
 
     twisted = _reactor().running_on(loop, stopping.set) if settings.reactor == "twisted" else None
-    await server.start()
     with signals.attach(loop, stopping.set):
+        if not await _start(server, stopping):
+            return
         log.info(
             "serving %s on %s, %s",
             server.name,
@@ -76,10 +81,28 @@ async def serve(application: Application, settings: Settings, name: str, signals
         try:
             await stopping.wait()
         finally:
+            allow(settings.graceful_timeout)
             await server.stop()
             if twisted is not None:
                 await twisted.finish(settings.graceful_timeout)
             log.info("stopped")
+
+
+async def _start(server: Server, stopping: asyncio.Event) -> bool:
+    """Start a server; false where it was to be stopped first, while ``on_start`` functions ran."""
+    starting = asyncio.ensure_future(server.start())
+    heard = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((starting, heard), return_when=asyncio.FIRST_COMPLETED)
+    heard.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    allow(0.0)
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+    log.info("stopped")
+    return False
 
 
 def _clickable(address: str) -> str:
@@ -136,7 +159,9 @@ def run_on(
     name: str,
     signals: Signals,
 ) -> None:
-    """Serve, as :func:`run`, on a loop from :func:`open_loop`, and close it.
+    """Serve, as :func:`run`, on a loop from :func:`open_loop`, which turns on afterwards.
+
+    So what was made on it can be closed there.
 
     Args:
         loop: made before the application was imported.
@@ -145,6 +170,18 @@ def run_on(
         name: what to call the application in the log.
         signals: entered before the application was imported.
     """
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        run_through(runner.get_loop(), serve(application, settings, name, signals))
-    flush()
+    try:
+        try:
+            run_through(loop, serve(application, settings, name, signals))
+        finally:
+            if not loop.is_closed():
+                run_through(loop, end_tasks(CLEANUP_SECONDS))
+    except BaseException:
+        loop.close()
+        raise
+    finally:
+        flush()
+    if settings.reactor == "twisted":
+        loop.close()  # as its reactor is
+    else:
+        home_loop.keep(loop)

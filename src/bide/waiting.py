@@ -19,6 +19,7 @@ from bide.errors import Cancelled, WaitError
 from bide.residents import Resident
 from bide.subscriptions import All, adapter_for, discard
 from bide.thread_locals import alone, kept
+from bide.thread_pool import ThreadPool
 from bide.waiter import cleanup_seconds, look, waiter_here
 
 T = TypeVar("T")
@@ -179,16 +180,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         error = None  # its traceback holds this frame: no cycle
 
 
-class _Pool:
-    """The threads of ``in_thread``; started at first need, ended with the program."""
-
-    def __init__(self) -> None:
-        self.executor = concurrent.futures.ThreadPoolExecutor(
-            max_workers=32, thread_name_prefix="bide-in-thread"
-        )
-
-
-_pool = _Pool()
+_pool = ThreadPool()
 os.register_at_fork(after_in_child=_pool.__init__)  # type: ignore[misc]
 
 
@@ -197,9 +189,13 @@ def in_thread(
 ) -> concurrent.futures.Future[T]:
     """Call a function that blocks in another thread; return a promise of its result.
 
-    It runs with a copy of this context, in one of at most 32 threads kept for this.
+    It runs with a copy of this context, in one of 32 threads kept for this. Those that wait
+    themselves, by :func:`wait` or for the promise's ``result()``, do not count.
+
+    Raises:
+        RuntimeError: the program ends, or the system gives no thread.
     """
     context = contextvars.copy_context()
     if kept:
-        return _pool.executor.submit(context.run, alone, function, *args, **kwargs)
-    return _pool.executor.submit(context.run, function, *args, **kwargs)
+        return _pool.submit(context.run, alone, function, *args, **kwargs)
+    return _pool.submit(context.run, function, *args, **kwargs)

@@ -20,6 +20,7 @@ from bide.parking import ThreadParking
 from bide.waiter import Waiter, home_loop
 from tests.conftest import Serve
 from tests.contract.promised import Bare
+from tests.failures import Failures
 from tests.fakes import ManualLoop
 from tests.serving import DEADLINE, Environ, answering, happened, until
 
@@ -350,3 +351,54 @@ def test_a_loop_that_two_have_lent_is_lent_until_both_take_it_back() -> None:
         assert ended == [False, True]
         home_loop.unblock(blocked)
     loop.close()
+
+
+ENDING = """
+import atexit, os, sys
+
+def at_the_end():
+    import bide
+    print(bide.wait(value(), timeout=1000), flush=True)
+
+async def value():
+    return "waited"
+
+atexit.register(at_the_end)
+import bide
+
+async def leave(raises):
+    if raises:
+        sys.exit(3)
+    asyncio.get_running_loop().stop()
+    return "stopped"
+
+import asyncio, logging
+logging.disable()
+if "used" in sys.argv:
+    assert bide.wait(value()) == "waited"
+if "stopped" in sys.argv:
+    bide.wait(leave(False))
+if "left" in sys.argv:
+    loop = bide.waiter.home_loop.get()
+    loop.call_soon_threadsafe(sys.exit, 3)
+"""
+
+
+def test_a_function_at_a_script_s_end_waits_whenever_it_was_registered() -> None:
+    """Those registered before Bide was imported run after all of Bide's own; the loop still turns.
+
+    Nor does an application end it that stops it, or raises SystemExit there.
+    """
+    with Failures() as failures:
+        for way in ("used", "stopped", "left", "unused"):
+            if way == "unused" and sys.version_info >= (3, 12):
+                continue  # no thread can be started any more
+            with failures.of(way):
+                done = subprocess.run(
+                    [sys.executable, "-c", ENDING, way],
+                    capture_output=True,
+                    text=True,
+                    timeout=DEADLINE,
+                    check=False,
+                )
+                assert (done.returncode, done.stdout, done.stderr) == (0, "waited\n", "")

@@ -98,6 +98,15 @@ def says(text: str, path: str = "/", status: int = 200) -> Callable[[Served], No
     return check
 
 
+def says_by_its_name(text: str, path: str) -> Callable[[Served], None]:
+    """Check the same, asked with the server's own address as the host."""
+
+    def check(served: Served) -> None:
+        assert httpx.get(f"http://{served.address}{path}", trust_env=False).text == text
+
+    return check
+
+
 def has(text: str, path: str) -> Callable[[Served], None]:
     """Check that a path's answer has this text in it."""
 
@@ -229,6 +238,7 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "README.md:promising": [says("the quick part\nthe slow part\n")],
     "README.md:pushing": [says("pushed by a timer\n")],
     "README.md:able": [says("from the event loop\n")],
+    "docs/guide.md:pooled": [says("1.08\n", "/rate"), says_by_its_name("2.16\n", "/price")],
     "docs/guide.md:shop": [
         says("2 EUR\n", "/price"),
         says("The other service takes too long.\n", "/patient", 504),

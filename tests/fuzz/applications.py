@@ -100,6 +100,7 @@ class Connection:
         self.current: Asked | None = None
         self.done_with: list[Conversation] = []
         self.application: Any = None
+        self.state: dict[str, Any] = {}
         self.left = False
         self.requests: list[tuple[bytes, bytes]] = []
         self.pieces: deque[bytes] = deque()

@@ -330,6 +330,16 @@ def test_what_cannot_be_a_site_is_refused(reactor: Any) -> None:
     happened(ended)
 
 
+def test_functions_for_the_start_are_not_called_which_the_log_says(reactor: Any, log: Log) -> None:
+    """There is no moment before the first request for which the reactor would wait."""
+    bide.on_start(lambda: pytest.fail("called"))
+    resource = Resource(reactor, answering(lambda environ: ""))
+    log.take("on_start and on_stop are not called")
+    ended = threading.Event()
+    reactor.callFromThread(lambda: resource.stop().addCallback(lambda _: ended.set()))
+    happened(ended)
+
+
 def test_tasks_of_a_loop_that_has_a_factory_are_left_alone() -> None:
     """A loop's task factory is its owner's."""
     from bide.hosts.reactor import await_both_kinds

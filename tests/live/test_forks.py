@@ -120,6 +120,19 @@ def app(environ, start_response):
         code = ended(child)
         start_response("200 OK", [])
         return [b"%d" % code]
+    elif path in ("/in_thread", "/to_thread"):
+        def forked():
+            child = os.fork()
+            if child == 0 and how == "exits":
+                sys.exit(7)
+            return child
+        if path == "/in_thread":
+            child = bide.wait(bide.in_thread(forked))
+        else:
+            child = bide.wait(asyncio.to_thread(forked))
+        code = ended(child)
+        start_response("200 OK", [])
+        return [b"%d" % code]
     elif path == "/fork":
         write = start_response("200 OK", [])
         child = fork(how, environ, start_response, write)
@@ -242,13 +255,16 @@ def test_libraries_that_fork_do_what_they_do(served: Callable[[], Served]) -> No
     server.check_and_stop()
 
 
-@pytest.mark.parametrize(("how", "code"), [("goes on", 0), ("exits", 7)])
-def test_a_child_of_a_coroutine_ends_when_it_comes_back_to_the_loop(
-    served: Callable[[], Served], how: str, code: int
+def test_a_child_ends_when_it_comes_back_to_the_loop_or_a_pool(
+    served: Callable[[], Served],
 ) -> None:
-    """It has the loop's queue, and would serve beside its parent."""
+    """It has their queues, and would do everything a second time."""
     server = served()
-    assert get(server.address, f"/coroutine?{how.replace(' ', '%20')}").text == str(code)
+    with Failures() as failures:
+        for path in ("/coroutine", "/in_thread", "/to_thread"):
+            for how, code in (("returns", 0), ("exits", 7)):
+                with failures.of(f"{path}: {how}"):
+                    assert get(server.address, f"{path}?{how}").text == str(code)
     server.check_and_stop()
 
 

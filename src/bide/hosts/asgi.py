@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from bide.conversation import Application, Conversation
-from bide.errors import BideError, ClientDisconnected
+from bide.errors import BideError, ClientDisconnected, StartError
 from bide.hosts.outlet import Outlet
 from bide.hosts.runner import Runner, checked
 from bide.messages import Head, Request
@@ -60,7 +60,10 @@ class ASGI:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope (ASGI 3); it ends when the application has, ``close()`` and all."""
         if scope["type"] == "http":
-            await _Exchange(self.runner(), scope, receive, send).run()
+            runner = self.runner()
+            if not runner.lifetime.started:  # there was no lifespan, or it is on its way
+                await runner.lifetime.start()
+            await _Exchange(runner, scope, receive, send).run()
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
@@ -92,7 +95,11 @@ class ASGI:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self.runner()
+                try:
+                    await self.runner().lifetime.start()
+                except StartError as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    raise
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.stop()

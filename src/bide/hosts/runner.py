@@ -26,6 +26,7 @@ from bide.executors.choice import make_executor
 from bide.executors.threads import ThreadsExecutor
 from bide.files import FileWrapper
 from bide.forks import share
+from bide.lifetime import Lifetime
 from bide.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals
 from bide.status import Status, snapshot
 from bide.stream import Stream
@@ -103,6 +104,8 @@ class Runner:
         check(application, self.name)
         self.decision = decide(application, executor)
         self.stopping = False
+        self.lifetime = Lifetime()
+        self.state = self.lifetime.state
         self._loop = loop
         self._queue_timeout = queue_timeout
         self._executor = make_executor(self.decision.executor, loop, threads, queue)
@@ -197,12 +200,15 @@ class Runner:
     async def stop(self) -> None:
         """Cancel what waits, give it time to clean up, and end the threads; on asyncio's loop.
 
+        Then ``on_stop`` functions are called.
+
         To be called when the host has no more requests in progress, or ends them.
         """
         self.cancel()
         deadline = self._loop.time() + CLEANUP_SECONDS
         while self.busy and self._loop.time() < deadline:
             await asyncio.sleep(0.002)
+        await self.lifetime.stop(CLEANUP_SECONDS)
         self.end()
 
     @property

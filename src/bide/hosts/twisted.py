@@ -7,6 +7,7 @@ holds no thread; a ``Deferred`` that it waits for needs no second loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -19,9 +20,12 @@ from bide.conversation import Application, Conversation
 from bide.hosts.outlet import Outlet
 from bide.hosts.reactor import loop_of
 from bide.hosts.runner import Runner
+from bide.lifetime import registered
 from bide.messages import Request
 from bide.stream import Stream
 from bide.waiter import CLEANUP_SECONDS, home_loop
+
+log = logging.getLogger("bide")
 
 WINDOW: Final = 64 * 1024
 """Bytes of a request's body that are in memory for the application."""
@@ -67,6 +71,10 @@ class Resource:
             queue=queue,
             queue_timeout=queue_timeout,
         )
+        if registered():
+            log.warning(
+                "under Twisted, functions registered with on_start and on_stop are not called"
+            )
         # As a server of Bide's does, for what threads of the application wait for.
         self._lends = isinstance(self._loop, asyncio.AbstractEventLoop)
         if self._lends:

@@ -8,6 +8,8 @@ that nothing more is needed of the server.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures
 import contextvars
 import logging
 import math
@@ -24,6 +26,7 @@ from bide.capabilities import name_of
 from bide.conversation import Application, Conversation
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
 from bide.hosts.outlet import Outlet, status_line
+from bide.lifetime import Lifetime
 from bide.messages import Head, Request
 from bide.parking import refuse_under_lock
 from bide.promises import Wait
@@ -46,13 +49,41 @@ class Blocking:
         # By identity, which keeps nothing; single operations only, from any thread:
         self._running: set[int] = set()
         self.waiting: set[int] = set()
+        self._lifetime = Lifetime()
+        self.state = self._lifetime.state
+        self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._unstarted = [None]  # who takes it starts; the others wait
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Call the application; PEP 3333's signature."""
         if current_waiter() is not None:  # under Bide, or in another of these: it waits there
             return self.app(environ, start_response)
         _check_host()
+        if not self._lifetime.started:
+            self._start()
         return _Call(self, environ).begin(start_response)
+
+    def _start(self) -> None:
+        """Call the ``on_start`` functions, before the first request of the process.
+
+        Raises:
+            ApplicationFailed: one of them has failed; the next request tries again.
+        """
+        started = self._started
+        try:
+            self._unstarted.pop()
+        except IndexError:
+            started.result()
+            return
+        try:
+            self._lifetime.start_here()
+        except BaseException as error:
+            self._started = concurrent.futures.Future()
+            self._unstarted.append(None)
+            started.set_exception(error)
+            raise
+        atexit.register(self._lifetime.stop_here)
+        started.set_result(None)
 
     def status(self) -> Status:
         """Count the requests in progress; each has a thread of the host's, also while it waits."""

@@ -62,7 +62,7 @@ class Client:
         cookies: what responses have set, sent back as browsers do; change it as you like.
 
     Raises:
-        LoadError: on entering: it is no WSGI application.
+        LoadError: on entering: it is no WSGI application, or an ``on_start`` function has failed.
     """
 
     def __init__(
@@ -107,14 +107,17 @@ class Client:
         async def make() -> WatchedRunner:
             return WatchedRunner(self._application, thread.loop, **self._options)
 
-        try:
-            self._made = thread.call(make(), START)
-        except BaseException:
-            thread.stop()
-            raise
-        self._thread = thread
         # As a server does: what the application has made once waits there outside requests, too.
         home_loop.lend(thread.loop)
+        try:
+            made = thread.call(make(), START)
+            thread.call(made.lifetime.start(), START)
+        except BaseException:
+            home_loop.take_back(thread.loop)
+            thread.stop()
+            raise
+        self._made = made
+        self._thread = thread
 
     def close(self) -> None:
         """Cancel what waits, and end the threads; without effect on one that is closed."""
@@ -122,8 +125,10 @@ class Client:
         self._thread = self._made = None
         if thread is None or runner is None:
             return
-        home_loop.take_back(thread.loop)
-        thread.call(runner.stop(), STOP)
+        try:
+            thread.call(runner.stop(), STOP)
+        finally:
+            home_loop.take_back(thread.loop)
         thread.stop()
 
     def __enter__(self) -> Client:
