@@ -43,6 +43,10 @@ _ILLEGAL: Final[dict[str, str]] = {
 }
 
 
+class NotStartedError(LocalProtocolError):
+    """A block, or the end, of a response that has no head."""
+
+
 class Channel(Protocol):
     """The protocol's side of a stream: encodes, writes, and knows the connection. Any thread."""
 
@@ -164,6 +168,13 @@ class Stream:
         self.bodiless = head.bodiless or self.request.method == "HEAD"
         self.state = READY
 
+    def announce(self, length: int) -> None:
+        """Add a Content-Length, in bytes, to the head, which has none and has not been sent."""
+        head = self.head
+        assert head is not None
+        head.announce(length)
+        self._channel.prepare(head)
+
     @holds_lock
     def send(self, block: bytes) -> Signal | None:
         """Send a block that is not empty, and before the first one the head.
@@ -263,4 +274,5 @@ class Stream:
         if self.state not in _LEGAL[action]:
             if self.gone and self.state == CUT:  # cut for that reason
                 raise ClientDisconnected("the client has left")
-            raise LocalProtocolError(_ILLEGAL[self.state])
+            kind = NotStartedError if self.state == IDLE else LocalProtocolError
+            raise kind(_ILLEGAL[self.state])

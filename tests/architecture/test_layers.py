@@ -37,7 +37,7 @@ LAYERS = [
     ["stream"],
     ["waiter"],
     ["waiting"],
-    ["environ", "input", "push"],
+    ["environ", "input", "push", "breaches", "file_responses"],
     ["conversation"],
     ["executors", "protocols", "transports", "applications", "interruptions", "logs"],
     ["acceptor", "connections"],

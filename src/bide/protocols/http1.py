@@ -217,9 +217,8 @@ class HTTP1(Responses):
                 raise RemoteProtocolError(f"the request has more than {fields} headers", 431)
             if b" \r\n" in head or b"\t\r\n" in head:
                 head = without_trailing_blanks(head)
-            if method not in PARSED:  # llhttp has a list of its own, and rules for some
-                head = STAND_IN + head[len(method) :]
-            self._parse(head)
+            # llhttp has a list of its own, and rules for some.
+            self._parse(head if method in PARSED else STAND_IN + head[len(method) :])
             stream = self._make(method, target, version)
         except RemoteProtocolError as error:
             self.refuse(error)

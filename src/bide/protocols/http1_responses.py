@@ -95,6 +95,7 @@ class Responses:
         # A body that was announced, asked for and never wanted may come or not: who can tell?
         persistent = request.persistent and not (
             self.draining
+            or head.closes
             or stream.body.failed
             or stream.expects_continue
             or self._remains_too_much(stream)
