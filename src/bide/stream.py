@@ -76,7 +76,10 @@ class Channel(Protocol):
         """Give what fires when the client has caught up; None when it is not behind."""
 
     def wanted(self, stream: Stream) -> None:
-        """Know that the application waits for the body (100 Continue)."""
+        """Called when the application waits for the body (100 Continue).
+
+        Raises LocalProtocolError when it is too late to ask for it.
+        """
 
     def taken(self, stream: Stream) -> None:
         """Know that the application has made room in a full window."""
@@ -132,7 +135,12 @@ class Stream:
     # The request, on the application's thread ------------------------------------------------
 
     def receive(self) -> bytes | Signal:
-        """Give the next block of the body; as :meth:`Body.receive`."""
+        """Give the next block of the body; as :meth:`Body.receive`.
+
+        Raises:
+            LocalProtocolError: a refusal has begun to go out to a client that sends its body only
+                when it is told to.
+        """
         body = self.body
         block = body.receive()
         # The loop marks the pause and then looks whether there is room; here the other way round.
