@@ -54,7 +54,7 @@ LAYERS = [
 LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
 LONG: dict[str, tuple[int, str]] = {
-    "transports/tcp.py": (420, "its methods share one lock, and one state that it guards"),
+    "transports/tcp.py": (425, "its methods share one lock, and one state that it guards"),
 }
 """Modules over 400 lines: how long they may be, and why they are not two."""
 
