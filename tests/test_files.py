@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.wsgi import _RangeWrapper
 
 from bide.files import FileWrapper, kernel_part
 
@@ -207,3 +208,59 @@ def test_wrapper_closes_its_file_where_that_can_be_closed() -> None:
             return b""
 
     assert not hasattr(FileWrapper(Unclosable()), "close")
+
+
+class Counting(io.FileIO):
+    """A file that counts what is read of it."""
+
+    asked = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, and count."""
+        data = super().read(-1 if size is None else size) or b""
+        self.asked += len(data)
+        return data
+
+
+def test_wrapper_is_moved_as_its_file_is(path: Path) -> None:
+    """Werkzeug seeks on ``iter(wrapper)`` for a range: what is before it is not read."""
+    with Counting(path) as file:
+        parts = _RangeWrapper(FileWrapper(file, 10), 990, 5)
+        assert b"".join(parts) == DATA[990:995]
+        assert file.asked <= 10
+        wrapper = FileWrapper(file)
+        assert wrapper.seekable()
+        wrapper.seek(7)
+        assert wrapper.tell() == 7
+
+
+def test_wrapper_of_what_cannot_be_moved_says_so() -> None:
+    """Werkzeug reads then, and drops what is before the range."""
+
+    class Readable:
+        def __init__(self) -> None:
+            self.read = io.BytesIO(DATA).read
+
+    assert not FileWrapper(Readable()).seekable()
+    assert not hasattr(FileWrapper(Readable()), "seek")
+    assert b"".join(_RangeWrapper(FileWrapper(Readable(), 10), 990, 5)) == DATA[990:995]
+
+
+SHORT = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+
+@pytest.mark.skipif(not os.path.exists(SHORT), reason=f"there is no {SHORT}")
+def test_kernel_does_not_send_a_file_whose_length_is_not_true() -> None:
+    """Under /sys every file says it has a page; the client would be promised more than comes."""
+    with open(SHORT, "rb") as file:
+        assert kernel_part(file) is None
+        assert len(b"".join(FileWrapper(file))) < os.stat(SHORT).st_size
+
+
+def test_kernel_sends_a_file_with_holes(tmp_path: Path) -> None:
+    """It occupies less than it is long, and is no less true."""
+    path = tmp_path / "holes"
+    with path.open("wb") as file:
+        file.truncate(100_000)
+    with path.open("rb") as file:
+        assert part_of(file) == bytes(100_000)

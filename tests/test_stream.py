@@ -129,7 +129,7 @@ def test_stream_keeps_the_old_head_when_the_new_one_is_bad() -> None:
     """A second ``start`` that fails, by itself or in the channel, leaves the first one standing."""
     stream, channel = started(("X", "1"))
     with pytest.raises(LocalProtocolError):
-        stream.start("200 OK", [("Connection", "close")])
+        stream.start("200 OK", [("Upgrade", "x")])
     channel.refusal = LocalProtocolError("cannot be encoded")
     with pytest.raises(LocalProtocolError, match="cannot be encoded"):
         stream.start("200 OK", [("X", "2")])

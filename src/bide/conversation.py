@@ -14,6 +14,15 @@ from time import monotonic
 from types import CoroutineType, TracebackType
 from typing import Any, Final, Protocol
 
+from bide.breaches import (
+    BreachError,
+    check_iterable,
+    not_started,
+    note_connection,
+    nothing_returned,
+    wrong_block,
+    wrong_value,
+)
 from bide.environ import request_environ
 from bide.errors import (
     Cancelled,
@@ -24,13 +33,14 @@ from bide.errors import (
     ServerStopping,
     ThreadEnded,
 )
-from bide.files import FileWrapper, kernel_part
+from bide.file_responses import send_file
+from bide.files import FileWrapper
 from bide.forks import ForkedSite, end_child
 from bide.input import Input
 from bide.loggers import log
 from bide.promises import Signal
 from bide.push import Guard, Write
-from bide.stream import ENDED, IDLE, Stream
+from bide.stream import ENDED, IDLE, NotStartedError, Stream
 from bide.subscriptions import kind_of
 from bide.waiter import Waiter
 from bide.waiting import iterate
@@ -44,7 +54,6 @@ _MADE: Final[tuple[type, ...]] = (
     type(iter(())),
 )  # iterators over blocks that are all there
 _LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at once
-_FILE_PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go on
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 
@@ -196,7 +205,10 @@ class Conversation:
         if type(self._site) is ForkedSite:
             end_child(error)
         try:
-            log.error("the application failed: %s", self.describe(), exc_info=error)
+            if isinstance(error, BreachError):
+                log.error("the application failed: %s: %s", self.describe(), error)
+            else:
+                log.error("the application failed: %s", self.describe(), exc_info=error)
         finally:
             self._answer_failure()
 
@@ -211,14 +223,13 @@ class Conversation:
             result = self.waiter.wait(result)
         if result is None:
             if self.finished is None:
-                raise LocalProtocolError(
-                    "the application returned None: return an iterable of bytes, "
-                    "or take finish (`write, finish = start_response(...)`)"
-                )
+                raise nothing_returned(self._site.name)
             self.waiter.wait(self.finished)
             return
         try:
             self._send_all(result)
+        except NotStartedError:
+            raise not_started(self._site.name, result) from None
         except Cancelled as cancelled:
             self.waiter.raised(cancelled)  # close() may wait to clean up
             raise
@@ -235,8 +246,10 @@ class Conversation:
             if type(block) is bytes:
                 stream.end(block)  # the whole response in one piece, with its Content-Length
                 return
-        if kind is FileWrapper and self._send_file(result):
-            return
+        if isinstance(result, FileWrapper) and not self.finished:  # noqa: SIM102 - an effect
+            if send_file(stream, self.waiter, result):
+                return
+        check_iterable(self._site.name, result)
         # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
         iterator: Iterator[Any] = (
             iterate(result)
@@ -276,8 +289,7 @@ class Conversation:
             and head.length is None
             and not (stream.head_sent or stream.bodiless)
         ):  # chunks would be copies
-            length = ("Content-Length", str(size))
-            stream.start(f"{head.code} {head.reason}", [*head.headers, length])
+            stream.announce(size)
         for block in blocks:
             if block:
                 stream.send(block)
@@ -312,41 +324,13 @@ class Conversation:
         if isinstance(block, bytes):
             return block
         if kind_of(block) is None:
-            raise TypeError(
-                f"the application yielded {type(block).__name__}: yield bytes, or a promise of them"
-            )
+            raise wrong_block(self._site.name, block)
         value = self.waiter.wait(block)
         if value is None:
             return b""
         if not isinstance(value, bytes):
-            raise TypeError(
-                f"the promise that the application yielded gave {type(value).__name__}, not bytes"
-            )
+            raise wrong_value(self._site.name, value)
         return value
-
-    def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Let the kernel send a file; false when it cannot, and nothing was sent."""
-        stream = self.stream
-        head = stream.head
-        part = kernel_part(wrapper.file)
-        if part is None or head is None or stream.head_sent or stream.bodiless or self.finished:
-            return False
-        descriptor, offset, count = part
-        if head.length is None:
-            length = ("Content-Length", str(count))
-            stream.start(f"{head.code} {head.reason}", [*head.headers, length])
-        else:
-            count = min(count, head.length)
-        end = offset + count
-        while offset < end:
-            sent = stream.send_file(descriptor, offset, min(end - offset, _FILE_PART))
-            if isinstance(sent, Signal):
-                self.waiter.wait_io(sent)
-            else:
-                offset += sent
-                self.waiter.keep_pace(None)
-        stream.end()
-        return True
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -367,6 +351,9 @@ class Conversation:
         elif stream.state != IDLE:
             raise LocalProtocolError("start_response was called twice: give exc_info the 2nd time")
         stream.start(status, headers)
+        head = stream.head
+        if head is not None and head.connection:
+            note_connection(self._site.name, head)
         return Write(self)
 
     def _disconnected(self) -> bool:

@@ -10,25 +10,47 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 
 class FileWrapper:
-    """An iterable over a file-like object's blocks, which the server may send in a better way.
+    """An iterator over a file-like object's blocks, which the server may send in a better way.
 
-    ``close`` closes the file.
+    It begins where the file stands. ``close``, ``seekable``, ``seek`` and ``tell`` are the file's:
+    what sends a part of it, as Werkzeug's range requests, seeks on the iterator and reads no more.
+
+    Attributes:
+        left: bytes that may still be read; None: to the file's end.
     """
 
     def __init__(self, file: Any, block_size: int = 64 * 1024) -> None:
         self.file = file
         self.block_size = block_size
+        self.left: int | None = None
         if hasattr(file, "close"):
             self.close = file.close
+        if hasattr(file, "seek"):
+            self.seek = file.seek
+        if hasattr(file, "tell"):
+            self.tell = file.tell
 
-    def __iter__(self) -> Iterator[bytes]:
-        while block := self.file.read(self.block_size):
-            yield block
+    def seekable(self) -> bool:
+        """Whether ``seek`` works; the file's word, or whether it has one."""
+        seekable = getattr(self.file, "seekable", None)
+        return hasattr(self.file, "seek") if seekable is None else bool(seekable())
+
+    def __iter__(self) -> FileWrapper:
+        return self
+
+    def __next__(self) -> bytes:
+        left = self.left
+        size = self.block_size if left is None else min(self.block_size, left)
+        block: bytes = self.file.read(size) if size else b""
+        if not block:
+            raise StopIteration
+        if left is not None:
+            self.left = left - len(block)
+        return block
 
 
 def kernel_part(file: Any) -> tuple[int, int, int] | None:
@@ -53,4 +75,9 @@ def kernel_part(file: Any) -> tuple[int, int, int] | None:
     count = status.st_size - offset
     if count <= 0:
         return None  # at its end, or under /proc, where files have no size until they are read
+    # Under /sys a file says 4096 bytes, and occupies none. So does one with holes: its last byte
+    # tells the two apart.
+    occupied = status.st_blocks * 512
+    if occupied < status.st_size and not os.pread(descriptor, 1, status.st_size - 1):
+        return None
     return descriptor, offset, count

@@ -7,6 +7,8 @@ protocol allows; how it is written is the protocol's.
 from __future__ import annotations
 
 import re
+import reprlib
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from bide.errors import LocalProtocolError
@@ -65,30 +67,60 @@ class Head:
         headers: pairs of name and value, Latin-1 strings.
         bodiless: whether a response of this status has no body (RFC 9110 section 6.4.1).
         length: Content-Length as the application gave it, in bytes, or None.
+        connection: what the application said in ``Connection``, which is not sent; or "".
+        closes: whether it wants the connection to be closed.
         dated, served: whether the application gave ``Date`` and ``Server`` itself.
         fields: for the channel to keep the encoded headers in.
     """
 
-    __slots__ = ("bodiless", "code", "dated", "fields", "headers", "length", "reason", "served")
+    __slots__ = (
+        "bodiless",
+        "closes",
+        "code",
+        "connection",
+        "dated",
+        "fields",
+        "headers",
+        "length",
+        "reason",
+        "served",
+    )
 
     def __init__(self, status: str, headers: list[tuple[str, str]]) -> None:
         self.code, self.reason = _STATUSES.get(status) or _parse_status(status)
         self.bodiless = self.code == 204 or self.code == 304
         if type(headers) is not list:
-            headers = list(headers)  # an iterator would be empty when it is looked at again
+            headers = _as_list(headers)  # an iterator would be empty when it is looked at again
         self.headers = headers
         self.length: int | None = None
         self.dated = False
         self.served = False
+        self.connection = ""
+        self.closes = False
         self.fields: Any = None
-        for name, value in headers:
-            if type(value) is not str:
-                raise LocalProtocolError(f"the header {name!r} has the value {value!r}, no string")
-            kind = _FIELDS.get(name)
-            if kind is None:
-                kind = _classify(name)
-            if kind:
-                self._note(kind, name, value)
+        try:
+            for name, value in headers:
+                if type(value) is not str:
+                    raise LocalProtocolError(
+                        f"the header {name!r} has the value {value!r}, no string: make it a str"
+                    )
+                kind = _FIELDS.get(name)
+                if kind is None:
+                    kind = _classify(name)
+                if kind:
+                    self._note(kind, name, value)
+        except (TypeError, ValueError):
+            raise LocalProtocolError(
+                f"the headers are {reprlib.repr(headers)}: "
+                "they must be a list of pairs (name, value)"
+            ) from None
+        if self.connection:
+            self.headers = [each for each in headers if each[0].lower() != "connection"]
+
+    def announce(self, length: int) -> None:
+        """Add a Content-Length, in bytes, to a head that has none."""
+        self.headers = [*self.headers, ("Content-Length", str(length))]
+        self.length = length
 
     def _note(self, kind: str, name: str, value: str) -> None:
         if kind == "date":
@@ -102,6 +134,9 @@ class Head:
             if not (value.isascii() and value.isdigit()) or len(value) > 18:
                 raise LocalProtocolError(f"Content-Length {value!r} is no number of bytes")
             self.length = int(value)
+        elif name.lower() == "connection" and _OWN_CONNECTION.fullmatch(value):
+            self.connection = value
+            self.closes = self.closes or "close" in value.lower()
         else:
             raise LocalProtocolError(
                 f"the header {name!r} belongs to the connection, which is the server's "
@@ -110,6 +145,10 @@ class Head:
 
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# What an application may say of its connection: nothing that another header goes with.
+_OWN_CONNECTION: Final = re.compile(
+    r"(?:close|keep-alive)(?:[ \t]*,[ \t]*(?:close|keep-alive))*", re.IGNORECASE
+)
 _CONNECTION_FIELDS: Final = frozenset(
     {
         "connection",
@@ -131,6 +170,14 @@ _STATUSES: Final[dict[str, tuple[int, str]]] = {}
 _CACHED: Final = 1024
 
 
+def _as_list(headers: Any) -> list[tuple[str, str]]:
+    if isinstance(headers, Iterable) and not isinstance(headers, Mapping):
+        return list(headers)
+    raise LocalProtocolError(
+        f"the headers are {reprlib.repr(headers)}: they must be a list of pairs (name, value)"
+    )
+
+
 def _classify(name: str) -> str:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise LocalProtocolError(f"{name!r} is no header name")
@@ -149,7 +196,7 @@ def _parse_status(status: str) -> tuple[int, str]:
     if not isinstance(status, str) or not re.fullmatch(
         r"[2-9][0-9][0-9]( [^\x00-\x08\x0a-\x1f\x7f]*)?", status
     ):
-        raise LocalProtocolError(f"{status!r} is no status: it must be like '200 OK'")
+        raise LocalProtocolError(f"{status!r} is no status: it must be a str like '200 OK'")
     parsed = (int(status[:3]), status[4:])
     if len(_STATUSES) < _CACHED and len(status) <= 64:
         _STATUSES[status] = parsed

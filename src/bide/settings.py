@@ -157,7 +157,9 @@ class Settings:
     linger_timeout: float = _setting(
         "Time",
         2.0,
-        "Seconds that a closing connection is still read, so that the client gets its last answer.",
+        "Seconds that a closing connection is still read, so that the client gets its last answer. "
+        "While it goes on sending, as an upload that was refused, it is read for up to 15 times as "
+        "long, and up to 64 MiB.",
         metavar="SECONDS",
         minimum=0,
     )

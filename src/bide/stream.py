@@ -43,6 +43,10 @@ _ILLEGAL: Final[dict[str, str]] = {
 }
 
 
+class NotStartedError(LocalProtocolError):
+    """A block, or the end, of a response that has no head."""
+
+
 class Channel(Protocol):
     """The protocol's side of a stream: encodes, writes, and knows the connection. Any thread."""
 
@@ -72,7 +76,10 @@ class Channel(Protocol):
         """Give what fires when the client has caught up; None when it is not behind."""
 
     def wanted(self, stream: Stream) -> None:
-        """Know that the application waits for the body (100 Continue)."""
+        """Called when the application waits for the body (100 Continue).
+
+        Raises LocalProtocolError when it is too late to ask for it.
+        """
 
     def taken(self, stream: Stream) -> None:
         """Know that the application has made room in a full window."""
@@ -135,7 +142,12 @@ class Stream:
     # The request, on the application's thread ------------------------------------------------
 
     def receive(self) -> bytes | Signal:
-        """Give the next block of the body; as :meth:`Body.receive`."""
+        """Give the next block of the body; as :meth:`Body.receive`.
+
+        Raises:
+            LocalProtocolError: a refusal has begun to go out to a client that sends its body only
+                when it is told to.
+        """
         body = self.body
         block = body.receive()
         # The loop marks the pause and then looks whether there is room; here the other way round.
@@ -170,6 +182,13 @@ class Stream:
         self.head = head
         self.bodiless = head.bodiless or self.request.method == "HEAD"
         self.state = READY
+
+    def announce(self, length: int) -> None:
+        """Add a Content-Length, in bytes, to the head, which has none and has not been sent."""
+        head = self.head
+        assert head is not None
+        head.announce(length)
+        self._channel.prepare(head)
 
     @holds_lock
     def send(self, block: bytes) -> Signal | None:
@@ -270,7 +289,8 @@ class Stream:
         if self.state not in _LEGAL[action]:
             if self.gone and self.state == CUT:  # cut for that reason
                 raise ClientDisconnected("the client has left")
-            raise LocalProtocolError(_ILLEGAL[self.state])
+            kind = NotStartedError if self.state == IDLE else LocalProtocolError
+            raise kind(_ILLEGAL[self.state])
 
 
 class _Nobody:

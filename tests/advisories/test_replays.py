@@ -163,7 +163,9 @@ REPLAYS: dict[str, list[Replay]] = {
     ],
     # A body that is longer than it says.
     "CVE-2026-33034": [
-        Replay(fields(b"Content-Length: 2", body=b"hello"), (200, 501), ("POST / he",)),
+        Replay(
+            fields(b"Content-Length: 2", body=b"hello"), (200, 200), ("POST / he", "lloGET /last ")
+        ),
         accepted(POST + b"\r\n" + b"\r\n", "POST / "),
     ],
     # Values whose bytes are line ends for str.splitlines().

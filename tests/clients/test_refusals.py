@@ -124,7 +124,6 @@ REFUSED = {
     "417": (Ask("/", "POST", {"Expect": "a miracle"}, body=b"x"), 417),
     "431 for a large head": (Ask("/", headers={"X-Large": "x" * 70_000}), 431),
     "431 for many": (Ask("/", headers={f"X-{number}": "x" for number in range(200)}), 431),
-    "501": (Ask("/", "BREW"), 501),
 }
 
 

@@ -295,3 +295,31 @@ def test_files_and_requests_of_one_connection_come_in_order(serve: Serve, path: 
     gate.open()
     assert client.response().body == path.read_bytes()
     assert client.response().body == b"after"
+
+
+def test_a_file_that_was_moved_through_its_wrapper_is_sent_by_the_kernel(
+    serve: Serve, path: Path, sent: list[int]
+) -> None:
+    """As Werkzeug moves it for a range that goes to the end."""
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        wrapper = environ["wsgi.file_wrapper"](path.open("rb"))
+        iter(wrapper).seek(SIZE - 8)
+        return wrapper
+
+    assert serve(application).get().body == b"%07d\n" % (SIZE // 8 - 1)
+    assert sent == [8]
+
+
+@pytest.mark.parametrize("opened", [open, gzip.open])
+def test_a_file_that_grows_is_sent_as_long_as_it_was_said_to_be(
+    serve: Serve, tmp_path: Path, opened: Any
+) -> None:
+    """A log: whoever writes to it comes between the look at its length and the sending."""
+    log_file = tmp_path / "log"
+    with opened(log_file, "wb") as file:
+        file.write(b"0123456789" * 2)
+    headers = [("Content-Length", "10")]
+    response = serve(serving(lambda: opened(log_file, "rb"), headers, 8)).get()
+    assert (response.body, response.complete) == (b"0123456789", True)

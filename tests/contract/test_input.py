@@ -345,8 +345,8 @@ def test_100_continue_is_not_sent_when_the_body_comes_unasked(serve: Serve) -> N
     assert client.read(4) == b"body"
 
 
-def test_100_continue_is_not_sent_once_the_response_has_begun(serve: Serve) -> None:
-    """The application writes first and reads then: the client sends, or leaves."""
+def test_no_order_of_reading_and_writing_hangs_with_100_continue(serve: Serve) -> None:
+    """The application writes first and reads then: the client is asked before."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -355,11 +355,30 @@ def test_100_continue_is_not_sent_once_the_response_has_begun(serve: Serve) -> N
 
     client = serve(application).connect()
     expecting(client)
+    assert client.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+    assert client.reader.readline() == b"\r\n"
     assert client.head().status == 200
     assert client.chunk() == b"begun"
     client.send(b"body")
     assert client.chunk() == b"body"
     assert client.chunk() == b""
+
+
+def test_a_body_that_was_not_asked_for_before_a_refusal_cannot_be_read(
+    serve: Serve, log: Log
+) -> None:
+    """The read fails, where it would wait for a client that waits."""
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("401 Unauthorized", [])
+        yield b"begun"
+        yield environ["wsgi.input"].read()
+
+    client = serve(application).connect()
+    expecting(client)
+    response = client.response()
+    assert (response.status, response.body, response.complete) == (401, b"begun", False)
+    assert "read wsgi.input before the answer" in str(log.failure().exc_info)
 
 
 @pytest.mark.parametrize("executor", ["threads"])

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -171,6 +172,12 @@ def test_start_response_twice_without_exc_info_is_an_error(
         assert (response.status, response.complete) == (500, True)
 
 
+def told(log: Log) -> str:
+    """Take the line about an application that failed; a host may have put the error behind it."""
+    record = log.take("the application failed")
+    return f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
+
+
 def never_starting() -> list[Application]:
     def listed(environ: Environ, start_response: Any) -> list[bytes]:
         return [b"x"]
@@ -194,9 +201,9 @@ def test_a_response_that_was_never_started_is_an_error(
     """500, and the log says what is missing."""
     response = serve(application).get()
     assert (response.status, response.body) == (500, b"Internal Server Error\n")
-    record = log.failure()
-    assert record.exc_info is not None
-    assert str(record.exc_info[1]) == "start_response has not been called"
+    line = told(log)
+    assert f"{application.__module__}.{application.__qualname__} returned " in line
+    assert "start_response has not been called: call start_response(" in line
 
 
 def test_empty_blocks_may_come_before_start_response(serve: Serve) -> None:
@@ -236,7 +243,10 @@ def test_empty_blocks_may_come_before_start_response(serve: Serve) -> None:
         ("200 \u20ac", []),
         ("200 OK", [("Content-Length", "-1")]),
         ("200 OK", [("Content-Length", "1"), ("content-length", "1")]),
-        ("200 OK", [("Connection", "close")]),
+        ("200 OK", [("Connection", "upgrade")]),
+        ("200 OK", {"X": "a"}),
+        ("200 OK", [7]),
+        ("200 OK", None),
         ("200 OK", [("Transfer-Encoding", "chunked")]),
         ("200 OK", [("Keep-Alive", "1")]),
         ("200 OK", [("Upgrade", "websocket")]),
@@ -259,6 +269,24 @@ def test_a_head_that_must_not_be_sent_is_refused_at_the_call(
         None,
     )
     log.failure()
+
+
+def test_a_connection_header_is_dropped_and_logged_once(serve: Serve, log: Log) -> None:
+    """As recipes for server-sent events, and views that pass a server's answer on, have it."""
+
+    class Proxy:
+        def __call__(self, environ: Environ, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [("connection", "keep-alive"), ("X", "a")])
+            return [b"x"]
+
+    Proxy.__qualname__ = f"Proxy{uuid.uuid4().hex}"  # of no other test
+    served = serve(Proxy())
+    for _ in range(2):
+        response = served.get()
+        assert (response.status, response.header("X"), response.body) == (200, "a", b"x")
+    record = log.take("gave the header 'Connection: keep-alive'")
+    assert Proxy.__qualname__ in record.getMessage()
+    assert log.find("gave the header") is None
 
 
 def test_a_refused_head_can_be_caught_and_replaced(serve: Serve) -> None:
@@ -388,14 +416,15 @@ def test_a_block_that_is_not_bytes_is_a_type_error_at_the_yield(serve: Serve, bl
         except TypeError as error:
             yield str(error).encode()
 
-    assert b"yielded " + type(block).__name__.encode() in serve(application).get().body
+    name = type(block).__name__
+    assert f" yielded {block!r} ({name})".encode() in serve(application).get().body
 
 
-@pytest.mark.parametrize("blocks", [["text"], ["text", "more"], [b"begun", "text"], "text"])
+@pytest.mark.parametrize("blocks", [["text"], ["text", "more"], [b"begun", "text"]])
 def test_blocks_that_are_not_bytes_fail_the_application(
     serve: Serve, log: Log, blocks: Any
 ) -> None:
-    """A list has no yield; a `str` for the iterable is as wrong."""
+    """A list has no yield."""
 
     def application(environ: Environ, start_response: Any) -> Any:
         start_response("200 OK", PLAIN)
@@ -428,19 +457,27 @@ def test_a_subclass_of_bytes_is_bytes(serve: Serve) -> None:
     assert serve(listed).get().body == b"12"
 
 
-@pytest.mark.parametrize("result", [None, 7, object()], ids=lambda it: type(it).__name__)
-def test_what_is_no_iterable_fails_the_application(serve: Serve, log: Log, result: Any) -> None:
-    """None, too, unless `finish` was taken: the log says what to return."""
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (None, "returned None: return an iterable of bytes"),
+        (7, "returned 7 (int): return an iterable of bytes"),
+        ("text", "returned 'text' (str): encode it"),
+        (b"data", "returned b'data' (bytes): return it in a list"),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_what_is_no_iterable_of_bytes_fails_the_application(
+    serve: Serve, log: Log, result: Any, said: str
+) -> None:
+    """None, too, unless `finish` was taken: one line names it, and what to return."""
 
     def application(environ: Environ, start_response: Any) -> Any:
         start_response("200 OK", PLAIN)
         return result
 
     assert serve(application).get().status == 500
-    record = log.failure()
-    if result is None:
-        assert record.exc_info is not None
-        assert "returned None" in str(record.exc_info[1])
+    assert f"{application.__qualname__} {said}" in told(log)
 
 
 def test_write_sends_before_the_iterable_does(serve: Serve) -> None:

@@ -114,7 +114,6 @@ OLD_CHUNKS = b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
 
 STRICTER = [
     Reason("no proxy (RFC 9110, 9.3.6)", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-    Reason("no such method (RFC 9110, 9.1)", b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
     Reason("no such version (RFC 9112, 2.3)", b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
     Reason("no such expectation (RFC 9110, 10.1.1)", get(HOST + b"Expect: x\r\n"), 417),
     Reason("form of the target (RFC 9112, 3.2)", get(target=b"a"), 400, rb"(?m)^\S+ (?!/)\S+ HTTP"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from bide.errors import LocalProtocolError
 from bide.promises import Signal
 from bide.protocols.sides import Limits
 from tests.protocols.exchanges import (
     BLOCKS,
-    CHUNKED,
     CLOSED,
-    HELLO_CHUNKS,
     NOTHING,
     STAMP,
     WHOLE,
@@ -64,15 +65,45 @@ def test_continue_is_not_sent_once_the_body_has_begun_to_come() -> None:
         assert client.transport.closed == ""
 
 
-def test_continue_is_not_sent_after_the_response_has_begun() -> None:
-    """It would stand in the middle of the response."""
+@pytest.mark.parametrize("request_", [ASKING[0], ASKING[0].replace(b"POST", b"HEAD")])
+def test_continue_is_sent_before_a_response_that_goes_on(request_: bytes) -> None:
+    """The application may read later, when 100 would stand in the middle of the response."""
+    client = connect()
+    client.send(request_)
+    client.stream.start("299 Odd", [])
+    client.stream.send(b"he")
+    assert client.transport.sent.startswith(CONTINUE + b"HTTP/1.1 299 Odd\r\n")
+    client.send(b"hello")
+    assert [client.stream.receive(), client.stream.receive()] == [b"hello", b""]
+    client.stream.end(b"llo")
+    assert client.received.count(CONTINUE) == 1
+    assert client.transport.closed == ""
+    assert client.owner.answered == client.owner.begun
+
+
+def test_a_read_behind_the_beginning_of_a_refusal_fails() -> None:
+    """Its client keeps the body, and would be waited for until its time is over."""
+    for status in ("300 Many", "413 Too Large", "500 Error"):
+        client = connect()
+        client.send(ASKING[0])
+        client.stream.start(status, [])
+        client.stream.send(b"he")
+        assert CONTINUE not in client.transport.sent
+        with pytest.raises(LocalProtocolError, match=r"read wsgi\.input before the answer"):
+            client.stream.receive()
+        client.stream.end(b"llo")
+        assert client.transport.sent.startswith(b"HTTP/1.1 " + status.encode())
+        assert client.transport.closed == "linger"
+
+
+def test_a_read_behind_the_beginning_of_a_refusal_takes_what_came_unasked() -> None:
+    """The client has not waited; then nobody needs to."""
     client = connect()
     client.send(ASKING[0])
-    client.stream.start("200 OK", [])
+    client.stream.start("413 Too Large", [])
     client.stream.send(b"he")
-    assert isinstance(client.stream.receive(), Signal)
-    client.stream.end(b"llo")
-    assert client.received == response(*STAMP, CHUNKED, CLOSED, body=HELLO_CHUNKS)
+    client.send(b"hello")
+    assert [client.stream.receive(), client.stream.receive()] == [b"hello", b""]
 
 
 def test_continue_is_sent_to_a_head_that_is_ready_and_not_sent() -> None:
@@ -86,7 +117,7 @@ def test_continue_is_sent_to_a_head_that_is_ready_and_not_sent() -> None:
     assert client.received == CONTINUE + response(*STAMP, length(5), body=b"hello")
 
 
-@pytest.mark.parametrize("answer", [WHOLE, BLOCKS, NOTHING])
+@pytest.mark.parametrize("answer", [WHOLE, NOTHING, replace(BLOCKS, status="401 Unauthorized")])
 def test_connection_is_closed_when_the_expected_body_was_never_read(answer: Response) -> None:
     """Its client may send it, or not: nobody knows where the next request begins."""
     client = exchange(ASKING[0], answer)

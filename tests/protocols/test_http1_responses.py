@@ -185,6 +185,43 @@ def test_head_is_that_of_the_last_start() -> None:
     )
 
 
+CONNECTION = {
+    "keep-alive": True,
+    "Keep-Alive": True,
+    "close": False,
+    "Close": False,
+    "keep-alive, close": False,
+}
+
+
+def test_connection_of_the_application_is_dropped_and_close_obeyed() -> None:
+    """It is the server's: once, with the server's value, also where the length is found later."""
+    with Failures() as failures:
+        for value, kept in CONNECTION.items():
+            for name in ("Connection", "connection"):
+                with failures.of(f"{name}: {value}"):
+                    answer = Response(
+                        last=b"hello", headers=[("A", "1"), (name, value), ("B", "2")]
+                    )
+                    client = exchange(GET, answer)
+                    end = () if kept else (CLOSED,)
+                    own = (b"A: 1", b"B: 2", *STAMP, length(5), *end)
+                    same(client.received, response(*own, body=b"hello"))
+                    same(client.transport.closed, "" if kept else "linger")
+
+
+def test_connection_of_the_application_is_obeyed_when_the_length_is_announced_later() -> None:
+    """As for files and large bodies."""
+
+    def answer(stream: Stream) -> None:
+        stream.start("200 OK", [("Connection", "close")])
+        stream.announce(5)
+        stream.end(b"hello")
+
+    client = exchange(GET, answer)
+    assert client.received == response(length(5), *STAMP, CLOSED, body=b"hello")
+
+
 # Headers -----------------------------------------------------------------------------------------
 
 
@@ -258,7 +295,7 @@ BAD: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "Content-Length a list": ("200 OK", [("Content-Length", "1, 1")]),
     "Content-Length empty": ("200 OK", [("Content-Length", "")]),
     "Transfer-Encoding": ("200 OK", [("Transfer-Encoding", "chunked")]),
-    "Connection": ("200 OK", [("Connection", "close")]),
+    "Connection": ("200 OK", [("Connection", "X")]),
     "Keep-Alive": ("200 OK", [("Keep-Alive", "timeout=5")]),
     "Upgrade": ("200 OK", [("Upgrade", "h2c")]),
     "Trailer": ("200 OK", [("Trailer", "X")]),

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from bide.promises import Signal
+from bide.transports import lingering
+from bide.transports.lingering import MOST_PERIODS
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, READ_SIZE, SocketTransport
 from tests.fakes import HandPoller, ManualLoop, Outcomes, Receiver
@@ -408,8 +410,38 @@ def test_a_lingering_close_drops_what_still_comes(pair: Pair) -> None:
     assert pair.loop.timers == 0
 
 
+def test_a_lingering_close_goes_on_while_bytes_come_within_a_bound(pair: Pair) -> None:
+    """An upload that was refused: its client reads the answer when it has sent all."""
+    pair.transport.close(linger=True)
+    pair.loop.settle()
+    for _ in range(MOST_PERIODS - 1):
+        pair.client.sendall(b"more")
+        pair.transport.ready(READ)
+        pair.loop.advance(LINGER_SECONDS)
+        assert not pair.is_closed()
+    pair.client.sendall(b"more")
+    pair.transport.ready(READ)
+    pair.loop.advance(LINGER_SECONDS)
+    assert pair.told == ["lost"]
+    assert pair.is_closed()
+
+
+def test_a_lingering_close_ends_when_much_has_come(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast it comes."""
+    monkeypatch.setattr(lingering, "MOST_BYTES", 8)
+    pair.transport.close(linger=True)
+    pair.loop.settle()
+    for closed in (False, True):
+        pair.client.sendall(b"more")
+        pair.transport.ready(READ)
+        assert pair.is_closed() == closed
+    assert pair.loop.timers == 0
+
+
 def test_a_lingering_close_ends_by_itself(pair: Pair) -> None:
-    """A client that goes on sending does not keep the connection."""
+    """A silent client does not keep the connection."""
     pair.transport.close(linger=True)
     pair.loop.settle()
     pair.loop.advance(LINGER_SECONDS / 2)

@@ -28,6 +28,8 @@ from bide.protocols.http1_syntax import (
     HOPELESS,
     KEEPS_ALIVE,
     MEANINGS,
+    PARSED,
+    STAND_IN,
     check_coding,
     check_host,
     join_repeated,
@@ -215,7 +217,8 @@ class HTTP1(Responses):
                 raise RemoteProtocolError(f"the request has more than {fields} headers", 431)
             if b" \r\n" in head or b"\t\r\n" in head:
                 head = without_trailing_blanks(head)
-            self._parse(head)
+            # llhttp has a list of its own, and rules for some.
+            self._parse(head if method in PARSED else STAND_IN + head[len(method) :])
             stream = self._make(method, target, version)
         except RemoteProtocolError as error:
             self.refuse(error, head)
@@ -345,9 +348,6 @@ class HTTP1(Responses):
             self._parser = self._new_parser()
         except httptools.HttpParserCallbackError:
             raise  # an error of our own
-        except httptools.HttpParserInvalidMethodError:
-            status = 400 if HOPELESS.search(data) else 501  # as if it had come in pieces
-            raise RemoteProtocolError("the method is not known here", status) from None
         except httptools.HttpParserError as error:
             raise RemoteProtocolError(f"the request is malformed: {error}") from None
 

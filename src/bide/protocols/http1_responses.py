@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from bide.errors import RemoteProtocolError
+from bide.errors import LocalProtocolError, RemoteProtocolError
 from bide.locks import holds_lock
 from bide.messages import Head
 from bide.promises import Signal
@@ -92,9 +92,15 @@ class Responses:
         head = stream.head
         request = stream.request
         assert head is not None
+        if stream.expects_continue and not last and head.code < 300:
+            # The application goes on, and may read yet: 100 could not be sent behind this head.
+            # Who is told 300 or more sends no body (RFC 9110 section 10.1.1).
+            stream.expects_continue = False
+            self.transport.write(_CONTINUE)
         # A body that was announced, asked for and never wanted may come or not: who can tell?
         persistent = request.persistent and not (
             self.draining
+            or head.closes
             or stream.body.failed
             or stream.expects_continue
             or self._remains_too_much(stream)
@@ -139,9 +145,18 @@ class Responses:
 
     @holds_lock
     def wanted(self, stream: Stream) -> None:
-        """Send 100 Continue, once, unless the response has begun (RFC 9110 section 10.1.1)."""
+        """Send 100 Continue, once (RFC 9110 section 10.1.1).
+
+        Raises:
+            LocalProtocolError: the response has begun without it: the body would never come.
+        """
         with self.lock:
-            if stream.expects_continue and not stream.head_sent:
+            if stream.expects_continue:
+                if stream.head_sent:
+                    raise LocalProtocolError(
+                        "the response has begun, and the client has not been told to send its body "
+                        "(Expect: 100-continue): read wsgi.input before the answer"
+                    )
                 stream.expects_continue = False
                 self.transport.write(_CONTINUE)
 

@@ -19,6 +19,10 @@ _METHODS: Final = {
     each.encode(): each
     for each in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
 }
+PARSED: Final = frozenset(_METHODS.values())
+"""Methods that the parser is given as they came."""
+STAND_IN: Final = b"POST"
+"""The method that the parser is given for any other: its heads have no rules of their own."""
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HOST: Final = re.compile(
@@ -67,9 +71,9 @@ def skip_empty_lines(data: bytes, at: int) -> int:
 def split_request_line(line: bytes) -> tuple[str, bytes, str]:
     """Split a complete request line, without its CRLF, on the wire (RFC 9112 section 3).
 
-    Gives method, target and version ("1.1" or "1.0"); llhttp knows the methods, and checks the
-    characters of the target. But it takes several spaces, RTSP, HTTP/0.9 and HTTP/2.0 for what they
-    are not.
+    Gives method, target and version ("1.1" or "1.0"); any token is a method (RFC 9110 section 9.1),
+    and llhttp checks the characters of the target. But it takes several spaces, RTSP, HTTP/0.9 and
+    HTTP/2.0 for what they are not.
 
     Raises:
         RemoteProtocolError: 400, or 505 for another version of HTTP.
@@ -80,11 +84,16 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
         if version is not None:
             method, target, _ = parts
             # llhttp skips CR and LF before a method, and takes a LF in a target for its end.
-            if b"\n" not in target and (method in _METHODS or _METHOD.fullmatch(method)):
+            if b"\n" not in target and (method in _METHODS or _is_method(method)):
                 return _METHODS.get(method) or method.decode("ascii"), target, version
         elif re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]) and not HOPELESS.search(line):
             raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
     raise RemoteProtocolError("the request line is not `METHOD TARGET HTTP/1.1`")
+
+
+def _is_method(method: bytes) -> bool:
+    """Whether this may be a method: any token but that of HTTP/2's preface (RFC 9113, 3.4)."""
+    return method != b"PRI" and _METHOD.fullmatch(method) is not None
 
 
 def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None]:

@@ -36,7 +36,8 @@ class Limits:
     pipeline: int = 16
     """Requests that may wait on one connection before it is read no further."""
     linger: float = 2.0
-    """Seconds that a closing connection is read, so that the client gets the answer."""
+    """Seconds of silence for which a closing connection is read, so that the client gets the
+    answer."""
 
 
 class Transport(Protocol):

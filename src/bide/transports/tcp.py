@@ -26,6 +26,7 @@ from bide.mailboxes import on_loop
 from bide.promises import Signal
 from bide.totals import UNBOUND, Total
 from bide.transports.closing import end, prepare_reset, reset
+from bide.transports.lingering import Lingering
 from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
 from bide.transports.receiver import Receiver
 from bide.transports.unsent import PIECE, Unsent, send_first
@@ -115,7 +116,7 @@ class SocketTransport:
         self._watched = 0  # what the poller watches for; 0 before start, too
         # On the loop:
         self._ended = False  # the client will send no more
-        self._lingering = False
+        self._lingering: Lingering | None = None
         self._linger = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -156,8 +157,8 @@ class SocketTransport:
             if not data:
                 self._ended = True
                 self._watch(READ, False)
-                if self._lingering:
-                    self._shut_down()
+            if self._lingering is not None and not (data and self._lingering.take(len(data))):
+                self._shut_down()
         elif data:
             self._receiver.data_received(data)
         else:
@@ -373,7 +374,7 @@ class SocketTransport:
 
     def _finish(self) -> None:
         """End the writing side, all being sent; on the loop, under the lock."""
-        if self._shut or self._lingering:
+        if self._shut or self._lingering is not None:
             return
         if not self._linger or self._ended or self._broken:
             self._shut_down()
@@ -383,9 +384,16 @@ class SocketTransport:
         except OSError:
             self._shut_down()
             return
-        self._lingering = True
+        self._lingering = Lingering()
         self.resume_reading()
-        self._timer = self._loop.call_later(self._linger_seconds, self._shut_down)
+        self._linger_on()
+
+    def _linger_on(self) -> None:
+        assert self._lingering is not None
+        if self._lingering.goes_on():
+            self._timer = self._loop.call_later(self._linger_seconds, self._linger_on)
+        else:
+            self._shut_down()
 
     def after_fork(self) -> None:
         """Close the child's descriptor, and send nothing, in a forked child."""

@@ -1,0 +1,42 @@
+"""How a response that is a file leaves: from the kernel where that can be, else block by block."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bide.files import FileWrapper, kernel_part
+from bide.promises import Signal
+from bide.stream import Stream
+from bide.waiter import Waiter
+
+_PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go on
+
+
+def send_file(stream: Stream, waiter: Waiter, wrapper: FileWrapper) -> bool:
+    """Let the kernel send a file, and end the response.
+
+    On the conversation's thread. Return false when the kernel cannot, and nothing was sent; the
+    wrapper then gives no more than the Content-Length of the head, however the file grows.
+    """
+    head = stream.head
+    if head is None or stream.head_sent or stream.bodiless:
+        return False
+    part = kernel_part(wrapper.file) if type(wrapper) is FileWrapper else None
+    if part is None:
+        wrapper.left = head.length
+        return False
+    descriptor, offset, count = part
+    if head.length is None:
+        stream.announce(count)
+    else:
+        count = min(count, head.length)
+    end = offset + count
+    while offset < end:
+        sent = stream.send_file(descriptor, offset, min(end - offset, _PART))
+        if isinstance(sent, Signal):
+            waiter.wait_io(sent)
+        else:
+            offset += sent
+            waiter.keep_pace(None)
+    stream.end()
+    return True
