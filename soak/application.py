@@ -336,8 +336,9 @@ def warm(
     environ: WSGIEnvironment, start_response: StartResponse, token: str, number: int
 ) -> Iterable[bytes]:
     """Start the threads of both pools and the log's, so that none comes later. Count log lines."""
-    logging.getLogger("bide").warning("the soak begins")
     listen()
+    for name in ("bide", "asyncio"):  # each has a thread for the handler that counts
+        logging.getLogger(name).warning("the soak begins")
     pushers = threading.Barrier(PUSHERS)
     wait_all(*[_pushers.submit(pushers.wait, 20) for _ in range(PUSHERS)], timeout=20)
     others = threading.Barrier(number)

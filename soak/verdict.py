@@ -62,6 +62,7 @@ _MONITORS = (
     "WARNING %s has been blocked",
     "WARNING %s has blocked",
     "WARNING %s goes on",
+    "WARNING the soak begins",
 )
 
 

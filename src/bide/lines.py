@@ -86,6 +86,12 @@ class Outbox(Generic[T]):
             before = self._done
         return True
 
+    def end(self) -> None:
+        """Deliver directly from now on: no thread runs while the interpreter ends."""
+        self._token.clear()
+        if self._queue.empty():  # else its thread hangs, and so would this one
+            self._threaded = False
+
     def forget(self) -> None:
         """In a child, which has no other thread, and whose lines the parent writes: begin anew."""
         self._queue = SimpleQueue()
@@ -268,6 +274,8 @@ def _at_exit() -> None:
     if not flush():
         # It would wait for the lock of the handler that hangs.
         atexit.unregister(logging.shutdown)
+    for outbox in list(_outboxes):
+        outbox.end()
 
 
 atexit.register(_at_exit)

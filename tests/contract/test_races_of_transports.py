@@ -557,6 +557,7 @@ def test_the_loop_is_closed_while_a_file_is_sent(
 
     with monkeypatch.context() as patched:
         patched.setattr(pair.loop, "call_soon_threadsafe", closed)
+        patched.setattr(pair.loop, "is_closed", lambda: True)
         assert disk.end() == -1
     assert pair.sock.fileno() == -1
 
