@@ -33,8 +33,7 @@ from bide.errors import (
     ServerStopping,
     ThreadEnded,
 )
-from bide.file_responses import send_file
-from bide.files import FileWrapper
+from bide.file_responses import file_of, send_file
 from bide.forks import ForkedSite, end_child
 from bide.input import Input
 from bide.loggers import log
@@ -246,9 +245,9 @@ class Conversation:
             if type(block) is bytes:
                 stream.end(block)  # the whole response in one piece, with its Content-Length
                 return
-        if isinstance(result, FileWrapper) and not self.finished:  # noqa: SIM102 - an effect
-            if send_file(stream, self.waiter, result):
-                return
+        file = file_of(result, stream.head)
+        if file is not None and not self.finished and send_file(stream, self.waiter, file):
+            return
         check_iterable(self._site.name, result)
         # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
         iterator: Iterator[Any] = (

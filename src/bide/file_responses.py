@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from bide.files import FileWrapper, kernel_part
+from bide.messages import Head
 from bide.promises import Signal
 from bide.stream import Stream
 from bide.waiter import Waiter
 
 _PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go on
+
+
+def file_of(result: Any, head: Head | None) -> FileWrapper | None:
+    """Return the file that a response is, or is a part of; it stands where the response begins.
+
+    Werkzeug's answer to a range request is an iterator of its own over the file, which it has moved
+    when it has given the first block. So here it is moved before.
+    """
+    if isinstance(result, FileWrapper):
+        return result
+    if type(result).__name__ != "_RangeWrapper" or head is None or head.length is None:
+        return None
+    file = getattr(result, "iterable", None)
+    if (
+        not isinstance(file, FileWrapper)
+        or getattr(result, "byte_range", None) != head.length
+        or getattr(result, "read_length", None) != 0
+        or not file.seekable()
+    ):
+        return None
+    file.seek(result.start_byte)
+    return file
 
 
 def send_file(stream: Stream, waiter: Waiter, wrapper: FileWrapper) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 
 from bide import wait
@@ -310,6 +311,19 @@ def test_a_file_that_was_moved_through_its_wrapper_is_sent_by_the_kernel(
 
     assert serve(application).get().body == b"%07d\n" % (SIZE // 8 - 1)
     until(lambda: sent == [8])  # it is counted when it has been sent
+
+
+@pytest.mark.parametrize(("first", "last"), [(SIZE - 8, SIZE - 1), (16, 23), (0, 7)])
+def test_a_range_of_flask_s_is_sent_by_the_kernel(
+    serve: Serve, path: Path, sent: list[int], first: int, last: int
+) -> None:
+    """Werkzeug wraps the wrapper, so as to give a part of it; none of it is read."""
+    app = flask.Flask(__name__)
+    app.add_url_rule("/", "file", lambda: flask.send_file(path, conditional=True))
+    response = serve(app).get(headers=[f"Range: bytes={first}-{last}"])
+    assert response.status == 206
+    assert response.body == b"%07d\n" % (first // 8)
+    until(lambda: sent == [8])
 
 
 @pytest.mark.parametrize("opened", [open, gzip.open])
