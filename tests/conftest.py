@@ -1,5 +1,6 @@
 """What the tests over a real server are given; tests of single modules need none of it."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bide import lifetime
+from tests.fakes import Lane, ManualLoop
 from tests.serving import Application, Log, Served, happened
 
 pytest_plugins = ["tests.progress"]
@@ -116,6 +118,19 @@ def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what one test's application has registered from the servers of the others."""
     monkeypatch.setattr(lifetime, "_starts", [])
     monkeypatch.setattr(lifetime, "_stops", [])
+
+
+@pytest.fixture
+def lane() -> Iterator[Lane]:
+    """Give a lane on this thread; nothing may be left on its loop: no task, no timer."""
+    lane = Lane(ManualLoop())
+    yield lane
+    lane.settle()
+    assert lane.hub.parked == 0
+    assert not asyncio.all_tasks(lane.loop), "a task was never ended"
+    assert lane.loop.timers == 0, "a timer was left on the loop"
+    lane.hub.close()
+    lane.loop.close()
 
 
 @pytest.fixture

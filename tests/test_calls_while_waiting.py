@@ -5,7 +5,7 @@ that is how an integration runs a library's blocking code on the request's own t
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,21 +16,10 @@ from bide.errors import ClientDisconnected
 from bide.promises import Signal, Wait
 from bide.waiter import Parking, Waiter, current_waiter
 from tests.conftest import Serve
-from tests.fakes import Lane, Line, ManualLoop, a_stream
+from tests.fakes import Lane, Line, a_stream
 from tests.serving import Application, Environ, Log, answering
 
 GONE = ClientDisconnected("the client has left")
-
-
-@pytest.fixture
-def lane() -> Iterator[Lane]:
-    """Give a lane on this thread."""
-    lane = Lane(ManualLoop())
-    yield lane
-    lane.settle()
-    assert lane.hub.parked == 0
-    lane.hub.close()
-    lane.loop.close()
 
 
 class Calling:

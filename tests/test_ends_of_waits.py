@@ -16,25 +16,12 @@ from bide import iterate, using, wait, wait_all, waiter
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
 from bide.promises import Signal
 from bide.waiter import current_waiter
-from tests.fakes import Bare, Lane, ManualLoop, Run
+from tests.fakes import Bare, Lane, Run
 
 GONE = ClientDisconnected("the client has left")
 KINDS = pytest.mark.parametrize("kind", [ClientDisconnected, RequestTimeout, ServerStopping])
 
 pytestmark = pytest.mark.usefixtures("no_reactor")
-
-
-@pytest.fixture
-def lane() -> Iterator[Lane]:
-    """Give a lane on this thread; nothing may be left on its loop: no task, no timer."""
-    lane = Lane(ManualLoop())
-    yield lane
-    lane.settle()
-    assert lane.hub.parked == 0
-    assert not asyncio.all_tasks(lane.loop), "a task was never ended"
-    assert lane.loop.timers == 0, "a timer was left on the loop"
-    lane.hub.close()
-    lane.loop.close()
 
 
 def leave(kind: type[Cancelled] = ClientDisconnected) -> None:

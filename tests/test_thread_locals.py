@@ -11,19 +11,8 @@ import pytest
 from bide import WaitError, in_thread, per_request, thread_locals, wait
 from bide.promises import Signal
 from bide.thread_locals import Kept, kept
-from tests.fakes import Lane, ManualLoop
+from tests.fakes import Lane
 from tests.serving import DEADLINE, Log
-
-
-@pytest.fixture
-def lane() -> Iterator[Lane]:
-    """Give a hub on this thread."""
-    lane = Lane(ManualLoop())
-    yield lane
-    lane.settle()
-    assert lane.hub.parked == 0
-    lane.hub.close()
-    lane.loop.close()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,19 +33,6 @@ from tests.fakes import Bare, Lane, ManualLoop
 
 TIMEOUT = 20.0
 GONE = ClientDisconnected("the client has left")
-
-
-@pytest.fixture
-def lane() -> Iterator[Lane]:
-    """Give a lane on this thread; nothing may be left on its loop: no task, no timer."""
-    lane = Lane(ManualLoop())
-    yield lane
-    lane.settle()
-    assert lane.hub.parked == 0
-    assert not asyncio.all_tasks(lane.loop), "a task was never ended"
-    assert lane.loop.timers == 0, "a timer was left on the loop"
-    lane.hub.close()
-    lane.loop.close()
 
 
 class Monotonic:

@@ -4,7 +4,6 @@ import contextvars
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import greenlet
@@ -15,17 +14,6 @@ from bide.promises import Signal
 from bide.waiter import current_waiter
 from bide.waiting import wait
 from tests.fakes import Lane, ManualLoop
-
-
-@pytest.fixture
-def lane() -> Iterator[Lane]:
-    """Give a hub on this thread."""
-    lane = Lane(ManualLoop())
-    yield lane
-    lane.settle()
-    assert lane.hub.parked == 0
-    lane.hub.close()
-    lane.loop.close()
 
 
 def test_a_job_runs_to_its_end_in_a_greenlet_of_the_hub(lane: Lane) -> None:
