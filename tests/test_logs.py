@@ -284,6 +284,8 @@ def test_a_file_configures_logging(tmp_path: Path, capsys: pytest.CaptureFixture
         ):
             with failures.of(name):
                 for logger in (LOG, access):
+                    for each in logger.handlers:
+                        each.close()
                     logger.handlers, logger.propagate = [], True
                     logger.setLevel(logging.NOTSET)
                 where = tmp_path / f"{name}.log"
@@ -296,7 +298,7 @@ def test_a_file_configures_logging(tmp_path: Path, capsys: pytest.CaptureFixture
                 # Each logger has a thread: only the lines of one keep their order.
                 assert sorted(where.read_text().splitlines()) == sorted(lines)
                 assert capsys.readouterr() == ("", "")
-        for each in (*LOG.handlers, *root.handlers):
+        for each in (*LOG.handlers, *access.handlers, *root.handlers):
             if each not in handlers:
                 each.close()
         root.handlers = handlers
