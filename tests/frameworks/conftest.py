@@ -8,7 +8,6 @@ import pytest
 import bide.integrations.bottle
 import bide.integrations.cherrypy
 import bide.integrations.pyramid
-import bide.integrations.webpy
 from tests.each_executor import executor, serve
 from tests.frameworks.sites import SITES, Site
 
@@ -22,8 +21,11 @@ def integrated() -> Iterator[None]:
         bide.integrations.bottle.install(),
         bide.integrations.cherrypy.install(),
         bide.integrations.pyramid.install(),
-        bide.integrations.webpy.install(),
     ]
+    if "webpy" in SITES:
+        from bide.integrations import webpy
+
+        uninstall.append(webpy.install())
     yield
     for each in uninstall:
         each()

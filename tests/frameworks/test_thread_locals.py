@@ -12,7 +12,6 @@ import bottle
 import cherrypy
 import falcon
 import pytest
-import web
 from pyramid.config import Configurator
 from pyramid.response import Response as PyramidResponse
 from pyramid.threadlocal import get_current_request, manager
@@ -22,7 +21,10 @@ import bide.integrations.pyramid
 from bide import StartError, wait
 from bide.thread_locals import kept
 from tests.conftest import Serve
+from tests.frameworks.sites import web
 from tests.serving import Application, Gate, Log, Response
+
+OF_WEBPY = pytest.mark.skipif(web is None, reason="web.py needs Python 3.12 or older")
 
 
 class Gates(dict[str, Gate]):
@@ -150,7 +152,7 @@ def test_bottle_as_it_comes_mixes_requests_that_wait(serve: Serve) -> None:
     assert first.header("Set-Cookie") == "user=b"
 
 
-@pytest.mark.parametrize("make", [of_cherrypy, of_webpy])
+@pytest.mark.parametrize("make", [of_cherrypy, pytest.param(of_webpy, marks=OF_WEBPY)])
 def test_cherrypy_and_webpy_as_they_come_break_requests_that_wait(
     serve: Serve, make: Callable[[Gates], Application], log: Log
 ) -> None:
@@ -175,7 +177,11 @@ def test_pyramid_as_it_comes_gives_another_current_request(serve: Serve) -> None
 
 @pytest.mark.usefixtures("integrated")
 @pytest.mark.parametrize(
-    "make", [of_bottle, of_cherrypy, of_falcon, of_pyramid, of_webpy, of_webpy_sessions]
+    "make",
+    [
+        *(of_bottle, of_cherrypy, of_falcon, of_pyramid),
+        *(pytest.param(each, marks=OF_WEBPY) for each in (of_webpy, of_webpy_sessions)),
+    ],
 )
 def test_requests_that_wait_on_one_thread_keep_their_own_data(
     serve: Serve, make: Callable[[Gates], Application]
