@@ -29,6 +29,7 @@ try:
     import web
 except ImportError:  # it needs Python 3.12 or older
     web = None
+webpy: Any = web
 
 PIECE = 16 * 1024  # bytes
 

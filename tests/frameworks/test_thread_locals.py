@@ -24,7 +24,7 @@ from tests.conftest import Serve
 from tests.frameworks import sites
 from tests.serving import Application, Gate, Log, Response
 
-web: Any = sites.web
+web: Any = sites.webpy
 OF_WEBPY = pytest.mark.skipif(web is None, reason="web.py needs Python 3.12 or older")
 
 
