@@ -9,7 +9,7 @@ import pytest
 
 from bide import lines
 from bide.lines import LINES, LineHandler, Writer
-from tests.serving import DEADLINE, until
+from tests.serving import DEADLINE, happened, until
 
 
 class Pipe:
@@ -46,9 +46,16 @@ def test_a_full_pipe_blocks_nobody_and_what_is_dropped_is_counted(
     pipe: Pipe, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The queue is bounded; once the pipe is read all that it had comes, and the log says more."""
-    writer = Writer(pipe.stream, "the log")
+    begun = threading.Event()
+
+    class Slow(Writer):
+        def _deliver(self, items: list[str]) -> None:
+            begun.set()
+            super()._deliver(items)
+
+    writer = Slow(pipe.stream, "the log")
     writer.put("first\n")  # which the thread takes out, and hangs on
-    until(lambda: not writer._queue.qsize())
+    happened(begun)  # else it takes more with the first
     for number in range(LINES + 7):
         writer.put(f"{number}\n")
     assert not writer.flush(0.0)

@@ -258,8 +258,24 @@ def test_the_reloader_brings_new_code_and_waits_for_nobody(gunicorn: Start, tmp_
     address = program.listening()
     old = ask(address, "/never")
     program.until("it waits")
-    (tmp_path / "app.py").write_text(APP.replace("first", "second"))
-    program.until("app.py modified")
+    path = tmp_path / "app.py"
+    path.write_text(APP.replace("first", "second"))
+    seen = threading.Event()
+
+    def touch() -> None:
+        # The reloader sees no change before its first look, which nothing tells.
+        later = path.stat().st_mtime
+        while not seen.wait(0.1):
+            later += 1
+            os.utime(path, (later, later))
+
+    toucher = threading.Thread(target=touch)
+    toucher.start()
+    try:
+        program.until("app.py modified")
+    finally:
+        seen.set()
+        toucher.join()
     assert old.response().status == 503
     old.close()
     until(lambda: get(address).text == "second", "the new code never answered")

@@ -162,7 +162,7 @@ def test_a_signal_handler_that_raises_in_an_idle_loop_ends_nothing(
     for _ in range(3):
         os.kill(pid, signal.SIGUSR1)
         # It may have met the loop, or the connection that has just been closed.
-        program.until("by a signal handler")
+        program.until("Raised: by a signal handler")  # the last line of it
     (tmp_path / "open").touch()
     assert waiting.response().text == "opened"
     waiting.close()
