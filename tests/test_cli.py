@@ -249,6 +249,14 @@ def test_an_error_that_has_no_frame_of_the_users_gets_the_line_alone(
     assert command.err.startswith("bide: cannot import webshop: SyntaxError")
 
 
+def test_an_error_of_several_lines_gets_one(write: Write, command: Cli) -> None:
+    """As those of database drivers, which end with a line break."""
+    write("raise OSError('no database:\\n\\tis it running?\\n')\n")
+    assert command.run(APP) == 1
+    line = "bide: cannot import webshop: OSError: no database: is it running?"
+    assert command.err.splitlines()[-1] == line
+
+
 def test_an_error_of_the_server_is_not_swallowed(write: Write, command: Cli) -> None:
     """What is no mistake of the deployer's has its whole traceback."""
     command.fails = RuntimeError("a defect")
