@@ -29,6 +29,7 @@ try:
     import web
 except ImportError:  # it needs Python 3.12 or older
     web = None
+webpy: Any = web
 
 PIECE = 16 * 1024  # bytes
 
@@ -297,7 +298,7 @@ def of_webpy(site: Site) -> Application:
         finally:
             site.seen.append("torn down")
 
-    def unavailable() -> Exception:
+    def unavailable() -> Any:
         error = sys.exception()
         if isinstance(error, Broken):
             return web.HTTPError("503 Service Unavailable", {}, f"handled: {error}")
@@ -316,4 +317,6 @@ SITES: dict[str, Callable[[Site], Application]] = {
     "cherrypy": of_cherrypy,
     "falcon": of_falcon,
     "pyramid": of_pyramid,
-} | ({"webpy": of_webpy} if web is not None else {})
+}
+if web is not None:
+    SITES["webpy"] = of_webpy

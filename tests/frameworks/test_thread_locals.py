@@ -21,9 +21,10 @@ import bide.integrations.pyramid
 from bide import StartError, wait
 from bide.thread_locals import kept
 from tests.conftest import Serve
-from tests.frameworks.sites import web
+from tests.frameworks import sites
 from tests.serving import Application, Gate, Log, Response
 
+web: Any = sites.webpy
 OF_WEBPY = pytest.mark.skipif(web is None, reason="web.py needs Python 3.12 or older")
 
 
