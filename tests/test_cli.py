@@ -155,7 +155,7 @@ def test_the_environment_gives_settings_and_the_command_line_goes_before_it(
 @pytest.mark.parametrize(
     ("declared", "line"),
     [
-        ("", "runs in threads, up to 4: webshop.app declares nothing, so it bears"),
+        ("", "runs in threads, up to 4: webshop.app declares nothing, so it is assumed safe for"),
         (
             "app.__capabilities__ = frozenset({'async'})",
             "runs on the event loop: webshop.app declares async",
