@@ -243,7 +243,7 @@ def test_an_undeclared_application_runs_in_threads() -> None:
     decision = decide(plain)
     assert decision.executor == "threads"
     assert decision.reason == (
-        f"{__name__}.plain declares nothing, so it bears threads and processes"
+        f"{__name__}.plain declares nothing, so it is assumed safe for threads and processes"
     )
 
 
@@ -260,7 +260,8 @@ def test_a_stack_is_as_able_as_its_weakest_part() -> None:
     decision = decide(Middleware(inner))
     assert decision.executor == "threads"
     assert decision.reason == (
-        f"{__name__}.Middleware instance declares nothing, so it bears threads and processes; "
+        f"{__name__}.Middleware instance declares nothing, so it is assumed safe for threads and "
+        "processes; "
         f"{name_of(inner)} declares async, threads"
     )
 

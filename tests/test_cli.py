@@ -155,7 +155,7 @@ def test_the_environment_gives_settings_and_the_command_line_goes_before_it(
 @pytest.mark.parametrize(
     ("declared", "line"),
     [
-        ("", "runs in threads, up to 4: webshop.app declares nothing, so it bears"),
+        ("", "runs in threads, up to 4: webshop.app declares nothing, so it is assumed safe for"),
         (
             "app.__capabilities__ = frozenset({'async'})",
             "runs on the event loop: webshop.app declares async",
@@ -247,6 +247,14 @@ def test_an_error_that_has_no_frame_of_the_users_gets_the_line_alone(
     write("def app(:\n")
     assert command.run(APP) == 1
     assert command.err.startswith("bide: cannot import webshop: SyntaxError")
+
+
+def test_an_error_of_several_lines_gets_one(write: Write, command: Cli) -> None:
+    """As those of database drivers, which end with a line break."""
+    write("raise OSError('no database:\\n\\tis it running?\\n')\n")
+    assert command.run(APP) == 1
+    line = "bide: cannot import webshop: OSError: no database: is it running?"
+    assert command.err.splitlines()[-1] == line
 
 
 def test_an_error_of_the_server_is_not_swallowed(write: Write, command: Cli) -> None:

@@ -150,7 +150,7 @@ def _is_coroutine(application: Any) -> bool:
 
 def _says(declared: frozenset[str] | None) -> str:
     if declared is None:
-        return "declares nothing, so it bears threads and processes"
+        return "declares nothing, so it is assumed safe for threads and processes"
     return f"declares {', '.join(sorted(declared))}"
 
 

@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        _complain(f"{_line(error.format_message())} (bide --help lists the options)", USAGE_ERROR)
+        _complain(f"{error.format_message()} (bide --help lists the options)", USAGE_ERROR)
     except ApplicationFailed as error:
         _show_users_frames(error.__cause__)
         _complain(str(error), START_ERROR)
@@ -184,12 +184,9 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _line(message: str) -> str:
-    return " ".join(message.split())
-
-
 def _complain(message: str, code: int) -> None:
-    click.echo(f"bide: {message}", err=True)
+    line = " ".join(message.split())  # an application's error may have several
+    click.echo(f"bide: {line}", err=True)
     sys.exit(code)
 
 

@@ -17,7 +17,6 @@ import logging
 import os
 import signal
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -26,6 +25,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from bide.capabilities import name_of
+from bide.executors.places import frames_of
 from bide.lines import flush
 from bide.logs import say
 from bide.thread_pool import Call
@@ -35,10 +35,6 @@ log = logging.getLogger("bide")
 
 MOMENT: Final = 1.0
 """Seconds that threads have at least, once the server has stopped."""
-
-_STANDARD: Final = sysconfig.get_path("stdlib")
-_PACKAGES: Final = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-_OWN: Final = os.path.dirname(__file__)
 
 _finish_by = [0.0]
 
@@ -142,25 +138,16 @@ def _end_pools() -> None:
 def _describe(thread: threading.Thread) -> str:
     """Say which thread, and where it is: in the application's code, or called by a pool."""
     frame = sys._current_frames().get(thread.ident or 0)
-    frames: list[FrameType] = []
+    own = frames_of(frame)
+    if own:
+        code = own[-1].f_code
+        return f"{thread.name} in {code.co_qualname} ({code.co_filename}:{own[-1].f_lineno})"
     while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    for each in frames:
-        if _is_applications(each.f_code.co_filename):
-            code = each.f_code
-            return f"{thread.name} in {code.co_qualname} ({code.co_filename}:{each.f_lineno})"
-    for each in frames:
-        called = _called(each.f_locals.get("self"))
+        called = _called(frame.f_locals.get("self"))
         if called is not None:  # written in C, or the standard library's
             return f"{thread.name} in {name_of(called)}"
+        frame = frame.f_back
     return thread.name
-
-
-def _is_applications(filename: str) -> bool:
-    if filename.startswith((_OWN, "<frozen")):
-        return False
-    return not filename.startswith(_STANDARD) or filename.startswith(_PACKAGES)
 
 
 def _called(caller: object) -> Any:

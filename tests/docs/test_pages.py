@@ -89,6 +89,17 @@ def follow(page: str, target: str) -> None:
         assert anchor in slugs, target
 
 
+def test_contents_at_the_top_of_a_page_name_all_of_it() -> None:
+    """Each heading of the second level, in order."""
+    with Failures() as failures:
+        for page in PAGES:
+            top, *sections = re.split(r"^## ", prose_of(page), flags=re.MULTILINE)
+            contents = re.findall(r"^- \[(.*)\]\(#.*\)$", top, re.MULTILINE)
+            with failures.of(page):
+                headings = [each.partition("\n")[0] for each in sections]
+                assert not contents or contents == headings
+
+
 def test_the_first_thirty_lines_of_the_readme_reach_a_running_server() -> None:
     """Installing, an application, the command, and what comes back."""
     lines = text_of("README.md").splitlines()[:30]

@@ -431,14 +431,18 @@ def check_command(words: list[str]) -> None:
 
 
 def check_log_config(snippet: Snippet) -> None:
-    """Check a configuration of logging: a process takes it, with the access log's lines."""
+    """Check a configuration of logging: a process takes it, and writes each line once."""
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(snippet.text)
         file.flush()
-        code = "import sys; from bide.log_config import apply; print(*apply(sys.argv[1]))"
+        code = (
+            "import sys; from bide.log_config import apply; print(*apply(sys.argv[1])); "
+            "from bide.loggers import access, log; log.warning('a line'); access.info('a request')"
+        )
         command = [sys.executable, "-c", code, file.name]
-        named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert "bide.access" in named
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "bide.access" in ended.stdout.split()
+    assert ended.stderr.splitlines() == ["WARNING bide a line", "INFO bide.access a request"]
 
 
 def check_nginx(snippet: Snippet) -> None:

@@ -19,6 +19,7 @@ import pytest
 from bide.executors import monitor as module
 from bide.executors.hub import Hub
 from bide.executors.monitor import Monitor, _Seen
+from bide.executors.places import frames_of
 from bide.promises import Signal
 from bide.waiter import Waiter
 from bide.waiting import wait
@@ -399,6 +400,32 @@ def test_a_lane_whose_thread_has_ended_meanwhile_has_no_stack(watched: Watched) 
     watched.hubs = [hub(running=SimpleNamespace(job=job), since=watched.now, parked=1)]
     watched.look(3)
     assert "(no code of the application)" in watched.caplog.text
+
+
+INSTALLED = "/venv/lib/python3.13/site-packages/"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([INSTALLED + "bide/stream.py", INSTALLED + "bide/files.py"], []),
+        ([INSTALLED + "bide/stream.py", INSTALLED + "flask/app.py"], ["flask/app.py"]),
+        ([INSTALLED + "bide/stream.py", INSTALLED + "bide_shop/app.py"], ["bide_shop/app.py"]),
+        ([INSTALLED + "flask/app.py", "/srv/shop.py", INSTALLED + "bide/a.py"], ["/srv/shop.py"]),
+    ],
+)
+def test_frames_of_bide_are_nobodys_where_it_is_an_installed_package(
+    files: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is for most; those of other packages count where there are no others."""
+    monkeypatch.setattr("bide.executors.places._BIDE", INSTALLED + "bide/")
+
+    frame: Any = None
+    for file in files:
+        code = SimpleNamespace(co_filename=file, co_name="call")
+        frame = SimpleNamespace(f_code=code, f_back=frame)
+    names = [each.f_code.co_filename.removeprefix(INSTALLED) for each in frames_of(frame)]
+    assert names == expected
 
 
 # The thread ------------------------------------------------------------------------------------

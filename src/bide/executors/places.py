@@ -55,13 +55,14 @@ def frames_of(frame: FrameType | None, on_loop: bool = False) -> list[FrameType]
     inside: list[FrameType] | None = None
     while frame is not None:
         file = frame.f_code.co_filename
-        if any(each in file for each in _PACKAGES):
+        if file.startswith(_BIDE):  # first: it is an installed package, too
+            pass
+        elif any(each in file for each in _PACKAGES):
             packages.append(frame)
-        elif file.startswith(_PYTHON):
-            if on_loop and frame.f_code.co_name == "_run_once":
-                inside = list(own or packages)
-        elif not file.startswith(_BIDE):
+        elif not file.startswith(_PYTHON):
             own.append(frame)
+        elif on_loop and frame.f_code.co_name == "_run_once":
+            inside = list(own or packages)
         frame = frame.f_back
     return ((own or packages) if inside is None else inside)[::-1]
 
