@@ -14,6 +14,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import select
 import selectors
 import signal
 import sys
@@ -21,7 +22,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 from greenlet import getcurrent
 
@@ -33,6 +34,9 @@ class Shared(Protocol):
     def after_fork(self) -> None:
         """Give it up; in the child, on its only thread. Any lock may be held for ever."""
 
+
+_PIPE: Final = 2048
+"""Characters that a pipe has room for when it takes any."""
 
 _shared: weakref.WeakSet[Any] = weakref.WeakSet()
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
@@ -137,22 +141,25 @@ def end_child(error: BaseException | None = None) -> NoReturn:
     ``SystemExit`` ends it with its code, another error with a traceback and 1, and a mere return
     with a line that says so. No ``atexit`` function is called: they are the parent's.
     """
-    code = 0
-    with contextlib.suppress(OSError, ValueError):  # nobody reads, or it is closed
-        if isinstance(error, SystemExit):
-            code = _code(error)
-        elif isinstance(error, KeyboardInterrupt):
-            code = 130
-        elif error is not None:
-            code = 1
-            traceback.print_exception(error)
-        else:
-            sys.stderr.write(
-                f"bide: process {os.getpid()}, which the application has forked, came back to the "
-                "server and is ended: end it in the application, by os._exit()\n"
-            )
-        sys.stdout.flush()
-        sys.stderr.flush()
+    code, text = 0, ""
+    if error is None:
+        text = (
+            f"bide: process {os.getpid()}, which the application has forked, came back to the "
+            "server and is ended: end it in the application, by os._exit()\n"
+        )
+    elif isinstance(error, SystemExit):
+        code, text = _code(error)
+    elif isinstance(error, KeyboardInterrupt):
+        code = 130
+    else:
+        code, text = 1, "".join(traceback.format_exception(error))
+    for stream in (sys.stdout, sys.stderr):
+        # Nobody may read, or it is closed. The parent may wait for this process.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if select.select([], [stream], [], 0)[1]:
+                if stream is sys.stderr:
+                    stream.write(text[-_PIPE:])
+                stream.flush()
     os._exit(code)
 
 
@@ -186,13 +193,12 @@ def leave_loop(loop: asyncio.AbstractEventLoop | None, error: BaseException) -> 
         end_child(error)
 
 
-def _code(error: SystemExit) -> int:
+def _code(error: SystemExit) -> tuple[int, str]:
     if error.code is None:
-        return 0
+        return 0, ""
     if isinstance(error.code, int):
-        return error.code
-    sys.stderr.write(f"{error.code}\n")
-    return 1
+        return error.code, ""
+    return 1, f"{error.code}\n"
 
 
 def came_back(*_: object) -> NoReturn:

@@ -279,6 +279,35 @@ def test_a_child_that_is_forked_when_the_answer_is_out_sends_none(
     server.check_and_stop()
 
 
+FULL = """
+import os, sys
+import forking
+reading, writing = os.pipe()
+os.set_blocking(writing, False)
+try:
+    while True:
+        os.write(writing, b"x" * 65536)
+except BlockingIOError:
+    os.set_blocking(writing, True)
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/full":
+        sys.stderr = open(writing, "w")
+    return forking.app(environ, start_response)
+"""
+
+
+def test_a_child_ends_though_nobody_reads_what_it_says(start: Start, tmp_path: Path) -> None:
+    """Its parent waits for it, and so does the lane."""
+    (tmp_path / "forking.py").write_text(SOURCE)
+    (tmp_path / "full.py").write_text(FULL)
+    program = start("full:app", "--bind", "127.0.0.1:0", "--threads", "1", PYTHONWARNINGS=QUIET)
+    address = program.serving()
+    assert get(address, "/full").text == "/full"
+    for how in ("returns", "raises"):
+        assert get(address, f"/fork?{how}").text == str(HOW[how])
+
+
 IMPORTED = """
 import os, sys, time
 if not os.fork():
