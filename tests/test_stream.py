@@ -346,13 +346,24 @@ def test_head_takes_a_status(status: str, code: int, reason: str) -> None:
         b"200 OK",
         None,
         ["200 OK"],
+        {},
+        (200, "OK"),
+        ([], "OK"),
+        bytearray(b"200 OK"),
+        ["x" * 1000] * 1000,
     ],
+    ids=lambda status: repr(status)[:30],
 )
 def test_head_refuses_what_is_no_status(status: Any) -> None:
-    """Nothing that splits the response, no interim status, no digit but 0 to 9, nothing but str."""
+    """Nothing that splits the response, no interim status, no digit but 0 to 9, nothing but str.
+
+    Each time in one line, which shows what it was.
+    """
     for _ in range(2):
-        with pytest.raises((LocalProtocolError, TypeError)):
+        with pytest.raises(LocalProtocolError, match="is no status: it must be a str") as raised:
             Head(status, [])
+        assert len(str(raised.value)) < 700
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["X", "x-a", "!#$%&'*+-.^_`|~09azAZ", "Connections", "TE-X"])

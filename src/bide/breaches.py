@@ -6,16 +6,13 @@ It changes nothing: the conversation refuses, and says it in these words.
 from __future__ import annotations
 
 import logging
-import reprlib
 from typing import Any, Final
 
 from bide.errors import LocalProtocolError
-from bide.messages import Head
+from bide.messages import Head, short
 
 log = logging.getLogger("bide")
 
-_short: Final = reprlib.Repr()
-_short.maxother = _short.maxstring = 80
 _noted: Final[set[str]] = set()  # applications whose Connection header was told; any thread
 
 
@@ -34,7 +31,7 @@ def nothing_returned(name: str) -> BreachError:
 def not_started(name: str, result: Any) -> BreachError:
     """Make the error for an application that returned before it called ``start_response``."""
     return BreachError(
-        f"{name} returned {_short.repr(result)}, and start_response has not been called: "
+        f"{name} returned {short.repr(result)}, and start_response has not been called: "
         "call start_response(status, headers) before the first block, also for HEAD"
     )
 
@@ -52,13 +49,13 @@ def check_iterable(name: str, result: Any) -> None:
         remedy = "return an iterable of bytes"
     else:
         return
-    raise BreachError(f"{name} returned {_short.repr(result)} ({kind.__name__}): {remedy}")
+    raise BreachError(f"{name} returned {short.repr(result)} ({kind.__name__}): {remedy}")
 
 
 def wrong_block(name: str, block: Any) -> TypeError:
     """Make the error for a block that is neither bytes nor a promise."""
     return TypeError(
-        f"{name} yielded {_short.repr(block)} ({type(block).__name__}): "
+        f"{name} yielded {short.repr(block)} ({type(block).__name__}): "
         "yield bytes, or a promise of them"
     )
 
@@ -66,7 +63,7 @@ def wrong_block(name: str, block: Any) -> TypeError:
 def wrong_value(name: str, value: Any) -> TypeError:
     """Make the error for a promise in the iterable that gave no bytes."""
     return TypeError(
-        f"a promise that {name} yielded gave {_short.repr(value)} ({type(value).__name__}), "
+        f"a promise that {name} yielded gave {short.repr(value)} ({type(value).__name__}), "
         "not bytes"
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -59,11 +59,6 @@ def on_stop(function: F) -> F:
     return function
 
 
-def registered() -> bool:
-    """Whether there are any functions for a start or a stop."""
-    return bool(_starts or _stops)
-
-
 class Lifetime:
     """One server's start and stop; on its loop, but for ``start_here`` and ``stop_here``.
 
@@ -88,15 +83,14 @@ class Lifetime:
         if self.started:
             return
         if self._starting is None:
-            loop = asyncio.get_running_loop()
-            self._starting = loop.create_task(self._start(), context=self._context)
+            self._starting = self._begin(self._start())
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
         self._stops = list(_stops)
         for function in tuple(_starts):
             try:
-                await _call(function, self.state)
+                await self._call(function)
             except (Exception, SystemExit) as error:
                 self._starting = None  # who asks again has it tried again
                 raise _failure(function, error) from error
@@ -111,22 +105,43 @@ class Lifetime:
         if not self.started:
             return
         self.started = False
-        loop = asyncio.get_running_loop()
         deadline = monotonic() + seconds
         while self._stops:
             function = self._stops.pop()
-            call = loop.create_task(self._stop(function), context=self._context)
-            # Not by a time-out, which would wait for one that swallows its cancellation.
-            await asyncio.wait([call], timeout=max(deadline - monotonic(), MOMENT))
+            call = self._begin(self._stop(function))
+            await self._wait(call, max(deadline - monotonic(), MOMENT))
             if not call.done():
                 call.cancel()
                 log.error("%s, registered with on_stop, has not ended in time", name_of(function))
 
     async def _stop(self, function: Callable[..., Any]) -> None:
         try:
-            await _call(function, self.state)
+            await self._call(function)
         except (Exception, SystemExit):
             log.exception("%s, registered with on_stop, failed", name_of(function))
+
+    async def _call(self, function: Callable[..., Any]) -> None:
+        arguments = _arguments(function, self.state)
+        if inspect.iscoroutinefunction(function):
+            result = function(*arguments)
+        else:
+            result = await self._in_thread(function, *arguments)
+        if inspect.isawaitable(result):
+            await result
+
+    # What asyncio's loops do, and others in another way -----------------------------------------
+
+    def _begin(self, coro: Coroutine[Any, Any, None]) -> Any:
+        """Make a task, in the context of all of them."""
+        return asyncio.get_running_loop().create_task(coro, context=self._context)
+
+    async def _wait(self, task: Any, seconds: float) -> None:
+        """Return when a task is done, or at the time-out, also if it swallows a cancellation."""
+        await asyncio.wait([task], timeout=seconds)
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function that may block."""
+        return await asyncio.wrap_future(in_thread(function, *args))
 
     # On a host's thread -------------------------------------------------------------------------
 
@@ -164,16 +179,6 @@ def _arguments(function: Callable[..., Any], state: State) -> list[State]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [state] if any(p.kind in kinds and p.default is p.empty for p in parameters) else []
-
-
-async def _call(function: Callable[..., Any], state: State) -> None:
-    arguments = _arguments(function, state)
-    if inspect.iscoroutinefunction(function):
-        result = function(*arguments)
-    else:
-        result = await asyncio.wrap_future(in_thread(function, *arguments))
-    if inspect.isawaitable(result):
-        await result
 
 
 def _call_here(function: Callable[..., Any], state: State) -> None:

@@ -13,6 +13,10 @@ from typing import Any, Final
 
 from bide.errors import LocalProtocolError
 
+short: Final = reprlib.Repr()
+"""How errors show what an application gave: in one line, and not all of it."""
+short.maxother = short.maxstring = 80
+
 
 class Request:
     """The head of a request, as any protocol can state it.
@@ -87,7 +91,11 @@ class Head:
     )
 
     def __init__(self, status: str, headers: list[tuple[str, str]]) -> None:
-        self.code, self.reason = _STATUSES.get(status) or _parse_status(status)
+        try:
+            parsed = _STATUSES.get(status)
+        except TypeError:  # it has no hash: a list, for example
+            parsed = None
+        self.code, self.reason = parsed or _parse_status(status)
         self.bodiless = self.code == 204 or self.code == 304
         if type(headers) is not list:
             headers = _as_list(headers)  # an iterator would be empty when it is looked at again
@@ -102,7 +110,8 @@ class Head:
             for name, value in headers:
                 if type(value) is not str:
                     raise LocalProtocolError(
-                        f"the header {name!r} has the value {value!r}, no string: make it a str"
+                        f"the header {name!r} has the value {short.repr(value)}, no string: "
+                        "make it a str"
                     )
                 kind = _FIELDS.get(name)
                 if kind is None:
@@ -111,8 +120,7 @@ class Head:
                     self._note(kind, name, value)
         except (TypeError, ValueError):
             raise LocalProtocolError(
-                f"the headers are {reprlib.repr(headers)}: "
-                "they must be a list of pairs (name, value)"
+                f"the headers are {short.repr(headers)}: they must be a list of pairs (name, value)"
             ) from None
         if self.connection:
             self.headers = [each for each in headers if each[0].lower() != "connection"]
@@ -174,13 +182,13 @@ def _as_list(headers: Any) -> list[tuple[str, str]]:
     if isinstance(headers, Iterable) and not isinstance(headers, Mapping):
         return list(headers)
     raise LocalProtocolError(
-        f"the headers are {reprlib.repr(headers)}: they must be a list of pairs (name, value)"
+        f"the headers are {short.repr(headers)}: they must be a list of pairs (name, value)"
     )
 
 
 def _classify(name: str) -> str:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise LocalProtocolError(f"{name!r} is no header name")
+        raise LocalProtocolError(f"{short.repr(name)} is no header name")
     lower = name.lower()
     kind = ""
     if lower in ("date", "server", "content-length"):
@@ -196,8 +204,10 @@ def _parse_status(status: str) -> tuple[int, str]:
     if not isinstance(status, str) or not re.fullmatch(
         r"[2-9][0-9][0-9]( [^\x00-\x08\x0a-\x1f\x7f]*)?", status
     ):
-        raise LocalProtocolError(f"{status!r} is no status: it must be a str like '200 OK'")
+        raise LocalProtocolError(
+            f"{short.repr(status)} is no status: it must be a str like '200 OK'"
+        )
     parsed = (int(status[:3]), status[4:])
-    if len(_STATUSES) < _CACHED and len(status) <= 64:
+    if type(status) is str and len(_STATUSES) < _CACHED and len(status) <= 64:
         _STATUSES[status] = parsed
     return parsed

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -545,21 +546,48 @@ def test_a_lane_closes_while_another_sends_a_file(pair: Pair, disk: Disk) -> Non
     assert pair.client.recv(100) == b""
 
 
+@contextmanager
+def closed_loop(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> Iterator[None]:
+    """Have the loop refuse what other threads ask of it, as one does that is closed."""
+
+    def closed(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pair.loop, "call_soon_threadsafe", closed)
+        patched.setattr(pair.loop, "is_closed", lambda: True)
+        yield
+
+
 def test_the_loop_is_closed_while_a_file_is_sent(
     monkeypatch: pytest.MonkeyPatch, pair: Pair, disk: Disk
 ) -> None:
     """Nobody is left to close the descriptor but the lane."""
     disk.begin()
     pair.transport.ready(GONE)
-
-    def closed(*_: Any) -> None:
-        raise RuntimeError("Event loop is closed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pair.loop, "call_soon_threadsafe", closed)
-        patched.setattr(pair.loop, "is_closed", lambda: True)
+    with closed_loop(monkeypatch, pair):
         assert disk.end() == -1
     assert pair.sock.fileno() == -1
+
+
+@pytest.mark.parametrize("closed_before", ["the close", "the file's end"])
+def test_the_loop_is_closed_where_a_file_is_sent_and_then_the_connection_closed(
+    monkeypatch: pytest.MonkeyPatch, pair: Pair, disk: Disk, closed_before: str
+) -> None:
+    """Whoever closes leaves it to the sending lane; the client gets the file, and the end."""
+    disk.begin()
+    if closed_before == "the file's end":
+        pair.transport.close()  # which asks the loop, to no effect: the file is on its way
+        pair.turn()
+    with closed_loop(monkeypatch, pair):
+        if closed_before == "the close":
+            pair.transport.close()
+        assert pair.sock.fileno() == pair.descriptor
+        disk.end()
+    assert disk.open_after == [True]
+    assert pair.sock.fileno() == -1
+    assert pair.client.recv(100) == b"0123456789"
+    assert pair.client.recv(100) == b""
 
 
 # Being told of room --------------------------------------------------------------------------

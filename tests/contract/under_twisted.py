@@ -62,6 +62,7 @@ class UnderTwisted(Hosted):
 
         self.reactor = _running() if reactor is None else reactor
         self.loop = loop_of(self.reactor)
+        self._released = False
         self.call(self._listen, application, executor, threads)
         super().__init__()
 
@@ -101,8 +102,16 @@ class UnderTwisted(Hosted):
         """Give those in progress."""
         return list(self._resource.runner._conversations)
 
+    @property
+    def early(self) -> int:
+        """How many requests wait for ``on_start`` functions."""
+        return len(self._resource._early)
+
     def release(self) -> None:
-        """Listen no more, and end the threads."""
+        """Listen no more, and end the threads; once."""
+        if self._released:
+            return
+        self._released = True
         ended = threading.Event()
 
         def end() -> None:

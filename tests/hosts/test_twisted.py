@@ -1,6 +1,7 @@
 """``bide.hosts.twisted``: what is its own beside the contract, on both kinds of reactor."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,12 +14,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 import bide
+from bide import lifetime
 from bide.errors import LoadError
 from bide.hosts.twisted import Resource
 from tests.contract.under_twisted import UnderTwisted
-from tests.serving import Application, Environ, Gate, Log, answering, happened, request
+from tests.serving import (
+    DEADLINE,
+    Application,
+    Environ,
+    Gate,
+    Log,
+    answering,
+    happened,
+    request,
+    until,
+)
 
 PLAIN = [("Content-Type", "text/plain")]
+FOUND: contextvars.ContextVar[str] = contextvars.ContextVar("FOUND", default="nothing")
 Start = Callable[..., UnderTwisted]
 
 
@@ -330,14 +343,120 @@ def test_what_cannot_be_a_site_is_refused(reactor: Any) -> None:
     happened(ended)
 
 
-def test_functions_for_the_start_are_not_called_which_the_log_says(reactor: Any, log: Log) -> None:
-    """There is no moment before the first request for which the reactor would wait."""
-    bide.on_start(lambda: pytest.fail("called"))
-    resource = Resource(reactor, answering(lambda environ: ""))
-    log.take("on_start and on_stop are not called")
-    ended = threading.Event()
-    reactor.callFromThread(lambda: resource.stop().addCallback(lambda _: ended.set()))
-    happened(ended)
+@EXECUTORS
+def test_functions_run_around_all_requests_which_wait_for_the_start(
+    start: Start, executor: str
+) -> None:
+    """Coroutines on the reactor's thread, others in threads; in one context, with one state."""
+    events: list[str] = []
+    begun, opened = threading.Event(), threading.Event()
+    served: UnderTwisted
+
+    @bide.on_start
+    async def client(state: dict[str, Any]) -> None:
+        await deferLater(served.reactor, 0, lambda: None)
+        state["thread"] = threading.get_ident()
+        FOUND.set("the first one's")
+
+    @bide.on_start
+    def database() -> None:
+        begun.set()
+        happened(opened)
+        events.append(f"database {FOUND.get()}")
+
+    @bide.on_stop
+    async def close(state: dict[str, Any]) -> None:
+        await deferLater(served.reactor, 0, lambda: None)
+        events.append(f"close {state['thread'] == threading.get_ident()}")
+
+    @bide.on_stop
+    def last() -> None:
+        events.append(f"last {FOUND.get()}")
+
+    def view(environ: Environ) -> str:
+        events.append("view")
+        return str(environ["bide.state"]["thread"])
+
+    served = start(answering(view), executor=executor)
+    clients = [served.request() for _ in range(2)]
+    happened(begun)
+    until(lambda: served.early == 2)
+    assert events == []
+    opened.set()
+    assert [each.response().text for each in clients] == [str(served.thread)] * 2
+    assert served.get().text == str(served.thread)
+    served.release()
+    assert events == [
+        "database the first one's",
+        *["view"] * 3,
+        "last the first one's",
+        "close True",
+    ]
+
+
+def test_a_start_that_fails_is_answered_500_and_tried_again(start: Start, log: Log) -> None:
+    """One line for all who waited; the function for the stop is called for the start that held."""
+    failing, events = [True], []
+    served: UnderTwisted
+
+    @bide.on_start
+    async def first() -> None:
+        await deferLater(served.reactor, 0, lambda: None)
+        if failing:
+            failing.pop()
+            raise ValueError("not yet")
+
+    bide.on_stop(lambda: events.append("stopped"))
+    served = start(answering(lambda _: "served"))
+    assert served.get().status == 500
+    record = log.take("registered with on_start, failed: ValueError: not yet")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+    assert served.get().text == "served"
+    served.release()
+    assert events == ["stopped"]
+
+
+def test_a_stop_during_the_start_answers_503_and_lets_the_start_end(start: Start) -> None:
+    """What the start has opened is closed."""
+    events: list[str] = []
+    begun, opened = threading.Event(), threading.Event()
+
+    @bide.on_start
+    def database() -> None:
+        begun.set()
+        happened(opened)
+        events.append("opened")
+
+    bide.on_stop(lambda: events.append("closed"))
+    served = start(answering(lambda _: "never"))
+    client = served.request()
+    happened(begun)
+    stopping = bide.in_thread(served.release)
+    assert client.response().status == 503
+    opened.set()
+    stopping.result(DEADLINE)
+    assert events == ["opened", "closed"]
+
+
+def test_a_function_for_the_stop_that_hangs_is_named(
+    start: Start, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the others are called."""
+    monkeypatch.setattr(lifetime, "MOMENT", 0.01)
+    monkeypatch.setattr("bide.hosts.twisted.CLEANUP_SECONDS", 0.0)
+    events: list[str] = []
+    bide.on_stop(lambda: events.append("closed"))
+
+    @bide.on_stop
+    async def hangs() -> None:
+        await Deferred()
+
+    served = start(answering(lambda _: "served"))
+    assert served.get().text == "served"
+    served.release()
+    log.take("hangs, registered with on_stop, has not ended in time")
+    assert events == ["closed"]
 
 
 def test_tasks_of_a_loop_that_has_a_factory_are_left_alone() -> None:

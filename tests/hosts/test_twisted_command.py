@@ -41,6 +41,19 @@ def app(environ, start_response):
         yield ",".join(sorted(each.name for each in threading.enumerate())).encode()
 
 
+@bide.on_start
+async def opens(state):
+    fired = Deferred()
+    reactor.callLater(0, fired.callback, "opened")
+    state["text"] = await fired
+    say("it opens")
+
+
+@bide.on_stop
+def closes(state):
+    say(f"it closes what was {state['text']}")
+
+
 looping = bide.capable("async")(lambda *args: app(*args))
 
 
@@ -111,10 +124,14 @@ def test_an_async_capable_application_needs_no_thread_but_the_reactors(directory
 def test_requests_that_wait_are_ended_before_the_reactor_stops(
     directory: Path, reactor: str, app: str
 ) -> None:
-    """They are answered, their code cleans up, and only then connections are closed."""
+    """They are answered, their code cleans up, and only then connections are closed.
+
+    Around all of it, functions for the start and the stop are called.
+    """
     program = Twist(directory, "--port", PORT, app, reactor=reactor)
     try:
         address = program.listening()
+        program.until("it opens")
         client = Client(address)
         client.send(request("/wait"))
         program.until("it waits")
@@ -122,6 +139,7 @@ def test_requests_that_wait_are_ended_before_the_reactor_stops(
         assert client.response().status == 503
         client.close()
         program.until("it waits no more")
+        program.until("it closes what was opened")
         assert program.wait() == -signal.SIGTERM  # Twisted's way to end
     finally:
         program.close()

@@ -84,6 +84,7 @@ class Runner:
         threads: lanes at most.
         queue: requests that may wait for a lane; more are answered 503.
         queue_timeout: seconds that they may wait.
+        lifetime: one for a loop that is not asyncio's.
 
     Raises:
         LoadError: what was given is no WSGI application.
@@ -98,13 +99,14 @@ class Runner:
         threads: int = 4,
         queue: int = 1000,
         queue_timeout: float = 30.0,
+        lifetime: Lifetime | None = None,
     ) -> None:
         self.application = application
         self.name = name_of(application)
         check(application, self.name)
         self.decision = decide(application, executor)
         self.stopping = False
-        self.lifetime = Lifetime()
+        self.lifetime = lifetime or Lifetime()
         self.state = self.lifetime.state
         self._loop = loop
         self._queue_timeout = queue_timeout

@@ -16,11 +16,12 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from bide.applications.loading import ApplicationFailed
 from bide.conversation import Application, Conversation
 from bide.hosts.outlet import Outlet
 from bide.hosts.reactor import loop_of
+from bide.hosts.reactor_lifetime import ReactorLifetime
 from bide.hosts.runner import Runner
-from bide.lifetime import registered
 from bide.messages import Request
 from bide.stream import Stream
 from bide.waiter import CLEANUP_SECONDS, home_loop
@@ -36,6 +37,9 @@ _LOOK: Final = 0.01
 @implementer(IResource)
 class Resource:
     """A leaf resource that calls a WSGI application; on the reactor's thread.
+
+    ``on_start`` functions are called when the reactor starts, or else at the first request, and the
+    requests that come meanwhile wait. ``on_stop`` functions are called when the reactor stops.
 
     Args:
         reactor: Twisted's; its shutdown cancels what still waits, and waits until that has ended.
@@ -62,7 +66,8 @@ class Resource:
         queue_timeout: float = 30.0,
     ) -> None:
         self.reactor = reactor
-        self._loop = loop_of(reactor)
+        self._loop: Any = loop_of(reactor)
+        self._lends = isinstance(self._loop, asyncio.AbstractEventLoop)
         self.runner = Runner(
             application,
             self._loop,
@@ -70,23 +75,50 @@ class Resource:
             threads=threads,
             queue=queue,
             queue_timeout=queue_timeout,
+            lifetime=None if self._lends else ReactorLifetime(self._loop),
         )
-        if registered():
-            log.warning(
-                "under Twisted, functions registered with on_start and on_stop are not called"
-            )
+        self._starting: Any = None  # the task
+        self._early: list[_Exchange] = []  # requests that wait for it
         # As a server of Bide's does, for what threads of the application wait for.
-        self._lends = isinstance(self._loop, asyncio.AbstractEventLoop)
         if self._lends:
             home_loop.lend(self._loop)
         self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
+        if not reactor.running:  # else this may be another thread
+            reactor.callWhenRunning(self._start)
 
     def render(self, request: Any) -> int:
         """Serve a request; ``IResource``'s."""
         exchange = _Exchange(self._loop, self.runner, request)
         # Not inside the protocol's own call: an application on this thread may take its time.
-        self._loop.call_soon(exchange.begin)
+        self._loop.call_soon(self._begin, exchange)
         return NOT_DONE_YET
+
+    def _begin(self, exchange: _Exchange) -> None:
+        if self.runner.lifetime.started or self.runner.stopping:
+            exchange.begin()
+        else:
+            self._early.append(exchange)
+            self._start()
+
+    def _start(self) -> None:
+        if self._starting is None and not (self.runner.lifetime.started or self.runner.stopping):
+            self._starting = self._loop.create_task(self.runner.lifetime.start())
+            self._starting.add_done_callback(self._started)
+
+    def _started(self, task: Any) -> None:
+        self._starting = None
+        early, self._early = self._early, []
+        try:
+            task.result()
+        except (ApplicationFailed, asyncio.CancelledError) as error:
+            # The next request has it tried again.
+            said = str(error) or "the functions registered with on_start were cancelled"
+            log.error("%s", said, exc_info=error.__cause__)
+            for exchange in early:
+                exchange.fail()
+        else:
+            for exchange in early:
+                exchange.begin()
 
     def getChildWithDefault(self, name: bytes, request: Any) -> Any:
         """Raise: a leaf has no children."""
@@ -97,30 +129,37 @@ class Resource:
         raise RuntimeError("a Bide resource is a leaf: it takes no children")
 
     def stop(self) -> Deferred[None]:
-        """Cancel what waits, and end the threads; for one that is taken out of its site.
+        """Cancel what waits, call ``on_stop`` functions, and end the threads.
+
+        For one that is taken out of its site.
 
         Returns:
-            what fires when it has ended, or after ten seconds.
+            what fires when it has ended, in bounded time: requests have ten seconds, and so have
+            the functions.
         """
         self.reactor.removeSystemEventTrigger(self._trigger)
         return self._shut_down()
 
     def _shut_down(self) -> Deferred[None]:
-        if self._lends:
-            home_loop.take_back(self._loop)
         self.runner.cancel()
+        early, self._early = self._early, []
+        for exchange in early:
+            exchange.begin()  # and is answered 503
         ended: Deferred[None] = Deferred()
         self._look(ended, self.reactor.seconds() + CLEANUP_SECONDS)
         return ended
 
     def _look(self, ended: Deferred[None], deadline: float) -> None:
-        if self.runner.busy and self.reactor.seconds() < deadline:
+        if (self.runner.busy or self._starting) and self.reactor.seconds() < deadline:
             self.reactor.callLater(_LOOK, self._look, ended, deadline)
             return
+        stopping = self._loop.create_task(self.runner.lifetime.stop(CLEANUP_SECONDS))
         # What was answered last is sent in the reactor's next turn; then connections are closed.
-        self.reactor.callLater(_LOOK, self._end, ended)
+        stopping.add_done_callback(lambda _: self.reactor.callLater(_LOOK, self._end, ended))
 
     def _end(self, ended: Deferred[None]) -> None:
+        if self._lends:
+            home_loop.take_back(self._loop)
         self.runner.end()
         ended.callback(None)
 
@@ -156,6 +195,16 @@ class _Exchange:
         environ["twisted.request"] = self._request
         self._conversation = self._runner.begin(self._stream, environ)
         self._feed()
+
+    def fail(self) -> None:
+        """Answer 500: the application has not started."""
+        if self._over:
+            return
+        self._over = True
+        self._outlet.close()
+        self._request.setResponseCode(500)
+        self._request.setHeader(b"Content-Length", b"0")
+        self._request.finish()
 
     # The conversation's; from any thread --------------------------------------------------------
 
