@@ -228,6 +228,24 @@ class Served:
         return log.take(line)
 
     @property
+    def lingering(self) -> list[int]:
+        """How many bytes have been dropped on each connection that is closing."""
+        found = (each._transport._lingering for each in self.connections)
+        return [each._bytes for each in found if each is not None]
+
+    def linger(self) -> None:
+        """Have ``linger_timeout`` pass once on each connection that is closing."""
+
+        def passes() -> None:
+            for connection in list(self.server._connections):
+                transport: Any = connection._transport
+                if transport._lingering is not None:
+                    transport._timer.cancel()
+                    transport._linger_on()
+
+        self.call(passes)
+
+    @property
     def crowded(self) -> bool:
         """Whether new connections wait until others end."""
         return self.server._acceptor.crowded

@@ -36,6 +36,29 @@ def test_a_body_that_says_it_is_too_long_is_refused_unread(serve: Serve) -> None
     assert asked == []
 
 
+def test_a_refused_upload_that_goes_on_slowly_is_read_and_then_its_answer(
+    serve: Serve,
+) -> None:
+    """The client reads when it has sent all: a reset before that would take the answer from it.
+
+    One that sends no more is closed in time.
+    """
+    served = serve(answering(reading), limit_body=1000, linger_timeout=LONG)
+    client = served.connect()
+    client.send(request(method="POST", headers=["Content-Length: 100000"]))
+    until(lambda: served.lingering == [0])
+    for number in range(1, 11):
+        client.send(b"x" * 10_000)
+        until(lambda number=number: served.lingering == [number * 10_000])  # type: ignore[misc]
+        served.linger()
+    response = client.response("POST")
+    assert (response.status, response.complete) == (413, True)
+    assert client.read(1) == b""
+    assert served.lingering == [100_000]
+    served.linger()
+    until(lambda: not served.connections)
+
+
 @pytest.mark.parametrize("size", [999, 1000])
 def test_a_body_within_the_limit_is_read(serve: Serve, size: int) -> None:
     """To the byte."""
