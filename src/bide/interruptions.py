@@ -32,17 +32,25 @@ def run_through(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]
     """
     task = loop.create_task(main)
     process = os.getpid()
+    error: BaseException | None = None
     while True:
         try:
+            # In here: while it is looked at and told, a signal's handler may raise another one.
+            if error is not None:
+                if os.getpid() != process:  # a forked child has raised, and is not the server
+                    end_child(error)
+                # What was ready is still queued: asyncio takes one callback out at a time.
+                if task.done() or not _from_application(error, loop):
+                    break
+                told, error = error, None
+                log.error(
+                    "the application raised into the event loop, which goes on", exc_info=told
+                )
             loop.run_until_complete(task)
             return
-        except BaseException as error:
-            if os.getpid() != process:  # a forked child has raised, and is not the server
-                end_child(error)
-            # What was ready is still queued: asyncio takes one callback out at a time.
-            if task.done() or not _from_application(error, loop):
-                raise
-            log.error("the application raised into the event loop, which goes on", exc_info=error)
+        except BaseException as raised:  # noqa: BLE001 - it is looked at above
+            error = raised
+    raise error
 
 
 def _from_application(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
