@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from bide import lifetime
 from tests.fakes import Lane, ManualLoop
-from tests.serving import Application, Log, Served, happened
+from tests.serving import Application, Gate, Log, Served, happened
 
 pytest_plugins = ["tests.progress"]
 
@@ -131,6 +131,14 @@ def lane() -> Iterator[Lane]:
     assert lane.loop.timers == 0, "a timer was left on the loop"
     lane.hub.close()
     lane.loop.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Return a gate that nobody opens before the test's end."""
+    gate = Gate()
+    yield gate
+    gate.open()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 from greenlet import getcurrent
@@ -148,7 +148,8 @@ def end_child(error: BaseException | None = None) -> NoReturn:
             "server and is ended: end it in the application, by os._exit()\n"
         )
     elif isinstance(error, SystemExit):
-        code, text = _code(error)
+        code = code_of(error)
+        text = "" if error.code in (None, code) else f"{error.code}\n"
     elif isinstance(error, KeyboardInterrupt):
         code = 130
     else:
@@ -170,21 +171,26 @@ class Threads(concurrent.futures.ThreadPoolExecutor):
         self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         """Have a function called."""
-        return super().submit(_call, os.getpid(), function, args, kwargs)
+        return super().submit(_call, function, args, kwargs)
 
 
-def _call(
-    process: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with ending_children():
+        return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def ending_children() -> Iterator[None]:
+    """End a child that is forked in a ``with`` block when it comes out of that."""
+    process = os.getpid()
     try:
-        result = function(*args, **kwargs)
+        yield
     except BaseException as error:
         if os.getpid() != process:
             end_child(error)
         raise
     if os.getpid() != process:
         end_child()
-    return result
 
 
 def leave_loop(loop: asyncio.AbstractEventLoop | None, error: BaseException) -> None:
@@ -193,12 +199,11 @@ def leave_loop(loop: asyncio.AbstractEventLoop | None, error: BaseException) -> 
         end_child(error)
 
 
-def _code(error: SystemExit) -> tuple[int, str]:
-    if error.code is None:
-        return 0, ""
-    if isinstance(error.code, int):
-        return error.code, ""
-    return 1, f"{error.code}\n"
+def code_of(error: BaseException) -> int:
+    """Return the exit code that Python has for what ends a program."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 def came_back(*_: object) -> NoReturn:

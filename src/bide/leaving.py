@@ -26,6 +26,7 @@ from typing import Any, Final, NoReturn
 
 from bide.capabilities import name_of
 from bide.executors.places import frames_of
+from bide.forks import code_of
 from bide.lines import flush
 from bide.logs import say
 from bide.thread_pool import Call
@@ -54,7 +55,7 @@ def leave(program: Callable[[], None]) -> NoReturn:
         program()
     except BaseException as error:  # noqa: BLE001 - it is raised again
         outcome = error
-    code = _code_of(outcome)
+    code = code_of(outcome)
     for number in (signal.SIGINT, signal.SIGTERM):  # one more ends it at once, as it did before
         signal.signal(number, _end_at_once)
     deadline = max(_finish_by[0], monotonic() + MOMENT)
@@ -72,12 +73,6 @@ def leave(program: Callable[[], None]) -> NoReturn:
         _exit(code)
     last.cancel()
     raise outcome
-
-
-def _code_of(outcome: BaseException) -> int:
-    if not isinstance(outcome, SystemExit):
-        return 1
-    return outcome.code if isinstance(outcome.code, int) else int(outcome.code is not None)
 
 
 def _end_at_once(number: int, _: FrameType | None) -> None:

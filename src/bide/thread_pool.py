@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Final
 
-from bide.forks import end_child
+from bide.forks import ending_children
 
 THREADS: Final = 32
 """Threads of a pool that may run at a time; those that wait do not count."""
@@ -100,7 +99,6 @@ class ThreadPool:
 
     def _work(self) -> None:
         _here.pool = self
-        process = os.getpid()
         inbox: SimpleQueue[None] = SimpleQueue()
         while True:
             try:
@@ -118,8 +116,6 @@ class ThreadPool:
                 inbox.get()
                 continue
             call.run()
-            if os.getpid() != process:  # it has forked, and this is the child
-                end_child(call.promise.exception())
             del call  # it refers to the result
             if _take(self._surplus):
                 return
@@ -182,7 +178,8 @@ class Call:
         if not self.promise.set_running_or_notify_cancel():
             return
         try:
-            result = self.function(*self.args, **self.kwargs)
+            with ending_children():
+                result = self.function(*self.args, **self.kwargs)
         except BaseException as error:  # noqa: BLE001 - it is the promise's
             self.promise.set_exception(error)
         else:

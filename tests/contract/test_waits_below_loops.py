@@ -26,14 +26,6 @@ from tests.serving import Application, Environ, Gate, Served, answering, until
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    """Give a gate that nobody opens before the test's end."""
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
-@pytest.fixture
 def called() -> list[str]:
     """Keep what a module's body is to tell, under the name ``called`` of this module."""
     return []

@@ -27,14 +27,6 @@ from tests.serving import DEADLINE, Environ, Gate, Served, answering, until
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    """Give a gate that nobody opens before the test's end."""
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
-@pytest.fixture
 def ignored(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
     """Keep what Python ignores: the errors of destructors and callbacks."""
     found: list[BaseException | None] = []

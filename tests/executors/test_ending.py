@@ -8,7 +8,7 @@ import ctypes
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -281,14 +281,6 @@ def test_an_executor_without_a_thread_says_so_until_it_has_one_again(
 def refuse(_: Lane) -> None:
     """Start no thread, as the system does when it has none left."""
     raise RuntimeError("can't start new thread")
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    """Give a gate, which is opened with the test's end."""
-    gate = Gate()
-    yield gate
-    gate.open()
 
 
 def lane_of(served: Served) -> Lane:

@@ -181,15 +181,10 @@ def test_a_coroutine_that_cancels_itself_has_failed(run: Run, log: Log) -> None:
     assert record.exc_info[0] is asyncio.CancelledError
 
 
-def test_a_cancelled_coroutine_has_a_limited_time_to_clean_up(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then its request ends without it; the coroutine itself goes on to its end."""
-    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 0.05)
+def slow_to_leave(gate: Gate, notes: list[str]) -> Flask:
+    """Return a site whose coroutine cleans up once the gate is open; it notes that, and its end."""
     app = Flask("slow to leave")
     Bide(app)
-    notes: list[str] = []
-    gate = Gate()
 
     @app.get("/")
     async def view() -> str:
@@ -204,7 +199,18 @@ def test_a_cancelled_coroutine_has_a_limited_time_to_clean_up(
     def teardown(error: BaseException | None) -> None:
         notes.append("teardown")
 
-    served = run(app)
+    return app
+
+
+def test_a_cancelled_coroutine_has_a_limited_time_to_clean_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then its request ends without it; the coroutine itself goes on to its end."""
+    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 0.05)
+    notes: list[str] = []
+    gate = Gate()
+
+    served = run(slow_to_leave(gate, notes))
     client = served.request()
     served.until_waiting(1)
     client.close()
@@ -219,8 +225,6 @@ def test_a_cancelled_coroutine_has_all_of_that_time_before_its_request_goes_on(
 ) -> None:
     """Also what is left of it when its wait has been given up; then the teardown comes."""
     monkeypatch.setattr("bide.waiter._ENDING", 0.0)  # given up at once
-    app = Flask("slow to leave")
-    Bide(app)
     notes: list[str] = []
     gate, given_up, waits_again = Gate(), threading.Event(), threading.Event()
     real = Waiter.wait
@@ -236,20 +240,7 @@ def test_a_cancelled_coroutine_has_all_of_that_time_before_its_request_goes_on(
 
     monkeypatch.setattr(Waiter, "wait", noting)
 
-    @app.get("/")
-    async def view() -> str:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.wrap_future(gate.promise())
-            notes.append("cleaned up")
-        return "never"
-
-    @app.teardown_request
-    def teardown(error: BaseException | None) -> None:
-        notes.append("teardown")
-
-    served = run(app)
+    served = run(slow_to_leave(gate, notes))
     client = served.request()
     served.until_waiting(1)
     client.close()
