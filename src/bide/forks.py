@@ -39,7 +39,7 @@ _PIPE: Final = 2048
 """Characters that a pipe has room for when it takes any."""
 
 _shared: weakref.WeakSet[Any] = weakref.WeakSet()
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _given_up: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _masks: dict[int, set[int | signal.Signals]] = {}
 """By thread: what it had blocked before it began to fork."""
@@ -51,8 +51,8 @@ def share(each: Shared) -> None:
 
 
 def share_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Have a child watch and run nothing of this loop; on the loop's thread."""
-    _loops[loop] = threading.get_ident()
+    """Have a child give this loop up, whether a server runs on it or not."""
+    _loops.add(loop)
 
 
 def unshare(each: Shared) -> None:
@@ -79,8 +79,8 @@ def _after_fork() -> None:
             running = above
         for each in list(_shared):
             _have_given_up(each)
-        for loop, thread in list(_loops.items()):
-            _give_up(loop, thread == threading.get_ident())
+        for loop in list(_loops):
+            give_up_loop(loop)
         # Code on Twisted's thread may have forked, and runs no reactor in the child.
         threadable: Any = sys.modules.get("twisted.python.threadable")
         if threadable is not None:
@@ -102,7 +102,8 @@ def _have_given_up(each: object) -> None:
             traceback.print_exc()
 
 
-def _give_up(loop: asyncio.AbstractEventLoop, here: bool) -> None:
+def give_up_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a loop watch and run nothing in a child, and the child end when it comes back to it."""
     if loop.is_closed():
         return
     _given_up.add(loop)
@@ -112,7 +113,8 @@ def _give_up(loop: asyncio.AbstractEventLoop, here: bool) -> None:
         # parent too: the two are one in the kernel.
         selector.__init__()  # type: ignore[misc]
     ready = getattr(loop, "_ready", None)
-    if here and loop.is_running() and ready is not None:
+    here = getattr(loop, "_thread_id", None) == threading.get_ident()
+    if here and ready is not None:
         # A callback or a coroutine has forked, and comes back to the loop.
         ready.clear()
         loop.call_soon(end_child)

@@ -27,7 +27,7 @@ from bide.environ import connection_environ, server_environ
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
-from bide.forks import share, share_loop, unshare
+from bide.forks import give_up_loop, share, unshare
 from bide.lifetime import Lifetime
 from bide.loggers import access
 from bide.logs import log_access, log_broken_off, log_refusal
@@ -188,7 +188,6 @@ class Server:
         self._acceptor.start(self.loop)
         self._ticked = monotonic()
         share(self)
-        share_loop(self.loop)
         self._tick()
 
     def after_fork(self) -> None:
@@ -198,6 +197,7 @@ class Server:
         for connection in list(self._connections):
             connection.after_fork()
         self._acceptor.after_fork()
+        give_up_loop(self.loop)
 
     async def stop(self) -> None:
         """Finish: accept no more, let requests end in time, then cancel those that wait.

@@ -1,6 +1,7 @@
 """What an application's forked children do: the server goes on, and each request has one answer."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -277,6 +278,29 @@ def test_a_child_that_is_forked_when_the_answer_is_out_sends_none(
         assert client.response().text == "closes"
         assert client.is_silent()
     server.check_and_stop()
+
+
+STOPPED = """
+import asyncio, os, sys
+import bide
+
+async def main():
+    async with bide.Server(lambda environ, start_response: [], bind="127.0.0.1:0"):
+        await asyncio.sleep(0)
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    await asyncio.sleep(0)
+    os._exit(7)
+
+sys.exit(asyncio.run(main()))
+"""
+
+
+def test_a_program_s_loop_is_its_own_again_when_its_server_has_stopped(start: Start) -> None:
+    """A child that it forks then goes on as it would without Bide."""
+    program = start(program=[sys.executable, "-c", STOPPED], PYTHONWARNINGS=QUIET)
+    assert program.wait() == 7
 
 
 FULL = """
