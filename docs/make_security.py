@@ -172,7 +172,7 @@ OTHERS = [
     (
         "A client that vanishes without a word",
         "asked by TCP's keep-alive after `--tcp-keepalive` of silence, then lost",
-        "tests/test_acceptor.py",
+        "tests/transports/test_acceptor.py",
         "test_connections_are_asked_for_when_they_are_silent",
     ),
     (
@@ -184,7 +184,7 @@ OTHERS = [
     (
         "A body that the application does not read",
         "read no further than `--limit-unread`; discarded up to `--limit-discard`, else closed",
-        "tests/protocols/test_http1_connection.py",
+        "tests/protocols/http1/test_connection.py",
         "test_body_that_is_too_long_to_drain_closes_the_connection",
     ),
     (
@@ -196,7 +196,7 @@ OTHERS = [
     (
         "Endless sizes, extensions and trailers",
         "400 beyond `--limit-framing`",
-        "tests/protocols/test_http1_limits.py",
+        "tests/protocols/http1/test_limits.py",
         "test_framing_of_a_chunked_body_is_bounded",
     ),
     (
@@ -238,7 +238,7 @@ OTHERS = [
     (
         "A response that would be split",
         "500, logged; nothing of it is sent",
-        "tests/protocols/test_http1_responses.py",
+        "tests/protocols/http1/test_writing.py",
         "test_head_with_a_control_character_is_refused",
     ),
     (

@@ -27,10 +27,11 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from bide import ClientDisconnected, RequestTimeout, ServerStopping, using, wait, wait_all, waiter
+from bide import ClientDisconnected, RequestTimeout, ServerStopping, using, wait, wait_all
 from bide.errors import Cancelled
-from bide.promises import Signal
-from bide.waiting import iterate
+from bide.waiting import waiter
+from bide.waiting.api import iterate
+from bide.waiting.promises import Signal
 from tests.fakes import Lane, ManualLoop, Run
 
 CANCELLATIONS = (ClientDisconnected, RequestTimeout, ServerStopping)

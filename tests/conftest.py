@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bide import lifetime
+from bide.serving import lifetime
 from tests.fakes import Lane, ManualLoop
-from tests.serving import Application, Gate, Log, Served, happened
+from tests.served import Application, Gate, Log, Served, happened
 
 pytest_plugins = ["tests.progress"]
 
@@ -104,7 +104,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def logging_left_alone() -> Iterator[None]:
-    """Take back what ``bide.logs.configure`` does to this process."""
+    """Take back what ``bide.serving.logs.configure`` does to this process."""
     hook, show, last = sys.unraisablehook, warnings.showwarning, logging.lastResort
     yield
     sys.unraisablehook, logging.lastResort = hook, last
@@ -148,7 +148,7 @@ def log() -> Iterator[Log]:
     log.open()
     yield log
     log.close()
-    # How much is refused, and when it is said, is the matter of tests/test_refusals.py.
+    # How much is refused, and when it is said, is the matter of tests/serving/test_refusals.py.
     left = [each for each in log.lines(logging.WARNING) if " requests refused: " not in each]
     assert not left, f"not expected in the log: {left}"
 

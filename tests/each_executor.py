@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
-from tests.serving import Application, Served
+from tests.served import Application, Served
 
 __all__ = ["executor", "serve"]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from bide.exchange.messages import Head, Request
+from bide.exchange.stream import Channel, Stream
 from bide.executors.hub import Hub
-from bide.messages import Head, Request
-from bide.promises import Signal, Wait
-from bide.stream import Channel, Stream
 from bide.transports.poller import READ
-from bide.waiter import Waiter
+from bide.waiting.promises import Signal, Wait
+from bide.waiting.waiter import Waiter
 
 
 class ManualLoop(asyncio.BaseEventLoop):

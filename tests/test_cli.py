@@ -16,8 +16,8 @@ import pytest
 import bide
 from bide import Settings, cli
 from bide.errors import BindError
+from bide.process.signals import Signals
 from bide.settings import flag
-from bide.signals import Signals
 
 Write = Callable[[str], None]
 

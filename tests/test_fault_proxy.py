@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.fault_proxy import Fault, FaultProxy
-from tests.serving import DEADLINE, until
+from tests.served import DEADLINE, until
 
 WAYS = pytest.mark.parametrize("way", ["up", "down"])
 

@@ -16,13 +16,13 @@ from bide.errors import (
     WriteWouldBlock,
 )
 from bide.hosts.wsgi import blocking
-from bide.lifetime import on_start, on_stop
-from bide.server import Server
+from bide.process.worker import run
+from bide.serving.lifetime import on_start, on_stop
+from bide.serving.server import Server
+from bide.serving.status import Status
 from bide.settings import Settings
-from bide.status import Status
-from bide.supervisor import run
-from bide.thread_locals import per_request
-from bide.waiting import in_thread, iterate, using, wait, wait_all
+from bide.waiting.api import in_thread, iterate, using, wait, wait_all
+from bide.waiting.thread_locals import per_request
 
 __all__ = [
     "BideError",

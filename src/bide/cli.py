@@ -16,12 +16,12 @@ from bide.applications.loading import ApplicationFailed, load
 from bide.applications.patched import refuse_patched
 from bide.errors import StartError
 from bide.forks import end_child
-from bide.leaving import leave
-from bide.logs import configure
-from bide.server import Server
+from bide.process.leaving import leave
+from bide.process.signals import Signals, StopHeard
+from bide.process.worker import open_loop, run_on
+from bide.serving.logs import configure
+from bide.serving.server import Server
 from bide.settings import Settings, flag, variable
-from bide.signals import Signals, StopHeard
-from bide.supervisor import open_loop, run_on
 
 USAGE_ERROR = 2
 START_ERROR = 1

@@ -17,7 +17,7 @@ from bide.transports.poller import READ
 from bide.transports.tcp import READ_SIZE
 from tests.conftest import Serve
 from tests.failures import Failures, same
-from tests.serving import Client, Environ, Gate, Log, Served, answering, happened, request, until
+from tests.served import Client, Environ, Gate, Log, Served, answering, happened, request, until
 
 SPLITS = [
     "x\r\nSet-Cookie: a=b",

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from bide.environ import request_environ
 from bide.errors import LocalProtocolError, RemoteProtocolError
-from bide.logs import escaped
-from bide.messages import Head, Request
-from bide.protocols import chunked, http1_syntax
-from bide.protocols.http1_syntax import (
+from bide.exchange.messages import Head, Request
+from bide.exchange.stream import Stream
+from bide.protocols.http1 import chunked
+from bide.protocols.http1 import syntax as http1_syntax
+from bide.protocols.http1.syntax import (
     check_coding,
     check_host,
     encode_head,
@@ -30,9 +30,10 @@ from bide.protocols.http1_syntax import (
     split_target,
     without_trailing_blanks,
 )
-from bide.protocols.sides import Limits
-from bide.stream import Stream
+from bide.protocols.interfaces import Limits
+from bide.serving.logs import escaped
 from bide.transports.tcp import READ_SIZE
+from bide.wsgi.environ import request_environ
 from tests.protocols.exchanges import path_of
 from tests.protocols.fakes import connect
 

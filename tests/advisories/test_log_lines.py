@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from bide import refusals, wait
-from bide import server as server_module
-from bide.loggers import access
-from bide.logs import escaped
+from bide import wait
+from bide.serving import refusals
+from bide.serving import server as server_module
+from bide.serving.loggers import access
+from bide.serving.logs import escaped
 from tests.conftest import Serve
-from tests.serving import LONG, Busy, Environ, Gate, Log, answering, happened, until
+from tests.served import LONG, Busy, Environ, Gate, Log, answering, happened, until
 
 TARGETS = [
     "/%1b%5b31mred",

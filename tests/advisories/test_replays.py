@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.conftest import Serve
 from tests.failures import Failures, same, short
-from tests.serving import Client, Environ, Response, Served, answering
+from tests.served import Client, Environ, Response, Served, answering
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"

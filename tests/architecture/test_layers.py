@@ -18,55 +18,25 @@ PROJECT = Path(__file__).parent.parent.parent
 
 # Each layer may import those before it, and of its own only what is in the same package.
 LAYERS = [
-    ["forks"],
-    [
-        "errors",
-        "lines",
-        "locks",
-        "mailboxes",
-        "refusals",
-        "status",
-        "totals",
-        "cleanups",
-        "sharing",
-        "thread_pool",
-    ],
-    [
-        "promises",
-        "capabilities",
-        "settings",
-        "files",
-        "home",
-        "thread_locals",
-        "loggers",
-        "log_config",
-    ],
-    ["outcomes", "parking"],
-    ["callbacks"],
-    ["subscriptions"],
-    ["residents", "body", "messages", "deadlines", "client_time"],
-    ["stream"],
-    ["waiter"],
+    ["errors", "forks", "capabilities"],
+    ["settings"],
     ["waiting"],
-    ["environ", "input", "push", "breaches", "file_responses"],
-    ["conversation"],
-    ["executors", "protocols", "transports", "applications", "interruptions", "logs"],
-    ["acceptor", "connections"],
-    ["overdue", "lifetime"],
-    ["server"],
+    ["exchange"],
+    ["transports", "protocols", "executors"],
+    ["wsgi", "applications"],
+    ["serving"],
     ["hosts", "integrations"],
     ["testing"],
     ["pytest_plugin"],
-    ["signals", "leaving"],
-    ["supervisor"],
+    ["process"],
     ["cli"],
     ["__init__", "__main__"],
 ]
 LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
 LONG: dict[str, tuple[int, str]] = {
-    "server.py": (420, "one process's life, from start to stop; the loop's thread has all of it"),
-    "waiter.py": (410, "one wait, from its beginning to its outcome; its methods share its state"),
+    "serving/server.py": (420, "one process's life, from start to stop, all on the loop"),
+    "waiting/waiter.py": (410, "one wait, from beginning to outcome; its methods share its state"),
     "transports/tcp.py": (440, "its methods share one lock, and one state that it guards"),
 }
 """Modules over 400 lines: how long they may be, and why they are not two."""
@@ -153,14 +123,17 @@ def test_nothing_imports_the_public_names_but_for_the_version() -> None:
 def test_protocols_and_streams_know_no_sockets_threads_or_loops() -> None:
     """Bytes in, bytes out: they are tested without any of these."""
     others = {"socket", "select", "selectors", "ssl", "threading", "asyncio", "queue"}
-    ours = {"waiter", "waiting", "mailboxes", "residents"}
+    ours = {
+        f"bide.waiting.{each}"
+        for each in ("api", "waiter", "loops", "actor", "background", "parking", "thread_pool")
+    }
     with Failures() as failures:
         for module in MODULES:
-            if module.part in ("protocols", "stream", "body", "messages"):
+            if module.part in ("protocols", "exchange") and module.name != "exchange/totals.py":
                 with failures.of(module.name):
                     imported = set(module.imports())
                     same({each.partition(".")[0] for each in imported} & others, set())
-                    same({part_of(each) for each in imported} & ours, set())
+                    same(imported & ours, set())
 
 
 def locks_of(module: Module) -> list[str]:
@@ -179,16 +152,7 @@ def locks_of(module: Module) -> list[str]:
 
 def test_locks_live_where_threads_meet() -> None:
     """In the executors, the transports, and where waits are; nowhere else is one made."""
-    places = {
-        "executors",
-        "transports",
-        "promises",
-        "subscriptions",
-        "home",
-        "totals",
-        "parking",
-        "hosts",
-    }
+    places = {"executors", "transports", "waiting", "exchange", "hosts"}
     with Failures() as failures:
         for module in MODULES:
             if module.part not in places:
@@ -295,7 +259,7 @@ def test_each_dependency_is_imported_in_its_place() -> None:
                 places.setdefault(top, set()).add(module.part)
     assert places == {
         "httptools": {"protocols"},
-        "greenlet": {"waiter", "parking", "cleanups", "executors", "hosts", "forks"},
+        "greenlet": {"waiting", "executors", "serving", "hosts", "forks"},
         "click": {"cli"},
     }
     assert names == set(places)

@@ -8,7 +8,7 @@ from tests.clients.asking import Visitor
 from tests.clients.curl import CURL
 from tests.clients.visitors import VISITORS
 from tests.each_executor import executor, serve
-from tests.serving import Served
+from tests.served import Served
 
 __all__ = ["Visit", "executor", "serve", "visit"]
 

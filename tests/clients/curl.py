@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.clients.asking import Answer, Ask, BrokenError, lowered
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 CURL = shutil.which("curl")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bide import wait
-from tests.serving import Closing, Environ, Gate
+from tests.served import Closing, Environ, Gate
 
 BLOCK = bytes(range(256)) * 256
 LARGE = 8 * 1024 * 1024

@@ -8,7 +8,7 @@ from tests.clients.asking import Ask
 from tests.clients.conftest import Visit
 from tests.clients.site import BLOCK, LARGE, MANY, Site
 from tests.conftest import Serve
-from tests.serving import until
+from tests.served import until
 
 
 def test_get_gives_status_headers_and_body(serve: Serve, visit: Visit) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.site import MANY, Site
 from tests.conftest import Serve
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 WRK = shutil.which("wrk")
 CONNECTIONS = 8

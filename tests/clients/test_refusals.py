@@ -12,7 +12,7 @@ from tests.clients.asking import Ask, BrokenError
 from tests.clients.conftest import Visit
 from tests.clients.site import Site
 from tests.conftest import Serve
-from tests.serving import LONG, Environ, Log, answering, happened, until
+from tests.served import LONG, Environ, Log, answering, happened, until
 
 UPLOAD = b"x" * 4_000_000
 """More than is read of a body that nobody wants (``limit_discard``)."""

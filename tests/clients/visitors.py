@@ -18,7 +18,7 @@ import urllib3
 
 from tests.clients.asking import Answer, Ask, BrokenError, Visitor, lowered
 from tests.clients.curl import Curl
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 
 class Httpx:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests import serving
+from tests import served as serving
 from tests.conftest import Serve
 from tests.contract.hosted import HOSTS, MODULES, NOT_TRIED, PATIENCE, Hosted, reason
 from tests.each_executor import starting_with
-from tests.serving import Application, Log, Served
+from tests.served import Application, Log, Served
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import bide
-from bide.conversation import Conversation
 from bide.hosts.wsgi import Blocking
-from bide.waiter import home_loop
-from tests.serving import Application, Client, Environ, Served, until
+from bide.waiting.waiter import home_loop
+from bide.wsgi.conversation import Conversation
+from tests.served import Application, Client, Environ, Served, until
 
 log = logging.getLogger("bide")
 

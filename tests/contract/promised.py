@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from tests.serving import DEADLINE, Served
+from tests.served import DEADLINE, Served
 
 
 class Promised:

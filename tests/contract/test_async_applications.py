@@ -11,7 +11,7 @@ import pytest
 import bide
 from bide import wait
 from tests.conftest import Serve
-from tests.serving import Closing, Environ, Gate, Log, happened, request
+from tests.served import Closing, Environ, Gate, Log, happened, request
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 PLAIN = [("Content-Type", "text/plain")]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Serve
-from tests.serving import Client, answering, request, until
+from tests.served import Client, answering, request, until
 
 WAITING = 150
 """Connections in the backlog: more than are accepted in one turn of the loop."""

@@ -15,10 +15,10 @@ import pytest
 
 from bide import RemoteProtocolError, Settings
 from bide.errors import ClientDisconnected
-from bide.promises import Signal
+from bide.waiting.promises import Signal
 from tests.conftest import Serve
 from tests.contract.test_races_of_connections import Server, answer
-from tests.serving import Environ, Log, answering, happened, request, until
+from tests.served import Environ, Log, answering, happened, request, until
 
 
 @pytest.fixture

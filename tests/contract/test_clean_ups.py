@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bide import ClientDisconnected, using, wait
-from bide.waiter import current_waiter
+from bide.waiting.waiter import current_waiter
 from tests.conftest import Serve
-from tests.serving import Environ, Log, answering, happened, until
+from tests.served import Environ, Log, answering, happened, until
 
 
 class Pool:
@@ -201,7 +201,7 @@ def test_a_reactor_s_error_while_subscribing_is_raised_at_the_wait(
 
 
 def test_an_event_that_comes_as_the_heartbeat_is_due_is_not_lost(serve: Serve) -> None:
-    """They come about as often; tests/test_ends_of_waits.py forces each order."""
+    """They come about as often; tests/waiting/test_ends_of_waits.py forces each order."""
     news: list[asyncio.Queue[str]] = []
 
     async def make() -> asyncio.Queue[str]:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from bide import Settings
-from bide.promises import Signal
 from bide.transports.poller import WRITE
+from bide.waiting.promises import Signal
 from tests.contract.test_races_of_connections import Server, answer
-from tests.serving import Log, request
+from tests.served import Log, request
 
 UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n"
 """An upload that the application is called for before its body comes."""

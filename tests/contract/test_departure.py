@@ -13,7 +13,7 @@ from flask import Flask, Response
 
 from bide import ClientDisconnected, in_thread, wait
 from tests.conftest import Serve
-from tests.serving import (
+from tests.served import (
     Client,
     Closing,
     Environ,

@@ -9,7 +9,7 @@ import pytest
 
 from bide import wait
 from tests.conftest import Serve
-from tests.serving import Application, Environ, Log, answering, request
+from tests.served import Application, Environ, Log, answering, request
 
 PLAIN = [("Content-Type", "text/plain")]
 

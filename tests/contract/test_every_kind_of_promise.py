@@ -15,7 +15,7 @@ from bide import ClientDisconnected, wait, wait_all
 from tests.conftest import Serve
 from tests.contract.hosted import HOSTS
 from tests.contract.promised import KINDS, Bare, Promised
-from tests.serving import Application, Environ, Log, Served, answering, happened, until
+from tests.served import Application, Environ, Log, Served, answering, happened, until
 
 Make = Callable[[Served], Promised]
 Promise = Callable[[], Any]

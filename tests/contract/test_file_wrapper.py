@@ -13,7 +13,7 @@ import pytest
 
 from bide import wait
 from tests.conftest import Serve
-from tests.serving import Environ, Gate, Log, request, until
+from tests.served import Environ, Gate, Log, request, until
 
 SIZE = 10 * 1024 * 1024
 

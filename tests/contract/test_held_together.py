@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-import bide.client_time
+import bide.serving.client_time
 from bide import wait
 from bide.transports.tcp import READ_SIZE, SMALL_READ
 from tests.conftest import Serve
-from tests.serving import (
+from tests.served import (
     Client,
     Closing,
     Environ,
@@ -147,7 +147,7 @@ def test_those_who_hold_the_most_are_given_up_first_and_no_more_than_must_be(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When all together hold too much: the one that is left has its time, and its response."""
-    monkeypatch.setattr(bide.client_time, "HURRY", 0.1)
+    monkeypatch.setattr(bide.serving.client_time, "HURRY", 0.1)
 
     def application(environ: Environ, start_response: Any) -> Any:
         start_response("200 OK", [])

@@ -10,7 +10,7 @@ import pytest
 
 from bide import ClientDisconnected, WaitError, in_thread, wait
 from tests.conftest import Serve
-from tests.serving import Client, Environ, Gate, Log, answering, happened, request, until
+from tests.served import Client, Environ, Gate, Log, answering, happened, request, until
 
 BODY = b"one\ntwo two\n\nthree, without an end\nfour"
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from tests.conftest import Serve
-from tests.serving import Environ
+from tests.served import Environ
 
 
 class Both:

@@ -13,7 +13,7 @@ import pytest
 import bide
 from bide import ClientDisconnected, in_thread, iterate, using, wait
 from tests.conftest import Serve
-from tests.serving import Environ, Gate, Log, answering, happened, until
+from tests.served import Environ, Gate, Log, answering, happened, until
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 

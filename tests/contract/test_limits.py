@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bide import RequestTimeout, wait
-from bide.promises import Signal
+from bide.waiting.promises import Signal
 from tests.conftest import Serve
-from tests.serving import LONG, Closing, Environ, Gate, Log, answering, happened, request, until
+from tests.served import LONG, Closing, Environ, Gate, Log, answering, happened, request, until
 
 blocking = pytest.mark.parametrize("executor", ["threads"])
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-import bide.server
+import bide.serving.server
 from bide import wait
 from bide.transports.poller import LoopPoller
 from tests.conftest import Serve
 from tests.contract import test_departure, test_file_wrapper, test_input, test_pep3333, test_push
-from tests.serving import Environ, Gate, answering
-from tests.serving import request as a_request
+from tests.served import Environ, Gate, answering
+from tests.served import request as a_request
 
 
 def echo(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -88,14 +88,14 @@ def test_without_epoll(
     test: Callable[..., None],
 ) -> None:
     """The loop watches each socket itself: slow readers, slow writers, departures."""
-    monkeypatch.setattr(bide.server, "make_poller", LoopPoller)
+    monkeypatch.setattr(bide.serving.server, "make_poller", LoopPoller)
     names = test.__code__.co_varnames[: test.__code__.co_argcount]
     test(**{name: request.getfixturevalue(name) for name in names})
 
 
 def test_a_file_without_epoll(serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """To a slow reader, from the kernel."""
-    monkeypatch.setattr(bide.server, "make_poller", LoopPoller)
+    monkeypatch.setattr(bide.serving.server, "make_poller", LoopPoller)
     path = tmp_path / "large"
     path.write_bytes(b"x" * test_file_wrapper.SIZE)
     served = serve(test_file_wrapper.serving(lambda: path.open("rb")), threads=1)

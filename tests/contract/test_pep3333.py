@@ -12,7 +12,7 @@ from werkzeug import Request, Response
 
 from bide import wait
 from tests.conftest import Serve
-from tests.serving import (
+from tests.served import (
     Application,
     Closing,
     Environ,

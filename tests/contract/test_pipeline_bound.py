@@ -6,7 +6,7 @@ import pytest
 
 from bide import wait
 from tests.conftest import Serve
-from tests.serving import Environ, Gate, answering, request, until
+from tests.served import Environ, Gate, answering, request, until
 
 SHORTEST = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
 

@@ -12,7 +12,7 @@ import pytest
 import bide
 from bide import ClientDisconnected, LocalProtocolError, WriteWouldBlock, in_thread, wait
 from tests.conftest import Serve
-from tests.serving import (
+from tests.served import (
     DEADLINE,
     Client,
     Closing,

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from bide.connections import Connection
 from bide.errors import Cancelled, ClientDisconnected
-from bide.protocols.sides import Limits
-from bide.stream import Stream
-from bide.totals import Total
+from bide.exchange.stream import Stream
+from bide.exchange.totals import Total
+from bide.protocols.interfaces import Limits
+from bide.serving.connection import Connection
 from bide.transports.poller import GONE, READ
 from tests.fakes import HandPoller
-from tests.serving import request
+from tests.served import request
 
 
 class Conversation:

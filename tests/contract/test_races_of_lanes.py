@@ -14,9 +14,9 @@ import pytest
 
 from bide.executors.lane import LOOK, Lane
 from bide.executors.threads import ThreadsExecutor
-from bide.promises import Signal
-from bide.waiter import Waiter
-from tests.serving import DEADLINE, happened, until
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import Waiter
+from tests.served import DEADLINE, happened, until
 
 
 class Job:

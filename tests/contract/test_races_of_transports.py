@@ -18,7 +18,7 @@ import pytest
 from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
 from bide.transports.tcp import HIGH_WATER, SocketTransport
 from tests.fakes import HandPoller, Receiver
-from tests.serving import DEADLINE, happened
+from tests.served import DEADLINE, happened
 
 
 class Lock:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import bide.server
-import bide.waiter
+import bide.serving.server
+import bide.waiting.waiter
 from bide import ClientDisconnected, ServerStopping, wait
 from tests.conftest import Serve
-from tests.serving import (
+from tests.served import (
     Client,
     Closing,
     Environ,
@@ -137,7 +137,7 @@ def test_a_request_that_hangs_on_its_own_client_is_ended_too(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch, direction: str
 ) -> None:
     """It writes to a full window, or reads a body that does not come: closed once, all the same."""
-    monkeypatch.setattr(bide.server, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(bide.serving.server, "CLEANUP_SECONDS", 0.05)
     ended: list[type[BaseException]] = []
 
     def blocks(body: Any) -> Iterator[bytes]:
@@ -174,7 +174,7 @@ def test_code_that_runs_on_is_left_and_said_so(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that blocks cannot be ended; the server stops without it."""
-    monkeypatch.setattr(bide.server, "CLEANUP_SECONDS", 0.02)
+    monkeypatch.setattr(bide.serving.server, "CLEANUP_SECONDS", 0.02)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
 
     def answer(environ: Environ) -> None:
@@ -222,13 +222,13 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
     """The one before it has ended, and it has not begun, when the server looks what is left."""
     first, second = Gate(), Gate()
     unfinished: list[int] = []  # when the server believes that all is done
-    flush = bide.server.Server._flush
+    flush = bide.serving.server.Server._flush
 
     async def watched_flush(server: bide.Server) -> None:
         unfinished.append(len(server._conversations))
         await flush(server)
 
-    monkeypatch.setattr(bide.server.Server, "_flush", watched_flush)
+    monkeypatch.setattr(bide.serving.server.Server, "_flush", watched_flush)
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bide import ClientDisconnected, per_request, wait
-from bide.thread_locals import kept
+from bide.waiting.thread_locals import kept
 from tests.conftest import Serve
-from tests.serving import Environ, Gate, answering, until
+from tests.served import Environ, Gate, answering, until
 
 PLAIN = [("Content-Type", "text/plain")]
 

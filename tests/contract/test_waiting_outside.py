@@ -16,13 +16,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 import bide
 from bide import ServerStopping, in_thread, iterate, using, wait, wait_all
 from bide.errors import RequestTimeout
-from bide.parking import ThreadParking
-from bide.waiter import Waiter, home_loop
+from bide.waiting.parking import ThreadParking
+from bide.waiting.waiter import Waiter, home_loop
 from tests.conftest import Serve
 from tests.contract.promised import Bare
 from tests.failures import Failures
 from tests.fakes import ManualLoop
-from tests.serving import DEADLINE, Environ, answering, happened, until
+from tests.served import DEADLINE, Environ, answering, happened, until
 
 
 async def value(of: Any = "the value") -> Any:
@@ -320,7 +320,7 @@ def test_a_thread_that_goes_on_waiting_when_its_time_to_clean_up_is_over_needs_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is held up for a moment, since it may do so for ever; by itself."""
-    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 0.0)
+    monkeypatch.setattr("bide.waiting.waiter.CLEANUP_SECONDS", 0.0)
     loop = ManualLoop()
     waiter = Waiter(loop)
     waiter.raised(RequestTimeout("too long"))
@@ -379,7 +379,7 @@ if "used" in sys.argv:
 if "stopped" in sys.argv:
     bide.wait(leave(False))
 if "left" in sys.argv:
-    loop = bide.waiter.home_loop.get()
+    loop = bide.waiting.waiter.home_loop.get()
     loop.call_soon_threadsafe(sys.exit, 3)
 """
 

@@ -19,10 +19,10 @@ from gevent.hub import get_hub
 
 from bide import wait
 from bide.errors import WaitError
-from bide.locks import IMPORT, LOOP
+from bide.waiting.locks import IMPORT, LOOP
 from tests.conftest import Serve
 from tests.each_executor import executor as executor
-from tests.serving import Application, Environ, Gate, Served, answering, until
+from tests.served import Application, Environ, Gate, Served, answering, until
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import bide
 from bide import wait
 from bide.errors import WaitError
 from bide.executors.threads import ThreadsExecutor
-from bide.locks import COLLECTOR, LOGGING, SERVER, holds_lock
+from bide.waiting.locks import COLLECTOR, LOGGING, SERVER, holds_lock
 from tests.conftest import Serve
-from tests.serving import DEADLINE, Environ, Gate, Served, answering, until
+from tests.served import DEADLINE, Environ, Gate, Served, answering, until
 
 
 @pytest.fixture

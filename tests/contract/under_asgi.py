@@ -8,10 +8,10 @@ import threading
 from typing import Any
 
 import bide
-from bide.conversation import Conversation
 from bide.hosts.asgi import ASGI, Message, Receive, Scope, Send, asgi
+from bide.wsgi.conversation import Conversation
 from tests.contract.hosted import Hosted
-from tests.serving import Application
+from tests.served import Application
 
 SECONDS = 20.0
 """For what the server has to do itself; the tests' deadline may be a short one."""

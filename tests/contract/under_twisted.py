@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import bide
-from bide.conversation import Conversation
-from tests import serving
+from bide.wsgi.conversation import Conversation
+from tests import served as serving
 from tests.contract.hosted import Hosted
-from tests.serving import Application, happened
+from tests.served import Application, happened
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class UnderTwisted(Hosted):
         threads: int = 4,
         reactor: Any = None,
     ) -> None:
-        from bide.hosts.reactor import loop_of
+        from bide.hosts.twisted.reactor import loop_of
 
         self.reactor = _running() if reactor is None else reactor
         self.loop = loop_of(self.reactor)

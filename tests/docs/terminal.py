@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.docs.snippets import Snippet
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 ADDRESS = re.compile(r"(127\.0\.0\.1|\[::1\]):\d+")
 

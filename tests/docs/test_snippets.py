@@ -34,10 +34,10 @@ from bide import errors
 from bide.applications.loading import load
 from bide.cli import main
 from bide.integrations import bottle
-from bide.logs import access_line
-from bide.promises import Signal
-from bide.thread_locals import kept
-from bide.waiter import CLEANUP_SECONDS
+from bide.serving.logs import access_line
+from bide.waiting.promises import Signal
+from bide.waiting.thread_locals import kept
+from bide.waiting.waiter import CLEANUP_SECONDS
 from tests.architecture.test_layers import LAYERS
 from tests.conftest import Serve
 from tests.docs.snippets import (
@@ -52,7 +52,7 @@ from tests.docs.snippets import (
 )
 from tests.docs.terminal import Terminal, exchanges
 from tests.docs.test_pages import targets
-from tests.serving import DEADLINE, Environ, Gate, Served, until
+from tests.served import DEADLINE, Environ, Gate, Served, until
 
 SNIPPETS = [snippet for page in PAGES for snippet in snippets_of(page)]
 MODULES = [module for page in PAGES for module in modules_of(page) if not module.tests]
@@ -436,8 +436,9 @@ def check_log_config(snippet: Snippet) -> None:
         file.write(snippet.text)
         file.flush()
         code = (
-            "import sys; from bide.log_config import apply; print(*apply(sys.argv[1])); "
-            "from bide.loggers import access, log; log.warning('a line'); access.info('a request')"
+            "import sys; from bide.serving.log_config import apply; print(*apply(sys.argv[1])); "
+            "from bide.serving.loggers import access, log; "
+            "log.warning('a line'); access.info('a request')"
         )
         command = [sys.executable, "-c", code, file.name]
         ended = subprocess.run(command, capture_output=True, text=True, check=True)

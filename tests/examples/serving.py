@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 import bide
-from tests.serving import DEADLINE, until
+from tests.served import DEADLINE, until
 
 __all__ = ["DEADLINE", "Example", "LoopThread", "Serve", "Served", "Watched", "until"]
 

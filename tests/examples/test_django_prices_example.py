@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 ROOT = Path(__file__).parent.parent.parent
 START = """

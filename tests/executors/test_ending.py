@@ -17,12 +17,12 @@ from bide.errors import ThreadEnded
 from bide.executors.hub import Hub, Job
 from bide.executors.lane import Lane
 from bide.executors.threads import ThreadsExecutor
-from bide.promises import Signal, Wait
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal, Wait
 from tests.conftest import Serve
 from tests.executors.test_threads import Threads, lanes, loop  # noqa: F401 - fixtures
 from tests.fakes import ManualLoop, Run
-from tests.serving import Environ, Gate, Log, Served, answering, happened, until
+from tests.served import Environ, Gate, Log, Served, answering, happened, until
 
 pytestmark = pytest.mark.skipif(
     sys.gettrace() is not None, reason="the exception would strike what traces (make coverage)"
@@ -340,9 +340,9 @@ def test_a_request_that_is_interrupted_at_its_end_is_ended_all_the_same(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection too: the exception came when the application's code was through."""
-    import bide.conversation
+    import bide.wsgi.conversation
 
-    real = bide.conversation.Conversation._finish
+    real = bide.wsgi.conversation.Conversation._finish
     struck = threading.Event()
 
     def finish(conversation: Any) -> None:
@@ -351,7 +351,7 @@ def test_a_request_that_is_interrupted_at_its_end_is_ended_all_the_same(
             raise Stray
         real(conversation)
 
-    monkeypatch.setattr(bide.conversation.Conversation, "_finish", finish)
+    monkeypatch.setattr(bide.wsgi.conversation.Conversation, "_finish", finish)
     served = serve(answering(lambda _: "served"), threads=1)
     assert served.get().text == "served"
     happened(struck)

@@ -10,9 +10,9 @@ import greenlet
 import pytest
 
 from bide.executors.hub import IDLE_WORKERS, Hub, Worker, job_of
-from bide.promises import Signal
-from bide.waiter import current_waiter
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import current_waiter
 from tests.fakes import Lane, ManualLoop
 
 

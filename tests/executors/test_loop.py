@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bide.executors.loop import LoopExecutor
-from bide.promises import Signal
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal
 from tests.fakes import ManualLoop, Run
 
 

@@ -20,9 +20,9 @@ from bide.executors import monitor as module
 from bide.executors.hub import Hub
 from bide.executors.monitor import Monitor, _Seen
 from bide.executors.places import frames_of
-from bide.promises import Signal
-from bide.waiter import Waiter
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import Waiter
 from tests import fakes
 from tests.failures import Failures
 from tests.fakes import Lane, ManualLoop, Run

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bide.promises import Signal
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal
 from tests.fakes import Lane, ManualLoop
-from tests.serving import happened
+from tests.served import happened
 
 Seen = list[tuple[str, str, int]]
 

@@ -9,10 +9,10 @@ import pytest
 
 from bide.executors import turns
 from bide.executors.threads import ThreadsExecutor
-from bide.promises import Signal
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal
 from tests.fakes import ManualLoop, Run
-from tests.serving import DEADLINE, until
+from tests.served import DEADLINE, until
 
 OWN = 0.002
 """What an application may choose."""

@@ -23,7 +23,7 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from bide import wait
-from tests.serving import Application, Gate
+from tests.served import Application, Gate
 
 try:
     import web

@@ -13,7 +13,7 @@ from django.urls import path
 from bide import wait
 from tests.conftest import Serve
 from tests.frameworks.sites import Site
-from tests.serving import Application
+from tests.served import Application
 
 
 class Urls:

@@ -8,7 +8,7 @@ import hashlib
 
 from tests.conftest import Serve
 from tests.frameworks.sites import Site
-from tests.serving import request
+from tests.served import request
 
 MANY = 60
 """Requests that wait at once."""

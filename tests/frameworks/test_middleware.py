@@ -18,7 +18,7 @@ from whitenoise import WhiteNoise
 
 from tests.conftest import Serve
 from tests.frameworks.sites import Site
-from tests.serving import Application, Environ, Served
+from tests.served import Application, Environ, Served
 
 PLAIN = [("Content-Type", "text/plain")]
 CONTENT = b"".join(b"%07d\n" % number for number in range(128 * 1024))  # 1 MiB

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from bide import wait
 from tests.conftest import Serve
-from tests.serving import Application, Environ, Gate, Log
+from tests.served import Application, Environ, Gate, Log
 
 PLAIN = [("Content-Type", "text/plain")]
 

@@ -13,7 +13,7 @@ from sentry_sdk.transport import Transport
 
 from bide import ClientDisconnected, wait
 from tests.conftest import Serve
-from tests.serving import Application, Environ, Gate, Log
+from tests.served import Application, Environ, Gate, Log
 
 PLAIN = [("Content-Type", "text/plain")]
 

@@ -14,7 +14,7 @@ from flask import Flask
 from flask_socketio import SocketIO, emit
 
 from tests.conftest import Serve
-from tests.serving import DEADLINE, Served, until
+from tests.served import DEADLINE, Served, until
 
 CLIENTS = 6
 RECORD = "\x1e"  # between the packets of one payload

@@ -19,10 +19,10 @@ from pyramid.threadlocal import get_current_request, manager
 import bide.integrations.bottle
 import bide.integrations.pyramid
 from bide import StartError, wait
-from bide.thread_locals import kept
+from bide.waiting.thread_locals import kept
 from tests.conftest import Serve
 from tests.frameworks import sites
-from tests.serving import Application, Gate, Log, Response
+from tests.served import Application, Gate, Log, Response
 
 web: Any = sites.webpy
 OF_WEBPY = pytest.mark.skipif(web is None, reason="web.py needs Python 3.12 or older")

@@ -12,14 +12,14 @@ import logging
 from collections import deque
 from typing import Any, Final
 
-from bide.conversation import Conversation
-from bide.environ import connection_environ, server_environ
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
-from bide.promises import Signal
-from bide.protocols.http1 import HTTP1
-from bide.protocols.sides import Limits
-from bide.stream import Stream
-from bide.waiter import CLEANUP_SECONDS, Waiter
+from bide.exchange.stream import Stream
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Limits
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
+from bide.wsgi.conversation import Conversation
+from bide.wsgi.environ import connection_environ, server_environ
 from tests.fakes import Lane, ManualLoop
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.programs import INJECTED, MARK, Asked, Program

@@ -7,9 +7,9 @@ The input: how to split, how the application behaves, and then the bytes.
 
 from __future__ import annotations
 
-from bide.promises import Signal
-from bide.protocols.sides import Limits
-from bide.stream import Stream
+from bide.exchange.stream import Stream
+from bide.protocols.interfaces import Limits
+from bide.waiting.promises import Signal
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.strict import MalformedError, Message, Reader, ShortError
 from tests.protocols.fakes import Client, connect

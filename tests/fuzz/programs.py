@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 from bide import wait
-from bide.conversation import Conversation
 from bide.errors import Cancelled
-from bide.promises import Signal
-from bide.stream import Stream
+from bide.exchange.stream import Stream
+from bide.waiting.promises import Signal
+from bide.wsgi.conversation import Conversation
 from tests.fakes import Bare
 from tests.fuzz.drawing import Source
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bide.conversation import Conversation
+from bide.wsgi.conversation import Conversation
 from tests.failures import Failures, same, short
 from tests.fuzz import corpus, http1
 from tests.fuzz.strict import MalformedError, Reader

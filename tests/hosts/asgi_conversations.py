@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.hosts.asgi_hosts import COMMANDS, NOTHING, QUIET, Host
 from tests.hosts.asgi_site import BLOCK, BLOCKS
-from tests.serving import DEADLINE, request
+from tests.served import DEADLINE, request
 
 Cells = dict[tuple[str, str], str]
 """By host and row, what came of it."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from tests.ports import free_port
-from tests.serving import DEADLINE, Client, Response, request, until
+from tests.served import DEADLINE, Client, Response, request, until
 
 PROJECT: Final = Path(__file__).parent.parent.parent
 SHORT: Final = 0.7

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bide.hosts.asgi import ASGI, Message, Scope
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 DISCONNECT: Message = {"type": "http.disconnect"}
 EMPTY: Message = {"type": "http.request"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import bide
 from bide.hosts.asgi import asgi
-from tests.serving import Closing, Environ, Gate
+from tests.served import Closing, Environ, Gate
 
 BLOCK = 16 * 1024
 BLOCKS = 1000

@@ -9,7 +9,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 from bide.hosts.wsgi import Blocking
-from tests.serving import Application, Environ
+from tests.served import Application, Environ
 
 
 class FakeHost:

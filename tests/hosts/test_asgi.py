@@ -15,7 +15,7 @@ from bide import capable, in_thread, wait
 from bide.errors import LoadError, SettingError
 from bide.hosts.asgi import ResponseCut, asgi
 from tests.hosts.asgi_server import Exchange, chunk, run, until
-from tests.serving import LONG, Closing, Environ, Gate, Log, answering, happened
+from tests.served import LONG, Closing, Environ, Gate, Log, answering, happened
 
 PLAIN = [("Content-Type", "text/plain")]
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")

@@ -21,7 +21,7 @@ from bide import ClientDisconnected, wait
 from bide.hosts.asgi import asgi
 from tests.docs.snippets import modules_of
 from tests.hosts.asgi_server import Exchange, run, until
-from tests.serving import Environ, Log, answering
+from tests.served import Environ, Log, answering
 
 with warnings.catch_warnings():  # it would rather have another client than httpx
     warnings.simplefilter("ignore")

@@ -15,10 +15,10 @@ import pytest
 
 from bide import ClientDisconnected, wait
 from bide.hosts.asgi import ASGI, Message, asgi
-from bide.waiter import home_loop
+from bide.waiting.waiter import home_loop
 from tests.hosts.asgi_server import DISCONNECT, Exchange, chunk, run, scope, until
-from tests.serving import Closing, Environ, Gate, Log, answering, happened
-from tests.serving import until as until_true
+from tests.served import Closing, Environ, Gate, Log, answering, happened
+from tests.served import until as until_true
 
 PLAIN = [("Content-Type", "text/plain")]
 EXECUTORS = pytest.mark.parametrize("executor", ["threads", "loop"])

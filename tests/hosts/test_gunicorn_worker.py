@@ -17,7 +17,7 @@ from gunicorn.config import Config
 from bide.errors import SettingError
 from bide.hosts.gunicorn import _settings, _trusted
 from tests.live.processes import Program, get
-from tests.serving import Client, Response, request, until
+from tests.served import Client, Response, request, until
 
 WORKER = "bide.hosts.gunicorn.Worker"
 
@@ -49,7 +49,7 @@ def app(environ, start_response):
             say("it waits no more")
     elif path == "/never":
         say("it waits")
-        bide.wait(bide.promises.Signal())
+        bide.wait(bide.waiting.promises.Signal())
     elif path == "/block":
         say("it blocks")
         while True:

@@ -14,11 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 import bide
-from bide import lifetime
 from bide.errors import LoadError
 from bide.hosts.twisted import Resource
+from bide.serving import lifetime
 from tests.contract.under_twisted import UnderTwisted
-from tests.serving import (
+from tests.served import (
     DEADLINE,
     Application,
     Environ,
@@ -461,7 +461,7 @@ def test_a_function_for_the_stop_that_hangs_is_named(
 
 def test_tasks_of_a_loop_that_has_a_factory_are_left_alone() -> None:
     """A loop's task factory is its owner's."""
-    from bide.hosts.reactor import await_both_kinds
+    from bide.hosts.twisted.reactor import await_both_kinds
 
     loop = asyncio.new_event_loop()
     try:
@@ -475,7 +475,7 @@ def test_tasks_of_a_loop_that_has_a_factory_are_left_alone() -> None:
 
 def test_a_task_that_is_cancelled_before_it_began_leaves_no_warning() -> None:
     """As asyncio's own; warnings are errors here."""
-    from bide.hosts.reactor import await_both_kinds
+    from bide.hosts.twisted.reactor import await_both_kinds
 
     async def never() -> None:
         raise AssertionError

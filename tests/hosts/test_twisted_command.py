@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("twisted")
 
 from tests.live.processes import Program, get
-from tests.serving import Client, request
+from tests.served import Client, request
 
 APP = """
 import sys, threading

@@ -15,9 +15,9 @@ from greenlet import greenlet
 
 import bide
 from bide import in_thread, iterate, per_request, using, wait, wait_all
-from bide.thread_locals import kept
+from bide.waiting.thread_locals import kept
 from tests.hosts.fake_host import FakeHost
-from tests.serving import Closing, Environ, Log, until
+from tests.served import Closing, Environ, Log, until
 
 PLAIN = [("Content-Type", "text/plain")]
 Pair = tuple[Callable[[bytes], None], Callable[[], None]]

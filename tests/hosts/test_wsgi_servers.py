@@ -10,7 +10,7 @@ import pytest
 from tests.hosts import tables
 from tests.hosts.wsgi_conversations import CLOSED, SERVERS, SLOW, WORKS
 from tests.hosts.wsgi_hosts import COMMANDS, NO_UWSGI, Host, uwsgi
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 ERROR = "An error before the head"
 WITHOUT_THREADS = "uWSGI without threads"

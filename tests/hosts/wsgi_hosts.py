@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.hosts.wsgi_site import BLOCKS
 from tests.ports import free_port
-from tests.serving import DEADLINE, Client, Response, request, until
+from tests.served import DEADLINE, Client, Response, request, until
 
 PROJECT: Final = Path(__file__).parent.parent.parent
 SHORT: Final = 1.0

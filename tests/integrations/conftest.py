@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.each_executor import executor, starting_with
-from tests.serving import Served
+from tests.served import Served
 
 __all__ = ["Run", "executor", "run"]
 

@@ -16,8 +16,8 @@ from bide.integrations.flask import Bide, stream
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
 from tests.live.processes import Program
-from tests.serving import Client, Response, until
-from tests.serving import request as message
+from tests.served import Client, Response, until
+from tests.served import request as message
 
 MODULE = """
 import asyncio, os, threading

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.sansio.app import App
 
 from bide.integrations.flask import Bide
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 
 class Quart(App):

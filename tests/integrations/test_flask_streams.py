@@ -15,7 +15,7 @@ import bide
 from bide.integrations.flask import Bide, stream
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
-from tests.serving import DEADLINE, Gate, Log, happened, until
+from tests.served import DEADLINE, Gate, Log, happened, until
 
 
 def made() -> Flask:
@@ -405,7 +405,7 @@ def test_a_stream_of_a_client_that_has_left_is_not_begun(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is nothing to close, and nothing to wait for."""
-    monkeypatch.setattr("bide.waiter.CLEANUP_SECONDS", 1000.0)
+    monkeypatch.setattr("bide.waiting.waiter.CLEANUP_SECONDS", 1000.0)
     app, begun = made(), []
     running = threading.Event()
 

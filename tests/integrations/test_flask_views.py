@@ -31,7 +31,7 @@ import bide
 from bide.integrations.flask import Bide
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
-from tests.serving import DEADLINE, Gate, Log, answering, until
+from tests.served import DEADLINE, Gate, Log, answering, until
 
 
 def made(name: str = "pages") -> Flask:

@@ -24,7 +24,7 @@ import bide
 from bide import wait
 from tests.conftest import Serve
 from tests.fault_proxy import Fault, FaultProxy
-from tests.serving import DEADLINE, Client, Closing, Environ, Gate, Log, Served, request, until
+from tests.served import DEADLINE, Client, Closing, Environ, Gate, Log, Served, request, until
 
 LEFT = "ClientDisconnected"
 FRESH = "/fresh"
@@ -324,7 +324,7 @@ class Arena:
         return viewer
 
     def request(self, path: str = "/", proxy: FaultProxy | None = None, **options: Any) -> Viewer:
-        """Open a connection and send a request; see :func:`tests.serving.request`."""
+        """Open a connection and send a request; see :func:`tests.served.request`."""
         viewer = self.connect(proxy)
         viewer.send(request(path, **options))
         return viewer
@@ -349,7 +349,7 @@ class Arena:
             ) from None
         records = [each for each in self.log.records if each.name != "bide.access"]
         more = [each.getMessage() for each in records]
-        # How many are refused is the matter of tests/test_refusals.py.
+        # How many are refused is the matter of tests/serving/test_refusals.py.
         more = [each for each in more if not each.startswith("requests refused: ")]
         del records
         assert not more, f"more was logged than expected: {more[:5]}"

@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.serving import DEADLINE, Client, Response, request
+from tests.served import DEADLINE, Client, Response, request
 
 # Beside the interpreter that runs the tests, which has Bide installed.
 PROGRAM = [sys.executable, "-m", "bide"]

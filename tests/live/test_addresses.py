@@ -12,7 +12,7 @@ import pytest
 import bide
 from tests.conftest import Serve
 from tests.ports import free_port
-from tests.serving import DEADLINE, Client, Environ, answering, request
+from tests.served import DEADLINE, Client, Environ, answering, request
 
 
 def names(environ: Environ) -> str:

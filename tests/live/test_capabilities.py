@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import bide
 from bide import capable, wait
 from tests.conftest import Serve
-from tests.serving import LONG, Application, Environ, Gate, Served, answering, happened, until
+from tests.served import LONG, Application, Environ, Gate, Served, answering, happened, until
 
 
 def where(environ: Environ) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import DEADLINE, Client, request, until
+from tests.served import DEADLINE, Client, request, until
 
 MEBIBYTE = 1024 * 1024
 LITTLE = 16 * MEBIBYTE

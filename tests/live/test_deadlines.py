@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Serve
 from tests.fault_proxy import Fault
 from tests.live.faults import LEFT, Arena, Viewer, victim
-from tests.serving import LONG, Log, request, until
+from tests.served import LONG, Log, request, until
 
 pytestmark = pytest.mark.usefixtures("arenas", "log_for_us_alone")
 both = pytest.mark.parametrize("executor", ["threads", "loop"])

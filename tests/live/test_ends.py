@@ -9,11 +9,11 @@ import pytest
 from tests.failures import Failures, same
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import Client, request, until
+from tests.served import Client, request, until
 
 SOURCE = """
 import asyncio, atexit, concurrent.futures, contextlib, socket, sys, threading
-import time, bide, bide.leaving, bide.supervisor
+import time, bide, bide.process.leaving, bide.process.worker
 from pathlib import Path
 
 def until(name):
@@ -45,7 +45,7 @@ def app(environ, start_response):
     if path == "/thread":
         threading.Thread(target=until, args=["open"], name="mine", daemon=False).start()
     if path == "/stubborn":
-        bide.supervisor.CLEANUP_SECONDS = 0.05
+        bide.process.worker.CLEANUP_SECONDS = 0.05
         bide.wait(add(stubborn()))
     if path == "/client":
         open_client()
@@ -53,7 +53,7 @@ def app(environ, start_response):
         atexit.register(until, "never")
         atexit.register(Path("hangs").touch)
     if path == "/impatient":
-        bide.leaving.CLEANUP_SECONDS = 0.05
+        bide.process.leaving.CLEANUP_SECONDS = 0.05
     start_response("200 OK", [])
     return [b"done"]
 

@@ -25,13 +25,13 @@ from typing import Any
 import greenlet
 import pytest
 
-import bide.acceptor
+import bide.transports.acceptor
 from bide import ClientDisconnected, in_thread, wait, wait_all
-from bide.loggers import access
+from bide.serving.loggers import access
 from tests.conftest import Serve
 from tests.fault_proxy import Fault
 from tests.live.faults import LEFT, PLAIN, Arena, stage_of, victim
-from tests.serving import (
+from tests.served import (
     DEADLINE,
     Application,
     Environ,
@@ -771,7 +771,7 @@ def test_descriptors_run_out_and_accepting_goes_on_when_there_are_some(
     serve: Serve, log: Log, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line; who is connected is served meanwhile; the listener is not tried for ever."""
-    monkeypatch.setattr(bide.acceptor, "PAUSE", 0.1)
+    monkeypatch.setattr(bide.transports.acceptor, "PAUSE", 0.1)
     arena = Arena(serve, log, answering(lambda environ: b"x"), executor=executor)
     connected = arena.connect()
     connected.send(request())

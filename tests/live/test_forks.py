@@ -11,7 +11,7 @@ import pytest
 from tests.failures import Failures
 from tests.live.conftest import Start
 from tests.live.processes import Program, get
-from tests.serving import Client, request, until
+from tests.served import Client, request, until
 
 SOURCE = """
 import asyncio, multiprocessing, os, pty, signal, subprocess, sys, threading, time

@@ -16,21 +16,21 @@ from typing import Any
 
 import pytest
 
-import bide.server
-import bide.waiter
+import bide.serving.server
+import bide.waiting.waiter
 from bide import ClientDisconnected, using, wait
 from bide.errors import BindError, SettingError
+from bide.exchange.messages import _FIELDS, _STATUSES, Head
 from bide.executors.lane import Lane
 from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
-from bide.loggers import access
-from bide.messages import _FIELDS, _STATUSES, Head
-from bide.promises import Signal
+from bide.serving.loggers import access
 from bide.transports.addresses import Address, listen, parse_address
-from bide.waiter import home_loop
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import home_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
-from tests.serving import (
+from tests.served import (
     DEADLINE,
     LONG,
     Closing,
@@ -192,7 +192,7 @@ def test_a_request_that_gets_no_thread_before_the_server_stops_is_answered(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would ever begin it: its client was reset, and the log said that it was running."""
-    monkeypatch.setattr(bide.server, "CLEANUP_SECONDS", 0.02)
+    monkeypatch.setattr(bide.serving.server, "CLEANUP_SECONDS", 0.02)
     begun, release = threading.Event(), threading.Event()
 
     def answer(environ: Environ) -> None:
@@ -299,7 +299,7 @@ def test_an_iterable_that_swallows_its_cancellation_is_not_asked_for_ever(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, executor: str
 ) -> None:
     """It may clean up, and wait for that; with the time for it over, it spun on its thread."""
-    monkeypatch.setattr(bide.waiter, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(bide.waiting.waiter, "CLEANUP_SECONDS", 0.05)
     thrown: list[type[BaseException]] = []
     closed = threading.Event()
 

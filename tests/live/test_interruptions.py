@@ -8,7 +8,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import Client, request, until
+from tests.served import Client, request, until
 
 SOURCE = """
 import asyncio, os, signal, socket, sys, time, bide

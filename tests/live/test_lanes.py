@@ -9,10 +9,10 @@ import httpx
 import pytest
 from flask import Flask
 
-import bide.server
+import bide.serving.server
 from bide import capable, in_thread, iterate, wait
 from tests.conftest import Serve
-from tests.serving import (
+from tests.served import (
     DEADLINE,
     LONG,
     Environ,

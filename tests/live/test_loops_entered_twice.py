@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import Program
-from tests.serving import DEADLINE, Client, request
+from tests.served import DEADLINE, Client, request
 
 APP = """
 import asyncio, concurrent.futures, sys

@@ -18,7 +18,7 @@ from bide import in_thread, wait
 from tests.conftest import Serve
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import (
+from tests.served import (
     DEADLINE,
     LONG,
     Application,
@@ -191,10 +191,10 @@ def test_the_health_path_is_answered_when_hardly_a_connection_is_left(
 LIMITED = """
 import asyncio, errno, os, resource, socket
 from pathlib import Path
-import bide.acceptor
+import bide.transports.acceptor
 from bide import wait
 
-bide.acceptor.PAUSE = 0.1
+bide.transports.acceptor.PAUSE = 0.1
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 notes = os.open("failed", os.O_CREAT | os.O_WRONLY)
 failed = 0

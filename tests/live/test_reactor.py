@@ -11,7 +11,7 @@ pytest.importorskip("twisted")
 
 from tests.live.conftest import Start
 from tests.live.processes import Program, get
-from tests.serving import Client, request
+from tests.served import Client, request
 
 APP = """
 import asyncio, sys

@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import DEADLINE, Client, request, until
+from tests.served import DEADLINE, Client, request, until
 
 SOURCE = """
 import asyncio, os, time, bide

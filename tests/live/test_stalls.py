@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.live.faults import FRESH, Arena, Viewer, victim
-from tests.serving import LONG, Log, request, until
+from tests.served import LONG, Log, request, until
 
 EACH = 100
 DESCRIPTORS = 2 * 5 * EACH + 200

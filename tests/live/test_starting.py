@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.conftest import Start
 from tests.live.processes import get
-from tests.serving import until
+from tests.served import until
 
 IMPORTING = """
 import asyncio, ctypes, os, signal, sys, threading, time

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
-from bide.promises import Signal
-from bide.protocols.sides import Limits
+from bide.protocols.interfaces import Limits
+from bide.waiting.promises import Signal
 from tests.protocols.exchanges import CHUNKED_POST
 from tests.protocols.fakes import connect
 

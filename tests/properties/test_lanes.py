@@ -11,10 +11,10 @@ import time
 import pytest
 
 from bide.executors.threads import ThreadsExecutor
-from bide.promises import Signal
-from bide.waiting import wait
+from bide.waiting.api import wait
+from bide.waiting.promises import Signal
 from tests.fakes import Run
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 
 class Firing:

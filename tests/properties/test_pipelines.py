@@ -14,13 +14,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bide.connections import Connection
 from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
-from bide.promises import Signal
-from bide.protocols.sides import Limits
-from bide.stream import Stream
-from bide.totals import UNBOUND
+from bide.exchange.stream import Stream
+from bide.exchange.totals import UNBOUND
+from bide.protocols.interfaces import Limits
+from bide.serving.connection import Connection
 from bide.transports.poller import READ, WRITE
+from bide.waiting.promises import Signal
 from tests.fakes import HandPoller, ManualLoop
 from tests.fuzz.strict import Message, Reader, ShortError
 

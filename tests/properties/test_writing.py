@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bide.promises import Signal
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import SocketTransport
+from bide.waiting.promises import Signal
 from tests.fakes import HandPoller, ManualLoop
 
 HIGH = 4096

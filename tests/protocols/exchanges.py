@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bide.stream import Stream
+from bide.exchange.stream import Stream
 from tests.protocols.fakes import Answer, Client, connect
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
-from bide.messages import Head
-from bide.promises import Signal
-from bide.protocols.http1 import HTTP1
-from bide.protocols.sides import Limits
-from bide.stream import Stream
+from bide.exchange.messages import Head
+from bide.exchange.stream import Stream
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Limits
+from bide.waiting.promises import Signal
 
 Answer = Callable[[Stream], object]
 

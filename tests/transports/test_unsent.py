@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bide.totals import Total
+from bide.exchange.totals import Total
 from bide.transports.poller import GONE, WRITE
 from bide.transports.tcp import SocketTransport
 from bide.transports.unsent import PIECE, Unsent

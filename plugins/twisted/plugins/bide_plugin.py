@@ -1,10 +1,10 @@
-"""``twist bide``: what Twisted looks for; the service itself is in ``bide.hosts.twist``."""
+"""``twist bide``: what Twisted looks for; the service is in ``bide.hosts.twisted.command``."""
 
 from twisted.application.service import ServiceMaker
 
 bide_service = ServiceMaker(  # type: ignore[no-untyped-call]
     "Bide",
-    "bide.hosts.twist",
+    "bide.hosts.twisted.command",
     "Serve a WSGI application that may wait.",
     "bide",
 )

@@ -14,9 +14,9 @@ from typing import Any
 from greenlet import getcurrent
 
 from bide.executors.hub import Hub, Job
-from bide.mailboxes import on_loop
-from bide.promises import Wait
-from bide.waiter import Waiter
+from bide.waiting.loops import on_loop
+from bide.waiting.promises import Wait
+from bide.waiting.waiter import Waiter
 
 
 class LoopExecutor:

@@ -28,8 +28,8 @@ from bide.executors import turns
 from bide.executors.hub import Job
 from bide.executors.lane import LOOK, STOP, Lane
 from bide.executors.roster import Roster
-from bide.locks import holds_lock
-from bide.waiter import Waiter
+from bide.waiting.locks import holds_lock
+from bide.waiting.waiter import Waiter
 
 log = logging.getLogger("bide")
 

@@ -18,13 +18,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
-from bide.conversation import Application, Conversation
 from bide.errors import BideError, ClientDisconnected, StartError
-from bide.hosts.outlet import Outlet
-from bide.hosts.runner import Runner, checked
-from bide.messages import Head, Request
-from bide.stream import ENDED, Stream
-from bide.waiter import CLEANUP_SECONDS, home_loop
+from bide.exchange.messages import Head, Request
+from bide.exchange.stream import ENDED, Stream
+from bide.hosts.channel import Outlet
+from bide.serving.dispatcher import Runner, checked
+from bide.waiting.waiter import CLEANUP_SECONDS, home_loop
+from bide.wsgi.conversation import Application, Conversation
 
 Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
 Message = MutableMapping[str, Any]

@@ -26,13 +26,13 @@ from typing import Any, Final
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as Base
 
-from bide.conversation import Conversation
-from bide.environ import request_environ
 from bide.errors import SettingError, StartError
-from bide.server import Server
+from bide.exchange.stream import Stream
+from bide.serving.server import Server
 from bide.settings import Settings, from_environment, variable
-from bide.stream import Stream
-from bide.waiter import CLEANUP_SECONDS
+from bide.waiting.waiter import CLEANUP_SECONDS
+from bide.wsgi.conversation import Conversation
+from bide.wsgi.environ import request_environ
 
 BEAT: Final = 1.0
 """Seconds between two signs of life for the arbiter, at most."""
@@ -292,7 +292,7 @@ class _Observed(_Behind):
 
     def start_response(self, *args: Any, **options: Any) -> Any:
         """Keep what middleware has put into the environ, for the log, and go on."""
-        # From here on the application may have finish there, which is not to be held: bide.push.
+        # From here on it may hold finish, which is not to be held here: see bide.wsgi.push.
         environ, self._environ = self._environ, None
         if environ is not None:
             self._seen = {k: v for k, v in environ.items() if isinstance(v, (str, int))}

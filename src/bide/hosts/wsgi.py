@@ -11,7 +11,6 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextvars
-import logging
 import math
 import sys
 from collections import deque
@@ -23,20 +22,19 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from bide.capabilities import name_of
-from bide.conversation import Application, Conversation
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
-from bide.hosts.outlet import Outlet, status_line
-from bide.lifetime import Lifetime
-from bide.messages import Head, Request
-from bide.parking import refuse_under_lock
-from bide.promises import Wait
-from bide.status import Status
-from bide.stream import ENDED, Stream
-from bide.subscriptions import discard
-from bide.thread_locals import apart
-from bide.waiter import Parking, Waiter, current_waiter, home_loop
-
-log = logging.getLogger("bide")
+from bide.exchange.messages import Head, Request
+from bide.exchange.stream import ENDED, Stream
+from bide.hosts.channel import Outlet, status_line
+from bide.serving.lifetime import Lifetime
+from bide.serving.loggers import log
+from bide.serving.status import Status
+from bide.waiting.adapters import discard
+from bide.waiting.parking import refuse_under_lock
+from bide.waiting.promises import Wait
+from bide.waiting.thread_locals import apart
+from bide.waiting.waiter import Parking, Waiter, current_waiter, home_loop
+from bide.wsgi.conversation import Application, Conversation
 
 
 class Blocking:

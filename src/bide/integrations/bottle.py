@@ -15,7 +15,7 @@ from typing import Any, Final
 import bottle
 
 from bide.errors import StartError
-from bide.thread_locals import Local, keep, nothing
+from bide.waiting.thread_locals import Local, keep, nothing
 
 _NEEDED: Final = {"environ", "_status_line", "_status_code", "_cookies", "_headers", "body"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import cherrypy
 
-from bide.thread_locals import Local, keep
+from bide.waiting.thread_locals import Local, keep
 
 
 def install() -> Callable[[], None]:

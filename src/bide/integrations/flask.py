@@ -26,8 +26,8 @@ from flask import Flask, has_request_context
 from flask.globals import app_ctx, request_ctx
 
 from bide.errors import Cancelled, WaitError
-from bide.waiter import look
-from bide.waiting import iterate, wait
+from bide.waiting.api import iterate, wait
+from bide.waiting.waiter import look
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from functools import partial
 
 from pyramid.threadlocal import defaults, manager
 
-from bide.thread_locals import Local, keep
+from bide.waiting.thread_locals import Local, keep
 
 
 def install() -> Callable[[], None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from web.utils import ThreadedDict
 
-from bide.thread_locals import keep
+from bide.waiting.thread_locals import keep
 
 
 def install() -> Callable[[], None]:

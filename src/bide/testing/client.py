@@ -12,14 +12,14 @@ from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 from urllib.request import Request as UrlRequest
 
-from bide.conversation import Application
 from bide.errors import BideError
-from bide.messages import Request
-from bide.status import Status
+from bide.exchange.messages import Request
+from bide.serving.status import Status
 from bide.testing.exchange import Exchange, Overdue, WatchedRunner
 from bide.testing.live import START, STOP, LoopThread
 from bide.testing.response import Response
-from bide.waiter import home_loop
+from bide.waiting.waiter import home_loop
+from bide.wsgi.conversation import Application
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 

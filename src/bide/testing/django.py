@@ -18,10 +18,10 @@ from django.db import connections
 from django.test import testcases
 from django.test.utils import modify_settings
 
-from bide.conversation import Application
 from bide.testing.client import Client
 from bide.testing.live import LiveServer
-from bide.waiter import current_waiter
+from bide.waiting.waiter import current_waiter
+from bide.wsgi.conversation import Application
 
 HOST: Final = "localhost"
 

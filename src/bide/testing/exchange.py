@@ -16,14 +16,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from bide.conversation import Application, Conversation
 from bide.errors import BideError, Cancelled
+from bide.exchange.messages import Request
+from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
-from bide.hosts.outlet import Outlet, Part
-from bide.hosts.runner import TICK, Runner
-from bide.messages import Request
-from bide.stream import Stream
-from bide.waiter import Waiter, _ClientWait
+from bide.hosts.channel import Outlet, Part
+from bide.serving.dispatcher import TICK, Runner
+from bide.waiting.waiter import Waiter, _ClientWait
+from bide.wsgi.conversation import Application, Conversation
 
 WINDOW: Final = 64 * 1024
 """Bytes of a request's body that wait for the application."""

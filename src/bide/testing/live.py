@@ -8,11 +8,11 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from bide.conversation import Application
 from bide.errors import BideError
-from bide.server import Server
-from bide.status import Status
-from bide.waiter import CLEANUP_SECONDS
+from bide.serving.server import Server
+from bide.serving.status import Status
+from bide.waiting.waiter import CLEANUP_SECONDS
+from bide.wsgi.conversation import Application
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from email.message import Message
 from time import monotonic
 from typing import Any
 
-from bide.messages import Head
+from bide.exchange.messages import Head
 from bide.testing.exchange import Exchange, IncompleteResponse
 
 

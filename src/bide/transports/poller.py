@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from bide.forks import share, unshare
-from bide.mailboxes import on_loop
+from bide.waiting.loops import on_loop
 
 log = logging.getLogger("bide")
 

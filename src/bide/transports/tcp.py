@@ -21,15 +21,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from bide.locks import holds_lock
-from bide.mailboxes import on_loop
-from bide.promises import Signal
-from bide.totals import UNBOUND, Total
+from bide.exchange.totals import UNBOUND, Total
 from bide.transports.closing import end, prepare_reset, reset
 from bide.transports.lingering import Lingering
 from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
 from bide.transports.receiver import Receiver
 from bide.transports.unsent import PIECE, Unsent, send_first
+from bide.waiting.locks import holds_lock
+from bide.waiting.loops import on_loop
+from bide.waiting.promises import Signal
 
 READ_SIZE: Final = 64 * 1024
 SMALL_READ: Final = 4 * 1024

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from bide.totals import Total
+from bide.exchange.totals import Total
 
 PIECE: Final = 256 * 1024
 """Bytes that are handed to the system at once, so that a large block keeps nobody waiting."""

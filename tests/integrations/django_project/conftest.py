@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.integrations.django_project.postgres import MISSING, Postgres, programs
-from tests.serving import Environ, Served
+from tests.served import Environ, Served
 
 Views = dict[str, Callable[..., Any]]
 Wrap = Callable[[Any], Any]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.ports import free_port
-from tests.serving import DEADLINE
+from tests.served import DEADLINE
 
 MISSING = "PostgreSQL is not installed: apt-get install postgresql"
 

@@ -15,7 +15,7 @@ from bide.integrations.django.databases import Pool, held_here
 from tests.integrations.django_project.conftest import Project
 from tests.integrations.django_project.postgres import MISSING, programs
 from tests.integrations.django_project.test_django_databases import notes, texts
-from tests.serving import Served, until
+from tests.served import Served, until
 
 CLIENTS, REQUESTS = 10, 12
 DAWDLES = 0.005  # seconds for which a request waits, so that others come between

@@ -19,7 +19,7 @@ from bide import ClientDisconnected, wait
 from bide.integrations.django.databases import held_here
 from tests.integrations.django_project.conftest import Project
 from tests.integrations.django_project.postgres import MISSING, programs
-from tests.serving import Gate, Log, happened, until
+from tests.served import Gate, Log, happened, until
 
 needs_postgres = pytest.mark.skipif(programs() is None, reason=MISSING)
 

@@ -14,7 +14,7 @@ import bide.integrations.django as integration
 from bide import StartError
 from tests.integrations.django_project.conftest import Project
 from tests.ports import free_port
-from tests.serving import DEADLINE, until
+from tests.served import DEADLINE, until
 
 ROOT = Path(__file__).parent.parent.parent.parent
 SETTINGS = "tests.integrations.django_project.settings"

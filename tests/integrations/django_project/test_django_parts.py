@@ -11,13 +11,13 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse
 
 from bide import ClientDisconnected, wait
-from bide.integrations.django.clerks import Clerk
 from bide.integrations.django.databases import Held, Pool, _pool_here, held_here
-from bide.integrations.django.desk import Desk, Frame, Item
-from bide.waiter import Waiter, current_waiter
+from bide.integrations.django.request_executor import Desk, Frame, Item
+from bide.integrations.django.worker_threads import Clerk
+from bide.waiting.waiter import Waiter, current_waiter
 from tests.fakes import Lane, ManualLoop
 from tests.integrations.django_project.conftest import Project
-from tests.serving import DEADLINE, happened
+from tests.served import DEADLINE, happened
 
 
 def a_desk() -> Desk:

@@ -15,7 +15,7 @@ from django.test import Client
 from django.utils import translation
 
 from tests.integrations.django_project.conftest import Project
-from tests.serving import Gate, Log, happened
+from tests.served import Gate, Log, happened
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 

@@ -15,7 +15,7 @@ from django.test import Client
 
 from bide import ClientDisconnected, blocking, iterate, wait
 from tests.integrations.django_project.conftest import Project
-from tests.serving import Gate, Log, happened, until
+from tests.served import Gate, Log, happened, until
 
 HERE = "tests.integrations.django_project"
 variable: ContextVar[str] = ContextVar("variable", default="unset")

@@ -14,11 +14,11 @@ from django.http import StreamingHttpResponse
 
 from bide.errors import Cancelled
 from bide.integrations.django.databases import refuse_in_atomic
-from bide.integrations.django.desk import Desk, Frame, desk_here, frame_of_context
-from bide.promises import Signal, Sink
-from bide.residents import Resident
-from bide.subscriptions import KINDS, TaskSubscription
-from bide.waiter import Waiter
+from bide.integrations.django.request_executor import Desk, Frame, desk_here, frame_of_context
+from bide.waiting.actor import Resident
+from bide.waiting.adapters import KINDS, TaskSubscription
+from bide.waiting.promises import Signal, Sink
+from bide.waiting.waiter import Waiter
 
 _async_to_sync: Final = AsyncToSync.__call__
 _sync_to_async: Final = SyncToAsync.__call__

@@ -23,11 +23,11 @@ from django.db.utils import OperationalError
 
 from bide.errors import WaitError
 from bide.integrations.django import options
-from bide.integrations.django.clerks import served_here
-from bide.integrations.django.desk import Desk, desk_here
-from bide.promises import Signal
-from bide.subscriptions import discard
-from bide.waiter import Waiter
+from bide.integrations.django.request_executor import Desk, desk_here
+from bide.integrations.django.worker_threads import served_here
+from bide.waiting.adapters import discard
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import Waiter
 
 log = logging.getLogger("bide")
 

@@ -13,8 +13,8 @@ from django.db import connections
 from django.http import StreamingHttpResponse
 
 from bide.errors import StartError
-from bide.integrations.django import asynchronous, clerks, databases, options
-from bide.waiter import Waiter
+from bide.integrations.django import asynchronous, databases, options, worker_threads
+from bide.waiting.waiter import Waiter
 
 _installed: list[tuple[Any, str, Any]] = []
 
@@ -50,7 +50,7 @@ def _uninstall() -> None:
     while _installed:
         setattr(*_installed.pop())
     options.current = options.Options()
-    clerks.dismiss()
+    worker_threads.dismiss()
 
 
 def _nothing() -> None:

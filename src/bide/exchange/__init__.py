@@ -1,0 +1,1 @@
+"""One request and its response, for any protocol and any interface."""

@@ -1,0 +1,200 @@
+"""A response on its way into somebody else's server, which frames and sends it.
+
+The conversation, and whoever pushes, put in; the host takes out. What waits between is bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bide.errors import ClientDisconnected
+from bide.exchange.messages import Head
+from bide.exchange.stream import ENDED, READY, Stream
+from bide.protocols.http1.syntax import encode_head
+from bide.waiting.locks import holds_lock
+from bide.waiting.loops import runs_loop
+from bide.waiting.promises import Signal
+
+UNSENT: Final = 64 * 1024
+"""Bytes that wait for the host before the application does."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Part:
+    """Some of a response, in order.
+
+    Attributes:
+        head: its head, in the first part.
+        blocks: blocks of its body, none of them empty.
+        ended: whether this is all of it.
+        cut: whether there is no more of it, though it is not complete.
+        length: with the head, bytes of the whole body, also of one that is not sent; None where it
+            is not known, or must not be told.
+    """
+
+    head: Head | None
+    blocks: list[bytes]
+    ended: bool
+    cut: bool
+    length: int | None = None
+
+
+class Outlet:
+    """A stream's channel whose other end is a host. Any thread.
+
+    Args:
+        ready: called when there is something to take; from any thread, under the lock.
+        limit: bytes that may wait before the application does, as UNSENT.
+        room_again: called when the body's window has room again, after it was full.
+
+    Attributes:
+        lock: as a channel has.
+        gone: set by the host when it takes no more.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[], None],
+        limit: int = UNSENT,
+        room_again: Callable[[], None] = _nothing,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.gone = False
+        self._ready = ready
+        self._limit = limit
+        self._room_again = room_again
+        # Under the lock:
+        self._head: Head | None = None
+        self._blocks: list[bytes] = []
+        self._waiting = 0  # bytes that the host has not sent on
+        self._length: int | None = None
+        self._state = ""
+        self._room: Signal | None = None
+        self._closed: Signal | None = None
+
+    # The stream's -------------------------------------------------------------------------------
+
+    def prepare(self, head: Head) -> None:
+        """Check a head as Bide's own HTTP/1.1 does; raises LocalProtocolError."""
+        encode_head(head)
+
+    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
+        """Put a block in, and before the first one the head."""
+        if self.gone:
+            return False
+        if stream.state == READY:
+            self._head = stream.head
+            if last and stream.head is not None and stream.head.length is None:
+                unknown = stream.head.bodiless or (stream.bodiless and not block)
+                self._length = None if unknown else len(block)
+        if block and not stream.bodiless:
+            self._blocks.append(block)
+            self._waiting += len(block)
+        if not last:  # else the end follows at once
+            self._ready()
+        return not self.gone  # it may have learnt that just now
+
+    @holds_lock
+    def room(self) -> Signal | None:
+        """Give what fires when the host has sent on all that waits; None below the limit."""
+        # On a loop's thread nobody can wait for each block, so there a few may be ahead.
+        limit = UNSENT if runs_loop() else self._limit
+        with self.lock:
+            if self._waiting < limit or self.gone:
+                return None
+            if self._room is None:
+                self._room = Signal()
+            return self._room
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Never asked for: a host's conversations are given no FileWrapper of Bide's own."""
+        raise NotImplementedError
+
+    def writable(self) -> Signal:
+        """Never asked for, as above."""
+        raise NotImplementedError
+
+    def wanted(self, stream: Stream) -> None:
+        """Nothing: 100 Continue is the host's."""
+
+    def taken(self, stream: Stream) -> None:
+        """Have the host bring more of the body."""
+        stream.body.paused = False
+        self._room_again()
+
+    @holds_lock
+    def ended(self, stream: Stream) -> None:
+        """Tell the host that there is no more."""
+        with self.lock:
+            self._state = stream.state
+            self._ready()
+
+    # The host's ---------------------------------------------------------------------------------
+
+    @holds_lock
+    def take(self) -> Part | None:
+        """Take out what there is; None when there is nothing new."""
+        with self.lock:
+            head, self._head = self._head, None
+            blocks, self._blocks = self._blocks, []
+            state, self._state = self._state, ""
+        if head is None and not blocks and not state:
+            return None
+        length = self._length if head is not None else None
+        return Part(head, blocks, state == ENDED, bool(state) and state != ENDED, length)
+
+    @holds_lock
+    def sent(self, blocks: list[bytes]) -> None:
+        """Know that these have been sent on: the application may go on."""
+        with self.lock:
+            self._waiting -= sum(map(len, blocks))
+            if self._waiting:
+                return
+            signal, self._room = self._room, None
+        if signal is not None:
+            signal.fire()
+
+    @holds_lock
+    def close(self) -> None:
+        """Take no more: the client has left; whoever waits for room learns it."""
+        with self.lock:
+            self.gone = True
+            self._blocks = []
+            signals = (self._room, self._closed)
+            self._room = self._closed = None
+        for signal in signals:
+            if signal is not None:
+                signal.fire()
+
+    def lose(self, stream: Stream, reason: str) -> ClientDisconnected:
+        """Take no more for a client that has left, whose body breaks off; on the loop.
+
+        Gives what the conversation is to be cancelled with.
+        """
+        gone = ClientDisconnected(reason)
+        stream.gone = True
+        self.close()
+        stream.body.fail(gone)
+        return gone
+
+    @holds_lock
+    def closed(self) -> Signal | None:
+        """Give what fires when the host takes no more; None where it has closed. Any thread."""
+        with self.lock:
+            if self.gone:
+                return None
+            if self._closed is None:
+                self._closed = Signal()
+            return self._closed
+
+
+def status_line(head: Head) -> str:
+    """Give a head's status as PEP 3333 wants it: a code, a space, and a reason."""
+    return f"{head.code:03d} {head.reason}"

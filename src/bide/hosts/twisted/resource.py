@@ -1,0 +1,335 @@
+"""In place of Twisted's ``WSGIResource``: a waiting WSGI application as a resource of twisted.web.
+
+Everything but the application's blocking code runs on the reactor's thread. A request that waits
+holds no thread; a ``Deferred`` that it waits for needs no second loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from bide.applications.loading import ApplicationFailed
+from bide.exchange.messages import Request
+from bide.exchange.stream import Stream
+from bide.hosts.channel import Outlet
+from bide.hosts.twisted.lifetime import ReactorLifetime
+from bide.hosts.twisted.reactor import loop_of
+from bide.serving.dispatcher import Runner
+from bide.waiting.waiter import CLEANUP_SECONDS, home_loop
+from bide.wsgi.conversation import Application, Conversation
+
+log = logging.getLogger("bide")
+
+WINDOW: Final = 64 * 1024
+"""Bytes of a request's body that are in memory for the application."""
+_LOOK: Final = 0.01
+"""Seconds between two looks at whether all requests have ended, when the reactor stops."""
+
+
+@implementer(IResource)
+class Resource:
+    """A leaf resource that calls a WSGI application; on the reactor's thread.
+
+    ``on_start`` functions are called when the reactor starts, or else at the first request, and the
+    requests that come meanwhile wait. ``on_stop`` functions are called when the reactor stops.
+
+    Args:
+        reactor: Twisted's; its shutdown cancels what still waits, and waits until that has ended.
+        application: the WSGI callable.
+        executor: "auto", "loop" (the reactor's thread) or "threads"; as ``--executor``.
+        threads: threads that run the application at most; waiting takes none.
+        queue: requests that may wait for a thread; more are answered 503.
+        queue_timeout: seconds that they may wait.
+
+    Raises:
+        LoadError: it is no WSGI application.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        application: Application,
+        *,
+        executor: str = "auto",
+        threads: int = 4,
+        queue: int = 1000,
+        queue_timeout: float = 30.0,
+    ) -> None:
+        self.reactor = reactor
+        self._loop: Any = loop_of(reactor)
+        self._lends = isinstance(self._loop, asyncio.AbstractEventLoop)
+        self.runner = Runner(
+            application,
+            self._loop,
+            executor=executor,
+            threads=threads,
+            queue=queue,
+            queue_timeout=queue_timeout,
+            lifetime=None if self._lends else ReactorLifetime(self._loop),
+        )
+        self._starting: Any = None  # the task
+        self._early: list[_Exchange] = []  # requests that wait for it
+        # As a server of Bide's does, for what threads of the application wait for.
+        if self._lends:
+            home_loop.lend(self._loop)
+        self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
+        if not reactor.running:  # else this may be another thread
+            reactor.callWhenRunning(self._start)
+
+    def render(self, request: Any) -> int:
+        """Serve a request; ``IResource``'s."""
+        exchange = _Exchange(self._loop, self.runner, request)
+        # Not inside the protocol's own call: an application on this thread may take its time.
+        self._loop.call_soon(self._begin, exchange)
+        return NOT_DONE_YET
+
+    def _begin(self, exchange: _Exchange) -> None:
+        if self.runner.lifetime.started or self.runner.stopping:
+            exchange.begin()
+        else:
+            self._early.append(exchange)
+            self._start()
+
+    def _start(self) -> None:
+        if self._starting is None and not (self.runner.lifetime.started or self.runner.stopping):
+            self._starting = self._loop.create_task(self.runner.lifetime.start())
+            self._starting.add_done_callback(self._started)
+
+    def _started(self, task: Any) -> None:
+        self._starting = None
+        early, self._early = self._early, []
+        try:
+            task.result()
+        except (ApplicationFailed, asyncio.CancelledError) as error:
+            # The next request has it tried again.
+            said = str(error) or "the functions registered with on_start were cancelled"
+            log.error("%s", said, exc_info=error.__cause__)
+            for exchange in early:
+                exchange.fail()
+        else:
+            for exchange in early:
+                exchange.begin()
+
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
+        """Raise: a leaf has no children."""
+        raise RuntimeError("a Bide resource is a leaf: it has no children")
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        """Raise: a leaf has no children."""
+        raise RuntimeError("a Bide resource is a leaf: it takes no children")
+
+    def stop(self) -> Deferred[None]:
+        """Cancel what waits, call ``on_stop`` functions, and end the threads.
+
+        For one that is taken out of its site.
+
+        Returns:
+            what fires when it has ended, in bounded time: requests have ten seconds, and so have
+            the functions.
+        """
+        self.reactor.removeSystemEventTrigger(self._trigger)
+        return self._shut_down()
+
+    def _shut_down(self) -> Deferred[None]:
+        self.runner.cancel()
+        early, self._early = self._early, []
+        for exchange in early:
+            exchange.begin()  # and is answered 503
+        ended: Deferred[None] = Deferred()
+        self._look(ended, self.reactor.seconds() + CLEANUP_SECONDS)
+        return ended
+
+    def _look(self, ended: Deferred[None], deadline: float) -> None:
+        if (self.runner.busy or self._starting) and self.reactor.seconds() < deadline:
+            self.reactor.callLater(_LOOK, self._look, ended, deadline)
+            return
+        stopping = self._loop.create_task(self.runner.lifetime.stop(CLEANUP_SECONDS))
+        # What was answered last is sent in the reactor's next turn; then connections are closed.
+        stopping.add_done_callback(lambda _: self.reactor.callLater(_LOOK, self._end, ended))
+
+    def _end(self, ended: Deferred[None]) -> None:
+        if self._lends:
+            home_loop.take_back(self._loop)
+        self.runner.end()
+        ended.callback(None)
+
+
+@implementer(IPushProducer)
+class _Exchange:
+    """One request; on the reactor's thread, but for what the conversation calls."""
+
+    def __init__(self, loop: Any, runner: Runner, request: Any) -> None:
+        self._loop = loop  # asked, not the reactor, which takes a millisecond more on asyncio's
+        self._runner = runner
+        self._request = request
+        self._outlet = Outlet(self._ready, room_again=self._room_again)
+        self._stream = Stream(_request(request), self._outlet, WINDOW)
+        self._conversation: Conversation | None = None
+        self._paused = False  # by the transport: the client is behind
+        self._unsent: list[bytes] = []  # given to the transport, which is behind
+        self._over = False
+        request.defaultContentType = None  # the headers are the application's
+        request.notifyFinish().addErrback(self._leave)
+
+    def begin(self) -> None:
+        """Run the application."""
+        if self._over:
+            return
+        self._request.registerProducer(self, True)
+        environ = self._runner.environ(
+            "https" if self._request.isSecure() else "http",
+            _address(self._request.getHost(), ("localhost", "80")),
+            _address(self._request.getClientAddress(), ("", "")),
+        )
+        environ["SCRIPT_NAME"] = _paths(self._request)[0].decode("latin-1")
+        environ["twisted.request"] = self._request
+        self._conversation = self._runner.begin(self._stream, environ)
+        self._feed()
+
+    def fail(self) -> None:
+        """Answer 500: the application has not started."""
+        if self._over:
+            return
+        self._over = True
+        self._outlet.close()
+        self._request.setResponseCode(500)
+        self._request.setHeader(b"Content-Length", b"0")
+        self._request.finish()
+
+    # The conversation's; from any thread --------------------------------------------------------
+
+    def _ready(self) -> None:
+        self._loop.call_soon_threadsafe(self._send)
+
+    def _room_again(self) -> None:
+        self._loop.call_soon_threadsafe(self._feed)
+
+    # The reactor's ------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Read from the body, which Twisted has taken in, as the application does."""
+        body = self._stream.body
+        content: Any = self._request.content
+        while not self._over and not body.complete:
+            if body.must_pause():
+                return
+            block = content.read(WINDOW)
+            if block:
+                body.feed(block)
+            else:
+                body.finish()
+
+    def _send(self) -> None:
+        part = self._outlet.take()
+        if part is None or self._over:
+            return
+        request = self._request
+        if part.head is not None:
+            request.setResponseCode(part.head.code, part.head.reason.encode("latin-1"))
+            for name, _ in part.head.headers:
+                request.responseHeaders.removeHeader(name)  # Twisted's own Date and Server
+            for name, value in part.head.headers:
+                request.responseHeaders.addRawHeader(name, value)
+            if part.length is not None:
+                request.responseHeaders.setRawHeaders("Content-Length", [str(part.length)])
+        for block in part.blocks:
+            request.write(block)
+        if part.ended:
+            self._end()
+            request.finish()
+        elif part.cut:
+            self._end()
+            self._cut()
+        elif self._paused:
+            self._unsent += part.blocks
+        else:
+            self._outlet.sent(part.blocks)
+
+    def _cut(self) -> None:
+        """End the connection, so that what was sent does not look complete."""
+        channel: Any = self._request.channel
+        abort = getattr(channel, "abortConnection", None)  # HTTP/2's, of one stream
+        head = self._stream.head
+        if abort is not None:
+            abort()
+        elif self._request.chunked or (head is not None and head.length):
+            channel.loseConnection()  # after what is on its way; no last chunk, or too few bytes
+        else:
+            # The end would be the response's: a reset, once the transport had its turn to send.
+            self._loop.call_later(0, channel.transport.abortConnection)
+
+    def _end(self) -> None:
+        self._over = True
+        self._request.unregisterProducer()
+        self._outlet.close()
+
+    def _leave(self, _: Any) -> None:
+        if self._over:
+            return
+        self._over = True
+        gone = self._outlet.lose(self._stream, "the client has left")
+        if self._conversation is not None:
+            self._conversation.cancel(gone)
+
+    # IPushProducer ------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Know that the client is behind."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Know that the client takes more."""
+        self._paused = False
+        unsent, self._unsent = self._unsent, []
+        if unsent:
+            self._outlet.sent(unsent)
+
+    def stopProducing(self) -> None:
+        """Know that the client has left."""
+        self._leave(None)
+
+
+def _request(request: Any) -> Request:
+    target: bytes = request.uri
+    _, _, query = target.partition(b"?")
+    path = _paths(request)[1]
+    headers = [
+        (name, value)
+        for name, values in request.requestHeaders.getAllRawHeaders()
+        for value in values
+    ]
+    version = request.clientproto.decode("latin-1").removeprefix("HTTP/")
+    made = Request(
+        request.method.decode("latin-1"),
+        target,
+        path.replace(b"%", b"%25"),  # it is decoded once more where the environ is made
+        query,
+        version,
+        headers,
+    )
+    made.has_body = True
+    return made
+
+
+def _paths(request: Any) -> tuple[bytes, bytes]:
+    """Give SCRIPT_NAME and PATH_INFO: what led to the resource, and what is left, both decoded."""
+    script = b"".join(b"/" + each for each in request.prepath)
+    path = b"".join(b"/" + each for each in request.postpath)
+    if not path and script.endswith(b"/"):  # the resource is the child "" of another
+        return script[:-1], b"/"
+    return script, path
+
+
+def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
+    host = getattr(address, "host", None)
+    return default if host is None else (str(host), str(address.port))

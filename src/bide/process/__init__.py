@@ -1,0 +1,1 @@
+"""The process around a server: its start, its signals, its end."""

@@ -1,0 +1,209 @@
+"""HTTP/1.1 and 1.0, the way out: how responses are framed, and how a connection goes on after one.
+
+One response is sent at a time. Everything here may be called from any thread; what writes a piece
+of a response holds the connection's lock, but for pieces of files.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from bide.errors import LocalProtocolError, RemoteProtocolError
+from bide.exchange.messages import Head
+from bide.exchange.stream import CUT, ENDED, READY, Stream
+from bide.protocols.http1.syntax import encode_head, stamp
+from bide.protocols.interfaces import Limits, Owner, Transport
+from bide.waiting.locks import holds_lock
+from bide.waiting.promises import Signal
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_LARGE: Final = 16 * 1024
+"""Bytes of a block that is not copied to stand in one piece with its framing."""
+
+# How a response's end is told to the client (RFC 9112 section 6.3).
+_NONE: Final = "none"
+_LENGTH: Final = "length"
+_CHUNKED: Final = "chunked"
+_CLOSE: Final = "close"
+
+
+class Responses:
+    """The channel of a connection's streams.
+
+    Attributes:
+        lock: the connection's.
+        transport: where the bytes go.
+        draining: whether each response is the connection's last; set by the loop.
+        remaining: bytes that a request's body of known length still has to come; None when that
+            is not known. By the loop.
+    """
+
+    __slots__ = (
+        "_framing",
+        "_limits",
+        "_owner",
+        "_persistent",
+        "draining",
+        "lock",
+        "remaining",
+        "transport",
+    )
+
+    def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
+        self.lock = transport.lock
+        self.transport = transport
+        self.draining = False
+        self.remaining: int | None = None
+        self._owner = owner
+        self._limits = limits
+        # Of the response that is going out:
+        self._framing = _NONE
+        self._persistent = False
+
+    def prepare(self, head: Head) -> None:
+        """Encode a head's fields; raises LocalProtocolError for what would split the response."""
+        head.fields = encode_head(head)
+
+    def send(self, stream: Stream, block: bytes, last: bool) -> bool:
+        """Write a block, with the head before it where it was not sent; false: the client is gone.
+
+        Under the lock. Head and first block go in one piece, and so do last block and end.
+        """
+        data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
+        framing = self._framing
+        if framing == _CHUNKED:
+            if len(block) >= _LARGE:
+                end = b"\r\n" + _LAST_CHUNK if last else b"\r\n"
+                return self.transport.write(b"%b%x\r\n" % (data, len(block)), block, end)
+            if block:
+                data = b"%b%x\r\n%b\r\n" % (data, len(block), block)
+            if last:
+                data += _LAST_CHUNK
+        elif framing != _NONE:
+            if data and len(block) >= _LARGE:
+                return self.transport.write(data, block)
+            data = data + block if data else block
+        return self.transport.write(data) if data else True
+
+    def _encode_head(self, stream: Stream, size: int, last: bool) -> bytes:
+        head = stream.head
+        request = stream.request
+        assert head is not None
+        if stream.expects_continue and not last and head.code < 300:
+            # The application goes on, and may read yet: 100 could not be sent behind this head.
+            # Who is told 300 or more sends no body (RFC 9110 section 10.1.1).
+            stream.expects_continue = False
+            self.transport.write(_CONTINUE)
+        # A body that was announced, asked for and never wanted may come or not: who can tell?
+        persistent = request.persistent and not (
+            self.draining
+            or head.closes
+            or stream.body.failed
+            or stream.expects_continue
+            or self._remains_too_much(stream)
+        )
+        length = b""
+        if stream.bodiless:
+            self._framing = _NONE
+            # HEAD: what GET would give; a body that is empty here may not be so there.
+            if last and size and head.length is None and not head.bodiless:
+                length = b"Content-Length: %d\r\n" % size
+        elif head.length is not None:
+            self._framing = _LENGTH
+        elif last:
+            self._framing = _LENGTH
+            length = b"Content-Length: %d\r\n" % size
+        elif request.version == "1.1":
+            self._framing = _CHUNKED
+            length = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self._framing = _CLOSE
+            persistent = False
+        self._persistent = persistent
+        if not persistent:
+            end = b"Connection: close\r\n\r\n"
+        elif request.version == "1.1":
+            end = b"\r\n"
+        else:
+            end = b"Connection: keep-alive\r\n\r\n"
+        return b"%b%b%b%b" % (head.fields, stamp(head.dated, head.served), length, end)
+
+    def room(self) -> Signal | None:
+        """Give what fires when the client has caught up; None when it is not behind."""
+        return self.transport.room()
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send from a file, of a response of known length; as :meth:`Channel.send_file`."""
+        return self.transport.send_file(descriptor, offset, count)
+
+    def writable(self) -> Signal:
+        """Give what fires when the client takes bytes again."""
+        return self.transport.writable()
+
+    @holds_lock
+    def wanted(self, stream: Stream) -> None:
+        """Send 100 Continue, once (RFC 9110 section 10.1.1).
+
+        Raises:
+            LocalProtocolError: the response has begun without it: the body would never come.
+        """
+        with self.lock:
+            if stream.expects_continue:
+                if stream.head_sent:
+                    raise LocalProtocolError(
+                        "the response has begun, and the client has not been told to send its body "
+                        "(Expect: 100-continue): read wsgi.input before the answer"
+                    )
+                stream.expects_continue = False
+                self.transport.write(_CONTINUE)
+
+    def taken(self, stream: Stream) -> None:
+        """Read the connection again: the window has room."""
+        stream.body.paused = False
+        self.transport.resume_reading()
+
+    def ended(self, stream: Stream) -> None:
+        """Go on to the next request, or close."""
+        complete = stream.body.complete
+        if stream.state == ENDED and self._persistent and complete:
+            self._owner.ended(stream)
+        elif stream.state == CUT and self._framing == _CLOSE:
+            # Its end is the connection's end: only a reset shows that it is not complete.
+            self.transport.abort()
+        elif (
+            stream.state == CUT
+            or not self._persistent
+            or stream.body.failed
+            or self._remains_too_much(stream)
+        ):
+            # Also when all has come: a byte more from the client would reset the connection, and
+            # take away what is on its way (RFC 9112 section 9.6).
+            self.transport.close(linger=True)
+        else:
+            stream.body.discard()
+            self.taken(stream)
+            self._owner.ended(stream)
+
+    def _remains_too_much(self, stream: Stream) -> bool:
+        # A look from another thread: it decides between two good ends, so it may be a bit old.
+        remaining = None if stream.body.complete else self.remaining
+        return remaining is not None and remaining > self._limits.discard
+
+    def answer_refusal(self, error: RemoteProtocolError) -> None:
+        """Answer a request that cannot be served, and close; when it is its turn, on the loop."""
+        text = f"{error}\n".encode()
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\n%bContent-Type: text/plain; charset=utf-8\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (
+                error.status,
+                HTTPStatus(error.status).phrase.encode("ascii"),
+                stamp(False, False),
+                len(text),
+                text,
+            )
+        )
+        self.transport.close(linger=True)

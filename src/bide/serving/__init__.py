@@ -1,0 +1,1 @@
+"""One process that serves: connections, applications, their time and their end."""

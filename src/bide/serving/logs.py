@@ -1,0 +1,180 @@
+"""Log lines for people: the server's own, and one for each request."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Final, TextIO
+
+from bide.errors import RemoteProtocolError, SettingError
+from bide.serving.lines import LineHandler, Writer
+from bide.serving.loggers import access, hear_python, log, relay_handlers
+from bide.settings import Settings
+from bide.wsgi.conversation import Conversation
+
+_OFF: Final = logging.CRITICAL + 1
+_SHOWN: Final = 200
+"""Bytes of a refused request's first line that are shown."""
+
+# What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
+_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_NOT_PLAIN: Final = re.compile(r'["\\]|[^\x20-\x7e]')
+_UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
+
+
+class LineFormatter(logging.Formatter):
+    """One record begins at the margin; what follows in it, such as a traceback, is indented.
+
+    An application's error may quote its client: neither can write a line of its own, or steer a
+    terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        first, *rest = super().format(record).split("\n")
+        lines = [first, *(each if each[:1] == " " else f"  {each}" for each in rest)]
+        return "\n".join(_CONTROLS.sub(_escape, each) for each in lines)
+
+
+def configure(settings: Settings) -> Callable[[], None]:
+    """Send Bide's log to standard error, and the access log where the settings say.
+
+    Handlers that somebody else has given to these loggers stay, in place of Bide's own. For a
+    program that is the server; inside somebody's own program logging is theirs.
+
+    Returns:
+        What to call when the application has been imported, which may have configured logging.
+
+    Raises:
+        SettingError: the access log cannot be written, or the log configuration is wrong.
+    """
+    named: frozenset[str] = frozenset()
+    if settings.log_config:
+        from bide.serving.log_config import (
+            apply,  # what it imports takes 20 ms, and is seldom needed
+        )
+
+        named = apply(settings.log_config)
+    writer = Writer(sys.stderr, "the log")
+    handler = LineHandler(writer)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    lines = _access_handler(settings.access_log) if settings.access_log else None
+    hear_python(writer)
+
+    def settle() -> None:
+        _settle_log(settings, handler)
+        _settle_access(lines, "bide.access" in named)
+        relay_handlers(writer)
+
+    settle()
+    return settle
+
+
+def _settle_log(settings: Settings, handler: LineHandler) -> None:
+    theirs = [each for each in log.handlers if not isinstance(each, LineHandler)]
+    if theirs or (settings.log_config and log.propagate and logging.getLogger().handlers):
+        log.handlers = theirs
+        if log.level == logging.NOTSET:
+            log.setLevel(settings.level)
+        return
+    log.handlers = [handler]
+    log.setLevel(settings.level)
+    log.propagate = False
+
+
+def _settle_access(handler: LineHandler | None, named: bool) -> None:
+    theirs = [each for each in access.handlers if not isinstance(each, LineHandler)]
+    access.handlers = theirs if handler is None else [*theirs, handler]
+    if not theirs and not named:
+        access.propagate = False
+        # Configuring a parent resets what a logger's level was.
+        access.setLevel(logging.INFO if handler is not None else _OFF)
+    elif access.level in (logging.NOTSET, _OFF):
+        access.setLevel(logging.INFO)
+
+
+def _access_handler(path: str) -> LineHandler:
+    stream: TextIO = sys.stdout
+    if path != "-":
+        try:
+            stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - for the process's life
+        except OSError as error:
+            raise SettingError(f"cannot write the access log {path}: {error.strerror}") from error
+    handler = LineHandler(Writer(stream, "the access log"))
+    formatter = logging.Formatter("%(message)s [%(asctime)s]")
+    handler.setFormatter(formatter)
+    return handler
+
+
+def say(level: int, message: str, *args: object) -> None:
+    """Write to Bide's own log, and run nothing of the application's: no handler that it has added.
+
+    For threads that must not be held up.
+    """
+    if log.isEnabledFor(level):
+        record = log.makeRecord(log.name, level, __file__, 0, message, args, None)
+        if log.queue_lines(record) and log.relay is not None:
+            log.relay.put(partial(logging.Logger.callHandlers, log, record))
+
+
+def log_access(conversation: Conversation) -> None:
+    """Write a conversation's line to the access log; from its thread, once it has ended."""
+    stream = conversation.stream
+    request = stream.request
+    access.info(
+        "%s",
+        access_line(
+            conversation.client,
+            request.method,
+            request.target.decode("latin-1"),
+            request.version,
+            str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
+            stream.sent,
+            monotonic() - conversation.started,
+        ),
+    )
+
+
+def access_line(
+    client: str, method: str, target: str, version: str, code: str, size: int, seconds: float
+) -> str:
+    """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds."""
+    request = escaped(f"{method} {target} HTTP/{version}")
+    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
+
+
+def log_refusal(error: RemoteProtocolError, client: str, accessed: bool) -> None:
+    """Write why a request was refused, and its line in the access log; it may be any bytes.
+
+    Args:
+        error: why, with what came.
+        client: its address; empty on a Unix socket.
+        accessed: whether the server writes to the access log.
+    """
+    first, end, _ = error.head.partition(b"\r\n")
+    text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
+    if len(first) > _SHOWN or not (end or not first):
+        text += "..."
+    log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
+    if accessed:
+        size = len(f"{error}\n".encode())  # the answer's text
+        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
+
+
+def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:
+    """Write why a request's body was refused; its line in the access log comes with its end."""
+    described = conversation.describe()
+    log.debug("refused with %d: %s: the body of %s", error.status, error, described)
+
+
+def escaped(text: str) -> str:
+    """Escape what a client could break a log line with: controls, quotes, backslashes."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"

@@ -1,0 +1,1 @@
+"""Waiting in ordinary code: ``wait`` and its company, usable without a server."""

@@ -1,0 +1,378 @@
+"""What a promise is, and how each kind is listened to.
+
+A promise is what an application can wait for:
+
+===============================  ===========================================================
+an awaitable                     coroutine, asyncio future or task, anything with ``__await__``
+has ``addCallback``              Twisted's ``Deferred``; the bare object of the 2004 proposal
+has ``add_done_callback``        ``concurrent.futures.Future``, Dask's future; it has ``result``
+===============================  ===========================================================
+
+The table is read from above. But a ``Deferred`` and a Dask future are awaitable too, by their own
+kind of loop only: what is awaitable and has ``addErrback`` or ``result`` as well calls back.
+grpc.aio's calls have neither, and are awaited.
+
+A subscription listens to one promise on the thread that the promise belongs to, and tells a *sink*
+the outcome. It knows nothing of greenlets, requests or servers, and nothing here blocks.
+
+A subscription that is cancelled asks its promise, on the thread that the promise belongs to and in
+one step: a result that is there is told, else the promise is cancelled. What the promise then
+really ends with is told, be it a result; where nothing more can come, ``asyncio.CancelledError``.
+A promise that others wait for too is not cancelled; see :mod:`bide.waiting.sharing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import itertools
+import threading
+import types
+from collections.abc import Awaitable
+from typing import Any, Final, Protocol
+
+from bide.forks import leave_loop
+from bide.waiting.callbacks import CallbackSubscription, DeferredSubscription
+from bide.waiting.loops import on_loop
+from bide.waiting.outcomes import give_up, listen, settle_from, withdraw
+from bide.waiting.promises import Signal, Sink
+from bide.waiting.sharing import is_cancelling, shared_future
+
+
+class Subscription(Protocol):
+    """One sink's listening to one promise.
+
+    Attributes:
+        begins: whether ``start`` begins what was promised, as it does with a coroutine.
+        on_thread: whether ``cancel`` belongs on the waiting thread, since it calls code that may
+            block; else it may be called from any.
+        cleans_up: whether this must be done although the request is cancelled.
+    """
+
+    @property
+    def begins(self) -> bool:
+        """See above."""
+
+    @property
+    def on_thread(self) -> bool:
+        """See above."""
+
+    @property
+    def cleans_up(self) -> bool:
+        """See above."""
+
+    def __init__(self, promise: Any, sink: Sink) -> None: ...
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen; awaitables run on ``loop`` unless they belong to another one."""
+
+    def cancel(self) -> None:
+        """Ask for the outcome, and have one: cancel the promise, or wait for it no longer."""
+
+
+class SignalSubscription:
+    """Listens to a :class:`Signal`; it belongs to every thread."""
+
+    __slots__ = ("_signal", "_sink")
+
+    begins = on_thread = cleans_up = False
+
+    def __init__(self, promise: Signal, sink: Sink) -> None:
+        self._signal = promise
+        self._sink = sink
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
+        """Listen, on this thread."""
+        self._signal.listen(self._sink)
+
+    def cancel(self) -> None:
+        """Stop listening; a signal itself cannot be cancelled."""
+        self._signal.forget(self._sink)
+        if self._signal.fired:
+            self._sink.settle(self._signal.value, self._signal.error)
+        else:
+            give_up(self._sink)
+
+
+class FutureSubscription:
+    """Listens to an asyncio future or task, on the loop that it belongs to."""
+
+    __slots__ = ("_future", "_loop", "_sink")
+
+    begins = on_thread = cleans_up = False
+    waits = True
+
+    def __init__(self, promise: asyncio.Future[Any], sink: Sink) -> None:
+        self._future: asyncio.Future[Any] | None = promise
+        self._sink = sink
+        self._loop = promise.get_loop()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
+        """Listen, on the future's own loop, which may be another than ``loop``."""
+        # A future that is done can be read on any thread, and its loop may be closed by now.
+        future = self._future
+        if future is None:
+            return  # another of several has failed meanwhile
+        if future.done():
+            settle_from(future, self._sink)
+        else:
+            on_loop(self._loop, listen, self._subscribe, self._sink)
+
+    def _subscribe(self) -> None:
+        # A done future calls back by call_soon; asked here it costs no turn of the loop.
+        future = self._future
+        if future is None:
+            return
+        if future.done():
+            settle_from(future, self._sink)
+        else:
+            future.add_done_callback(self._done)
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        settle_from(future, self._sink)
+
+    def cancel(self) -> None:
+        """Cancel the future, as :func:`asyncio.wait_for` does, unless others wait for it too."""
+        if self._loop.is_closed():
+            self._ask()
+        else:
+            on_loop(self._loop, withdraw, self._ask, self._sink)
+
+    def _ask(self) -> None:
+        future, self._future = self._future, None
+        if future is None:
+            return
+        if future.done():
+            settle_from(future, self._sink)
+        elif self._loop.is_closed():
+            give_up(self._sink)
+        elif shared_future(future, self):
+            future.remove_done_callback(self._done)
+            give_up(self._sink)
+        else:
+            future.cancel()
+
+
+class TaskSubscription:
+    """Runs an awaitable as a task on the server's loop, with the waiting request's context.
+
+    The task gets a copy of the context: a context that the request has entered on its own
+    thread cannot be entered on a second one.
+    """
+
+    __slots__ = ("_cancelled", "_context", "_loop", "_promise", "_sink", "_task")
+
+    begins = True
+    on_thread = cleans_up = False
+
+    def __init__(self, promise: Awaitable[Any], sink: Sink) -> None:
+        self._promise: Awaitable[Any] | None = promise
+        self._sink = sink
+        self._context = contextvars.copy_context()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the task on ``loop``; raises RuntimeError when that loop is closed."""
+        self._loop = loop
+        try:
+            if asyncio._get_running_loop() is not loop or loop.get_task_factory() is None:
+                on_loop(loop, self._begin)
+            else:
+                # It may take the first step at once: not inside of the conversation's greenlet.
+                loop.call_soon(self._begin)
+        except RuntimeError:
+            self._discard()
+            raise
+
+    def _begin(self) -> None:
+        if self._cancelled:
+            self._discard()
+            give_up(self._sink)
+            return
+        assert self._promise is not None
+        assert self._loop is not None
+        run = self._run(self._promise)
+        try:
+            self._task = self._loop.create_task(run, context=self._context)
+        except BaseException as error:  # noqa: BLE001 - a task factory's; it belongs to the waiting line
+            run.close()
+            self._discard()
+            self._sink.settle(error=error)
+            return
+        self._task.add_done_callback(self._done, context=self._context)
+
+    async def _run(self, promise: Awaitable[Any]) -> Any:
+        try:
+            return await promise
+        except (SystemExit, KeyboardInterrupt) as error:
+            leave_loop(self._loop, error)  # where a forked child has raised it
+            # A task lets these two end the loop, and with it the server.
+            self._sink.settle(error=error)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._discard()  # a task that was cancelled before its first step has not begun it
+        self._task = None  # it holds the error, whose traceback holds this: no cycle
+        settle_from(task, self._sink)
+
+    def _discard(self) -> None:
+        promise, self._promise = self._promise, None
+        discard(promise)
+
+    def cancel(self) -> None:
+        """Cancel the task, or never start it."""
+        # First the flag: _begin may be about to look at it.
+        self._cancelled = True
+        if self._loop is None:  # not asked for: nobody else looks
+            self._discard()
+            give_up(self._sink)
+        elif self._loop.is_closed():
+            give_up(self._sink)
+        else:
+            on_loop(self._loop, withdraw, self._ask, self._sink)
+
+    def _ask(self) -> None:
+        # Once: a second time would interrupt its cleaning up.
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+
+class All:
+    """Several promises as one: all results in order, or the first error (the rest cancelled)."""
+
+    __slots__ = ("promises",)
+
+    def __init__(self, promises: tuple[Any, ...]) -> None:
+        self.promises = promises
+
+
+class AllSubscription:
+    """Starts several subscriptions together and gathers what they tell."""
+
+    __slots__ = (
+        "_arrived",
+        "_cancelled",
+        "_loop",
+        "_results",
+        "_sink",
+        "_subscriptions",
+        "begins",
+        "on_thread",
+    )
+
+    cleans_up = False
+
+    def __init__(self, promise: All, sink: Sink) -> None:
+        self._sink = sink
+        self._results: list[Any] = [None] * len(promise.promises)
+        self._arrived = itertools.count(1)  # next() is atomic: the last to arrive settles
+        self._cancelled: BaseException | None = None  # by which one ended, where all of them do
+        self._subscriptions: list[tuple[Subscription, _Part]] = []
+        for index, each in enumerate(promise.promises):
+            part = _Part(self, index)
+            self._subscriptions.append((adapter_for(each)(each, part), part))
+        self.begins = any(each.begins for each, _ in self._subscriptions)
+        self.on_thread = any(each.on_thread for each, _ in self._subscriptions)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start each, in order; one that cannot be started cancels the others."""
+        if not self._subscriptions:
+            self._sink.settle([])
+        for subscription, _ in self._subscriptions:
+            try:
+                subscription.start(loop)
+            except BaseException:
+                self.cancel()
+                raise
+
+    def arrived(self, index: int, value: Any, error: BaseException | None) -> None:
+        """Take one outcome, from any thread, once for each index."""
+        if error is not None:
+            if self._subscriptions or not is_cancelling(error):
+                if self._sink.settle(error=error):
+                    self.cancel()
+                return
+            self._cancelled = error  # one of them: each holds what led to it, and so this
+        self._results[index] = value
+        if next(self._arrived) == len(self._results):
+            cancelled, self._cancelled = self._cancelled, None
+            try:
+                self._sink.settle(None if cancelled else self._results, cancelled)
+            finally:
+                del cancelled  # it holds this frame: no cycle
+
+    def cancel(self) -> None:
+        """Cancel each. When all have ended, the outcome is told: it may still be their results."""
+        subscriptions, self._subscriptions = self._subscriptions, []  # no cycle through the parts
+        for subscription, part in subscriptions:
+            withdraw(subscription.cancel, part)
+
+
+class _Part:
+    __slots__ = ("_all", "_claim", "_index")
+
+    def __init__(self, whole: AllSubscription, index: int) -> None:
+        self._all: AllSubscription | None = whole
+        self._index = index
+        self._claim = threading.Lock()
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
+        if not self._claim.acquire(False):
+            return False
+        whole, self._all = self._all, None  # no cycle
+        assert whole is not None
+        whole.arrived(self._index, value, error)
+        return True
+
+
+KINDS: Final[dict[type, type[Subscription]]] = {
+    Signal: SignalSubscription,
+    All: AllSubscription,
+    types.CoroutineType: TaskSubscription,
+}
+"""The kinds that an exact type tells, looked up first; Bide's own add theirs here."""
+
+
+def kind_of(promise: Any) -> type[Subscription] | None:
+    """Say which adapter listens to ``promise``; None when it is no promise."""
+    kind = KINDS.get(type(promise))
+    if kind is not None:
+        return kind
+    if isinstance(promise, type):
+        return None
+    if asyncio.isfuture(promise):
+        return FutureSubscription
+    awaitable = inspect.isawaitable(promise)
+    if _has(promise, "addCallback") and (not awaitable or _has(promise, "addErrback")):
+        return DeferredSubscription
+    if _has(promise, "add_done_callback") and _has(promise, "result"):
+        return CallbackSubscription
+    return TaskSubscription if awaitable else None
+
+
+def _has(promise: Any, name: str) -> bool:
+    return callable(getattr(promise, name, None))
+
+
+def adapter_for(promise: Any) -> type[Subscription]:
+    """Like :func:`kind_of`, and raise TypeError for what is no promise."""
+    kind = kind_of(promise)
+    if kind is None:
+        hint = "; iterate() takes an async iterable" if hasattr(promise, "__aiter__") else ""
+        raise TypeError(
+            f"{type(promise).__name__} is no promise: wait for an awaitable, "
+            f"or for an object with add_done_callback and result, or with addCallback{hint}"
+        )
+    return kind
+
+
+def discard(promise: Any) -> None:
+    """Close a coroutine that nobody will run, so that Python does not warn about it."""
+    if isinstance(promise, types.CoroutineType):
+        promise.close()
+    elif isinstance(promise, All):
+        for each in promise.promises:
+            discard(each)

@@ -1,0 +1,170 @@
+"""The process's event loop for awaitables that are waited for outside a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from bide.errors import Cancelled, ServerStopping, WaitError
+from bide.waiting.locks import holds_lock
+
+log = logging.getLogger("bide")
+
+
+class Blocked(Protocol):
+    """What blocks a thread until something comes by a loop.
+
+    Attributes:
+        loop: that loop.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
+        """End the wait by raising; from any thread, and more than once."""
+
+
+class _HomeLoop:
+    """The process's loop for awaitables outside a request; any thread.
+
+    A running server lends its own, so that a client made once for the process works in requests
+    and in the threads they start; else one background thread runs a loop, started at first need.
+    That loop turns for as long as the process lives: ``atexit`` functions may wait, in any order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lent: list[asyncio.AbstractEventLoop] = []
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        # Who blocks is added and then looks at the loops that were taken back; taking back is the
+        # other way round. So one of the two ends the wait.
+        self._blocked: set[Blocked] = set()
+        self._taken_back: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    @holds_lock
+    def lend(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._lent.append(loop)
+            self._taken_back.discard(loop)
+
+    @holds_lock
+    def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Lend a loop no more, and end the waits of blocked threads: it may never turn again."""
+        with self._lock:
+            self._lent.remove(loop)
+            if loop in self._lent:  # another server has lent it, too
+                return
+            self._taken_back.add(loop)
+        for blocked in list(self._blocked):
+            if blocked.loop is loop:
+                _end(blocked)
+
+    def was_taken_back(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether a loop that a server has lent may never turn again; from any thread."""
+        return loop in self._taken_back
+
+    def block(self, blocked: Blocked) -> None:
+        """Called before a thread blocks; ends its wait when the loop has been taken back."""
+        self._blocked.add(blocked)
+        if blocked.loop in self._taken_back:
+            _end(blocked)
+
+    def unblock(self, blocked: Blocked) -> None:
+        """Called when the thread goes on."""
+        self._blocked.discard(blocked)
+
+    @holds_lock
+    def get(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._pid != os.getpid():  # a forked child has the objects, not the threads
+                self._pid = os.getpid()
+                self._own = None
+            for loop in self._lent:
+                if loop.is_running():
+                    return loop
+            if self._own is None:
+                self._own = _start_loop(self._turn)
+            return self._own
+
+    @holds_lock
+    def keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a loop that its server is done with turn on, in a background thread.
+
+        What the application has made on it can still be closed: by ``atexit`` functions, or by the
+        program that goes on behind its server. It is the process's loop from now on.
+        """
+        _start_thread(self._turn, loop)
+        with self._lock:
+            self._taken_back.discard(loop)
+            self._pid = os.getpid()
+            self._own = loop
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run a loop for ever; what the application raises into it, or its stop, ends nothing."""
+        try:
+            while True:
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    log.error(
+                        "the application raised into the event loop, which goes on", exc_info=error
+                    )
+        finally:  # an error of the loop itself, or it is closed
+            if self._own is loop:
+                self._own = None  # whoever waits next gets a new one
+
+
+def _end(blocked: Blocked) -> None:
+    blocked.cancel(ServerStopping("the server stops"), firm=True)
+
+
+def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.AbstractEventLoop:
+    """Run a new loop in a thread; it is made there, as gevent's selector belongs to its thread."""
+    made: list[asyncio.AbstractEventLoop] = []
+    ready = threading.Lock()
+    ready.acquire()
+
+    def run() -> None:
+        try:
+            made.append(asyncio.new_event_loop())
+        finally:
+            ready.release()
+        turn(made[0])
+
+    try:
+        _start_thread(run)
+    except RuntimeError as error:  # the interpreter is ending (Python 3.12), or out of threads
+        raise WaitError(
+            f"nothing can be waited for here: no event loop is started ({error})"
+        ) from error
+    ready.acquire()
+    if not made:
+        raise WaitError("nothing can be waited for here: no event loop could be made")
+    return made[0]
+
+
+def _start_thread(function: Callable[..., None], *args: Any) -> None:
+    """Start a daemon thread of the system's, also where gevent has put greenlets there.
+
+    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
+    everybody's.
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        monkey.get_original("_thread", "start_new_thread")(function, args)
+    else:
+        threading.Thread(
+            target=function, args=args, name="bide-background-loop", daemon=True
+        ).start()
+
+
+home_loop = _HomeLoop()
+# A lock held by another thread at the fork would stay held in the child for ever.
+os.register_at_fork(after_in_child=home_loop.__init__)  # type: ignore[misc]

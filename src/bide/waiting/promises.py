@@ -1,0 +1,147 @@
+"""One wait and its one outcome, and Bide's own promise.
+
+What else is a promise, and how each kind is listened to, is in :mod:`bide.waiting.adapters`.
+
+Invariants: a sink is told any number of times, from any thread, and counts the first; nothing
+here blocks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+Reason = Literal["", "result", "timeout", "cancelled"]
+Over = Literal["", "timeout", "cancelled"]
+Ending = Literal["", "allowed", "cancelled"]
+
+
+class Sink(Protocol):
+    """Where an outcome goes; from any thread, at any time, the first one counts."""
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Offer an outcome; true when it was the first."""
+
+
+class Wait:
+    """One wait, with one outcome: the first to settle it claims it.
+
+    Two try-locks decide the two races, each between exactly two sides:
+
+    - ``claim``: which of result, timeout and cancellation is the outcome;
+    - ``handover``: whether the waiting thread parks (then settling wakes it) or finds the
+      outcome already there (then nobody is woken, and nothing is queued for it).
+
+    Attributes:
+        over: for what its time is over, if it is; the loop's. The promise is then asked to end,
+            and if it has a result after all, that counts.
+        ending: "cancelled" once a cancellation has asked the promise to end; "allowed" where it
+            may not, because this cleans up; the waiting thread's.
+        interrupted: whether the waiting thread is to go on to look around, and then to park again.
+    """
+
+    __slots__ = (
+        "_claim",
+        "_handover",
+        "_wake",
+        "ending",
+        "error",
+        "interrupted",
+        "over",
+        "parked",
+        "reason",
+        "value",
+    )
+
+    def __init__(self, wake: Callable[[Wait], None]) -> None:
+        self._claim = threading.Lock()
+        self._handover = threading.Lock()
+        self._wake = wake
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.reason: Reason = ""
+        self.over: Over = ""
+        self.ending: Ending = ""
+        self.interrupted = False
+        self.parked: Any = None  # the hub's: what to resume; on the waiting thread only
+
+    def settle(
+        self,
+        value: Any = None,
+        error: BaseException | None = None,
+        reason: Reason = "result",
+    ) -> bool:
+        """Offer an outcome, from any thread; true when it was the first."""
+        if not self._claim.acquire(False):
+            return False
+        self.value = value
+        self.error = error
+        self.reason = reason
+        if not self._handover.acquire(False):
+            self._wake(self)
+        return True
+
+    def interrupt(self) -> None:
+        """Have the waiting thread look around, without an outcome; from any thread."""
+        self.interrupted = True
+        if not self.reason:
+            self._wake(self)
+
+    def must_park(self) -> bool:
+        """Say whether the outcome is still to come; asked once, by the waiting thread."""
+        return self._handover.acquire(False)
+
+
+class Signal:
+    """Bide's own promise: fires once, from any thread, and may be listened to from any.
+
+    Lock-free, so that it may fire in a destructor. Firing records the outcome and then looks
+    for callbacks; subscribing adds the callback and then looks for the outcome; popping hands
+    each callback to exactly one of the two.
+    """
+
+    __slots__ = ("_callbacks", "_claim", "_fired", "error", "value")
+
+    def __init__(self) -> None:
+        self._claim = threading.Lock()
+        self._callbacks: list[Sink] = []
+        self._fired = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def fired(self) -> bool:
+        """Whether the outcome is there; once true, it stays so."""
+        return self._fired
+
+    def fire(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Give the outcome, from any thread; true the first time, later ones are ignored."""
+        if not self._claim.acquire(False):
+            return False
+        self.value = value
+        self.error = error
+        self._fired = True
+        self._deliver()
+        return True
+
+    def listen(self, sink: Sink) -> None:
+        """Tell ``sink`` the outcome: now if there is one, else on the thread that fires."""
+        self._callbacks.append(sink)
+        if self._fired:
+            self._deliver()
+
+    def forget(self, sink: Sink) -> None:
+        """Drop a sink that has its outcome from elsewhere."""
+        try:
+            self._callbacks.remove(sink)
+        except ValueError:  # taken out for delivery meanwhile; it ignores what it is told
+            pass
+
+    def _deliver(self) -> None:
+        while True:
+            try:
+                sink = self._callbacks.pop()
+            except IndexError:
+                return
+            sink.settle(self.value, self.error)

@@ -1,0 +1,65 @@
+"""How a response that is a file leaves: from the kernel where that can be, else block by block."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bide.exchange.messages import Head
+from bide.exchange.stream import Stream
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import Waiter
+from bide.wsgi.files import FileWrapper, kernel_part
+
+_PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go on
+
+
+def file_of(result: Any, head: Head | None) -> FileWrapper | None:
+    """Return the file that a response is, or is a part of; it stands where the response begins.
+
+    Werkzeug's answer to a range request is an iterator of its own over the file, which it has moved
+    when it has given the first block. So here it is moved before.
+    """
+    if isinstance(result, FileWrapper):
+        return result
+    if type(result).__name__ != "_RangeWrapper" or head is None or head.length is None:
+        return None
+    file = getattr(result, "iterable", None)
+    if (
+        not isinstance(file, FileWrapper)
+        or getattr(result, "byte_range", None) != head.length
+        or getattr(result, "read_length", None) != 0
+        or not file.seekable()
+    ):
+        return None
+    file.seek(result.start_byte)
+    return file
+
+
+def send_file(stream: Stream, waiter: Waiter, wrapper: FileWrapper) -> bool:
+    """Let the kernel send a file, and end the response.
+
+    On the conversation's thread. Return false when the kernel cannot, and nothing was sent; the
+    wrapper then gives no more than the Content-Length of the head, however the file grows.
+    """
+    head = stream.head
+    if head is None or stream.head_sent or stream.bodiless:
+        return False
+    part = kernel_part(wrapper.file) if type(wrapper) is FileWrapper else None
+    if part is None:
+        wrapper.left = head.length
+        return False
+    descriptor, offset, count = part
+    if head.length is None:
+        stream.announce(count)
+    else:
+        count = min(count, head.length)
+    end = offset + count
+    while offset < end:
+        sent = stream.send_file(descriptor, offset, min(end - offset, _PART))
+        if isinstance(sent, Signal):
+            waiter.wait_io(sent)
+        else:
+            offset += sent
+            waiter.keep_pace(None)
+    stream.end()
+    return True

@@ -1,0 +1,150 @@
+"""Push: an application writes when it likes, from any thread, until it calls ``finish``.
+
+What ``start_response`` returns is PEP 3333's ``write`` callable, and unpacks into ``write`` and
+``finish``. This module knows the stream, and of the conversation only that it waits for a signal.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
+from bide.exchange.stream import Stream
+from bide.waiting.loops import runs_loop
+from bide.waiting.promises import Signal
+from bide.waiting.waiter import Waiter, current_waiter, waiter_here
+
+
+class Pushing(Protocol):
+    """The conversation, as far as this module knows it.
+
+    Attributes:
+        stream: its stream.
+        waiter: where it waits.
+        finished: set when the application takes ``finish``; fires when that is called.
+        guard: refers to what lives as long as ``finish`` can be called.
+    """
+
+    stream: Stream
+    waiter: Waiter
+    finished: Signal | None
+    guard: weakref.ref[Guard] | None
+
+    def describe(self) -> str:
+        """Name the request and the application, for people."""
+
+
+class Write:
+    """PEP 3333's ``write``, with ``finish`` beside it; from any thread, in the order of the calls.
+
+    The conversation does not hold it: once the application has dropped every reference, nobody
+    can call ``finish`` any more, and the request ends with an error.
+    """
+
+    __slots__ = ("_guard", "_pushing")
+
+    def __init__(self, pushing: Pushing) -> None:
+        self._pushing = pushing
+        self._guard: Guard | None = None
+
+    def __call__(self, data: bytes) -> None:
+        """Send a block now; waits while the client is behind, as :func:`bide.wait` does.
+
+        Raises:
+            ClientDisconnected: the client has left.
+            LocalProtocolError: ``finish`` was called, or there is more than Content-Length.
+            WriteWouldBlock: on a thread that runs an event loop, while the client is behind.
+            TypeError: ``data`` is not bytes.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError(f"write() takes bytes, not {type(data).__name__}")
+        if not data:
+            return
+        stream = self._pushing.stream
+        waiter = current_waiter()
+        if waiter is None and runs_loop():
+            if stream.behind:
+                raise WriteWouldBlock(
+                    "the client is behind, and this thread runs an event loop: "
+                    "write from a thread (asyncio.to_thread), where it can wait"
+                )
+            stream.send(data)
+            return
+        if waiter is not self._pushing.waiter:
+            behind = stream.send(data)
+            if behind is not None:  # in another request that pushes here its own client ends it
+                waiter_here().wait(behind)
+            return
+        try:
+            behind = stream.send(data)
+        except ClientDisconnected as gone:
+            waiter.raised(gone)
+            raise
+        waiter.keep_pace(behind)
+
+    @property
+    def finish(self) -> Callable[[], None]:
+        """Take over the end of the response: it has not ended until this has been called.
+
+        Taken by one thread at a time; called from any.
+        """
+        if self._guard is None:
+            pushing = self._pushing
+            if pushing.finished is None:
+                pushing.finished = Signal()
+            guard = None if pushing.guard is None else pushing.guard()
+            if guard is None:
+                guard = Guard(pushing.stream, pushing.finished, pushing.describe())
+                pushing.guard = weakref.ref(guard)
+            self._guard = guard
+        return self._finish
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack: ``write, finish = start_response(...)``."""
+        return iter((self, self.finish))
+
+    def _finish(self) -> None:
+        """End the response; from any thread, once.
+
+        Raises:
+            ClientDisconnected: the client has left.
+            LocalProtocolError: it was called before, or less than Content-Length was written.
+        """
+        finished = self._pushing.finished
+        assert finished is not None
+        try:
+            self._pushing.stream.end()
+        except BideError as error:
+            finished.fire(error=error)
+            raise
+        except ClientDisconnected as gone:
+            if current_waiter() is self._pushing.waiter:
+                self._pushing.waiter.raised(gone)
+            raise
+        finished.fire()
+
+
+class Guard:
+    """Lives as long as ``finish`` can be called; fires its signal in its destructor, anywhere."""
+
+    __slots__ = ("__weakref__", "_described", "_finished", "_stream")
+
+    def __init__(self, stream: Stream, finished: Signal, described: str) -> None:
+        self._stream = stream
+        self._finished = finished
+        self._described = described
+
+    def __del__(self) -> None:
+        if self._finished.fired:
+            return
+        if self._stream.gone:  # who pushed may have learned it, and given up, before the loop
+            self._finished.fire(error=ClientDisconnected("the client has left"))
+            return
+        self._finished.fire(
+            error=FinishLost(
+                f"{self._described} took finish() and dropped it without calling it: "
+                "the response could never end"
+            )
+        )
