@@ -31,7 +31,7 @@ from bide import ClientDisconnected, RequestTimeout, ServerStopping, using, wait
 from bide.errors import Cancelled
 from bide.waiting import waiter
 from bide.waiting.api import iterate
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import Lane, ManualLoop, Run
 
 CANCELLATIONS = (ClientDisconnected, RequestTimeout, ServerStopping)

@@ -13,7 +13,7 @@ from bide.exchange.messages import Head, Request
 from bide.exchange.stream import Channel, Stream
 from bide.executors.hub import Hub
 from bide.transports.poller import READ
-from bide.waiting.promises import Signal, Wait
+from bide.waiting.outcome import Signal, Wait
 from bide.waiting.waiter import Waiter
 
 

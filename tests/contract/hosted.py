@@ -12,7 +12,7 @@ from typing import Any
 
 import bide
 from bide.hosts.wsgi import Blocking
-from bide.waiting.waiter import home_loop
+from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Conversation
 from tests.served import Application, Client, Environ, Served, until
 
@@ -158,7 +158,7 @@ class UnderWSGI(Hosted):
         self._server = _idle.pop() if _idle else _Cheroot()
         self._server.application = Answering(self._blocking, self._blocking.name)
         self.address = self._server.address
-        self.loop = home_loop.get()
+        self.loop = background_loop.get()
         super().__init__()
 
     @property

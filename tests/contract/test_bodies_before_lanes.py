@@ -15,7 +15,7 @@ import pytest
 
 from bide import RemoteProtocolError, Settings
 from bide.errors import ClientDisconnected
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.conftest import Serve
 from tests.contract.test_races_of_connections import Server, answer
 from tests.served import Environ, Log, answering, happened, request, until

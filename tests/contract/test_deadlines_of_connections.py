@@ -12,7 +12,7 @@ import pytest
 
 from bide import Settings
 from bide.transports.poller import WRITE
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.contract.test_races_of_connections import Server, answer
 from tests.served import Log, request
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bide import RequestTimeout, wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.conftest import Serve
 from tests.served import LONG, Closing, Environ, Gate, Log, answering, happened, request, until
 

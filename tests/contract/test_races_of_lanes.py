@@ -14,7 +14,7 @@ import pytest
 
 from bide.executors.lane import LOOK, Lane
 from bide.executors.threads import ThreadsExecutor
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from tests.served import DEADLINE, happened, until
 

@@ -17,7 +17,7 @@ import bide
 from bide import ServerStopping, in_thread, iterate, using, wait, wait_all
 from bide.errors import RequestTimeout
 from bide.waiting.parking import ThreadParking
-from bide.waiting.waiter import Waiter, home_loop
+from bide.waiting.waiter import Waiter, background_loop
 from tests.conftest import Serve
 from tests.contract.promised import Bare
 from tests.failures import Failures
@@ -251,9 +251,9 @@ def test_a_wait_of_another_thread_ends_with_the_server_whose_loop_it_needs(
 def test_a_thread_that_waits_when_the_loop_has_just_been_taken_back_is_ended_too() -> None:
     """The other order: it found the loop when that still turned."""
     loop = asyncio.new_event_loop()
-    home_loop.lend(loop)
+    background_loop.lend(loop)
     waiter = Waiter(loop)
-    home_loop.take_back(loop)
+    background_loop.take_back(loop)
     promise: concurrent.futures.Future[None] = concurrent.futures.Future()
     with pytest.raises(ServerStopping, match="the server stops"):
         waiter.wait(promise)
@@ -268,7 +268,7 @@ def test_a_thread_whose_wait_is_ending_when_the_loop_is_taken_back_goes_on(
 ) -> None:
     """What the loop was to do for that end may never come about: it does not turn here."""
     loop = ManualLoop()
-    home_loop.lend(loop)
+    background_loop.lend(loop)
     blocks, raised = threading.Event(), []  # type: tuple[threading.Event, list[BaseException]]
 
     class Blocking(Waiter):
@@ -287,7 +287,7 @@ def test_a_thread_whose_wait_is_ending_when_the_loop_is_taken_back_goes_on(
                 assert wait.ending == ("cancelled" if ending == "cancelled" else "allowed")
             if wait.over or wait.ending:
                 if order == "it is about to block" and not blocks.is_set():
-                    home_loop.take_back(loop)
+                    background_loop.take_back(loop)
                 blocks.set()
             super().park(wait)
 
@@ -307,8 +307,8 @@ def test_a_thread_whose_wait_is_ending_when_the_loop_is_taken_back_goes_on(
     thread.start()
     happened(blocks)
     if order == "it blocks":
-        until(lambda: waiter in home_loop._blocked)
-        home_loop.take_back(loop)
+        until(lambda: waiter in background_loop._blocked)
+        background_loop.take_back(loop)
     thread.join(DEADLINE)
     assert not thread.is_alive()
     assert type(raised[0]) is (TimeoutError if ending == "timed out" else RequestTimeout)
@@ -340,16 +340,16 @@ def test_a_loop_that_two_have_lent_is_lent_until_both_take_it_back() -> None:
     """Two servers on one loop; and one that is lent anew is as good as new."""
     loop = asyncio.new_event_loop()
     for _ in range(2):
-        home_loop.lend(loop)
-        home_loop.lend(loop)
-        home_loop.take_back(loop)
+        background_loop.lend(loop)
+        background_loop.lend(loop)
+        background_loop.take_back(loop)
         blocked = Waiter(loop)
-        home_loop.block(blocked)
+        background_loop.block(blocked)
         ended = [blocked.cancelled]
-        home_loop.take_back(loop)
+        background_loop.take_back(loop)
         ended.append(blocked.cancelled)
         assert ended == [False, True]
-        home_loop.unblock(blocked)
+        background_loop.unblock(blocked)
     loop.close()
 
 
@@ -379,7 +379,7 @@ if "used" in sys.argv:
 if "stopped" in sys.argv:
     bide.wait(leave(False))
 if "left" in sys.argv:
-    loop = bide.waiting.waiter.home_loop.get()
+    loop = bide.waiting.waiter.background_loop.get()
     loop.call_soon_threadsafe(sys.exit, 3)
 """
 

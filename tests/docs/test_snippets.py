@@ -35,7 +35,7 @@ from bide.applications.loading import load
 from bide.cli import main
 from bide.integrations import bottle
 from bide.serving.logs import access_line
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.thread_locals import kept
 from bide.waiting.waiter import CLEANUP_SECONDS
 from tests.architecture.test_layers import LAYERS

@@ -14,7 +14,7 @@ from bide.exchange.body import Body
 from bide.exchange.messages import Head, Request
 from bide.exchange.stream import CUT, ENDED, IDLE, OPEN, READY, Stream
 from bide.exchange.totals import Total
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.protocols.fakes import FakeChannel
 
 

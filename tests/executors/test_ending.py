@@ -18,7 +18,7 @@ from bide.executors.hub import Hub, Job
 from bide.executors.lane import Lane
 from bide.executors.threads import ThreadsExecutor
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal, Wait
+from bide.waiting.outcome import Signal, Wait
 from tests.conftest import Serve
 from tests.executors.test_threads import Threads, lanes, loop  # noqa: F401 - fixtures
 from tests.fakes import ManualLoop, Run

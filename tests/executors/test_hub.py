@@ -11,7 +11,7 @@ import pytest
 
 from bide.executors.hub import IDLE_WORKERS, Hub, Worker, job_of
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter
 from tests.fakes import Lane, ManualLoop
 

@@ -9,7 +9,7 @@ import pytest
 
 from bide.executors.loop import LoopExecutor
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import ManualLoop, Run
 
 

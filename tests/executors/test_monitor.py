@@ -21,7 +21,7 @@ from bide.executors.hub import Hub
 from bide.executors.monitor import Monitor, _Seen
 from bide.executors.places import frames_of
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from tests import fakes
 from tests.failures import Failures

@@ -13,7 +13,7 @@ from bide.executors.lane import LOOK
 from bide.executors.roster import PARKS, PARKS_AT_ONCE, START_PAUSE
 from bide.executors.threads import BLOCKED, PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.executors.test_threads import Played
 from tests.fakes import ManualLoop, Run
 from tests.served import DEADLINE, happened, until

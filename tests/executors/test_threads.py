@@ -18,7 +18,7 @@ from bide.executors import roster, threads
 from bide.executors.lane import Lane
 from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import ManualLoop, Run
 
 TIMEOUT = 20.0

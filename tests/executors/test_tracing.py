@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import Lane, ManualLoop
 from tests.served import happened
 

@@ -10,7 +10,7 @@ import pytest
 from bide.executors import turns
 from bide.executors.threads import ThreadsExecutor
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import ManualLoop, Run
 from tests.served import DEADLINE, until
 

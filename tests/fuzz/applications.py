@@ -16,7 +16,7 @@ from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerSto
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
 from bide.protocols.interfaces import Limits
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import connection_environ, server_environ

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bide.exchange.stream import Stream
 from bide.protocols.interfaces import Limits
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.strict import MalformedError, Message, Reader, ShortError
 from tests.protocols.fakes import Client, connect

@@ -10,7 +10,7 @@ from typing import Any, Final
 from bide import wait
 from bide.errors import Cancelled
 from bide.exchange.stream import Stream
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.wsgi.conversation import Conversation
 from tests.fakes import Bare
 from tests.fuzz.drawing import Source

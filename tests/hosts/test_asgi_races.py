@@ -15,7 +15,7 @@ import pytest
 
 from bide import ClientDisconnected, wait
 from bide.hosts.asgi import ASGI, Message, asgi
-from bide.waiting.waiter import home_loop
+from bide.waiting.waiter import background_loop
 from tests.hosts.asgi_server import DISCONNECT, Exchange, chunk, run, scope, until
 from tests.served import Closing, Environ, Gate, Log, answering, happened
 from tests.served import until as until_true
@@ -531,10 +531,10 @@ def test_threads_end_with_the_last_reference(log: Log) -> None:
     run(steps())
     gc.collect()
     until_true(lambda: not set(threading.enumerate()) - before)
-    lent = len(home_loop._lent)
+    lent = len(background_loop._lent)
     run(steps())
     gc.collect()
-    assert len(home_loop._lent) <= lent  # nor is the first loop kept
+    assert len(background_loop._lent) <= lent  # nor is the first loop kept
 
 
 def test_an_application_that_pushes_when_the_loop_is_closed_learns_that_nobody_is_there(

@@ -49,7 +49,7 @@ def app(environ, start_response):
             say("it waits no more")
     elif path == "/never":
         say("it waits")
-        bide.wait(bide.waiting.promises.Signal())
+        bide.wait(bide.waiting.outcome.Signal())
     elif path == "/block":
         say("it blocks")
         while True:

@@ -26,8 +26,8 @@ from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
 from bide.serving.loggers import access
 from bide.transports.addresses import Address, listen, parse_address
-from bide.waiting.promises import Signal
-from bide.waiting.waiter import home_loop
+from bide.waiting.outcome import Signal
+from bide.waiting.waiter import background_loop
 from tests.conftest import Serve
 from tests.contract.test_races_of_lanes import Job, nothing, turn
 from tests.served import (
@@ -169,7 +169,7 @@ def test_a_stop_that_is_cancelled_ends_the_server_at_once(serve: Serve, executor
     asyncio.run_coroutine_threadsafe(served.server.stop(), served.loop).result(DEADLINE)
     assert not served.status.connections
     until(lambda: not served.server._executor.alive)
-    assert served.loop not in home_loop._lent
+    assert served.loop not in background_loop._lent
 
 
 def test_what_is_queued_for_a_client_is_sent_while_there_is_time_to_stop(serve: Serve) -> None:

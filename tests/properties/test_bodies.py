@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.protocols.interfaces import Limits
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.protocols.exchanges import CHUNKED_POST
 from tests.protocols.fakes import connect
 

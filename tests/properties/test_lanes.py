@@ -12,7 +12,7 @@ import pytest
 
 from bide.executors.threads import ThreadsExecutor
 from bide.waiting.api import wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import Run
 from tests.served import DEADLINE
 

@@ -20,7 +20,7 @@ from bide.exchange.totals import UNBOUND
 from bide.protocols.interfaces import Limits
 from bide.serving.connection import Connection
 from bide.transports.poller import READ, WRITE
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import HandPoller, ManualLoop
 from tests.fuzz.strict import Message, Reader, ShortError
 

@@ -17,7 +17,7 @@ from twisted.internet import defer
 
 from bide import iterate, wait, wait_all
 from bide.errors import ClientDisconnected
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import Bare, Lane, ManualLoop, Run
 
 LIMIT = 5.0

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import SocketTransport
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import HandPoller, ManualLoop
 
 HIGH = 4096

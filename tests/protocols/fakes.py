@@ -11,7 +11,7 @@ from bide.exchange.messages import Head
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
 from bide.protocols.interfaces import Limits
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 Answer = Callable[[Stream], object]
 

@@ -11,7 +11,7 @@ from bide import wait
 from bide.errors import LoadError
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
-from bide.hosts.channel import Outlet
+from bide.hosts.channel import HostChannel
 from bide.serving.dispatcher import Runner
 from tests.hosts.asgi_server import run, until
 from tests.served import Application, Environ, Gate, Log, answering, happened
@@ -28,17 +28,17 @@ class Hosting:
         self.environ = self.runner.environ("http", ("localhost", "80"), ("10.0.0.1", "1"))
         self.ended: list[int] = []
 
-    def begin(self, context: contextvars.Context | None = None) -> Outlet:
+    def begin(self, context: contextvars.Context | None = None) -> HostChannel:
         """Begin a request."""
-        outlet = Outlet(lambda: None)
-        stream = Stream(Request("GET", b"/", b"/", b"", "1.1", []), outlet, window=0)
+        channel = HostChannel(lambda: None)
+        stream = Stream(Request("GET", b"/", b"/", b"", "1.1", []), channel, window=0)
         self.runner.begin(
             stream,
             self.environ,
             context=context,
             ended=lambda: self.ended.append(threading.get_ident()),
         )
-        return outlet
+        return channel
 
     async def until(self, **numbers: int) -> None:
         """Return once the status has these numbers."""
@@ -47,8 +47,8 @@ class Hosting:
         )
 
 
-def status_of(outlet: Outlet) -> int:
-    part = outlet.take()
+def status_of(channel: HostChannel) -> int:
+    part = channel.take()
     assert part is not None
     assert part.head is not None
     return part.head.code
@@ -61,13 +61,13 @@ def test_an_end_is_told_once_all_has_ended(log: Log, executor: str) -> None:
 
     async def steps() -> None:
         hosting = Hosting(answering(lambda environ: wait(gate.promise())), executor=executor)
-        outlet = hosting.begin()
+        channel = hosting.begin()
         await hosting.until(waiting=1, running=0)
         assert hosting.runner.busy
         assert not hosting.ended
         gate.open()
         await until(lambda: hosting.ended)
-        assert status_of(outlet) == 200
+        assert status_of(channel) == 200
         hosting.runner.cancel()
         rejected = hosting.begin()
         assert status_of(rejected) == 503
@@ -111,10 +111,10 @@ def test_stopping_cancels_what_waits_and_rejects_what_is_queued(log: Log, execut
     async def steps() -> None:
         before = set(threading.enumerate())
         hosting = Hosting(answering(lambda environ: wait(gate.promise())), executor=executor)
-        outlets = [hosting.begin() for _ in range(10)]
+        channels = [hosting.begin() for _ in range(10)]
         await hosting.until(waiting=10)
         await hosting.runner.stop()
-        assert [status_of(outlet) for outlet in outlets] == [503] * 10
+        assert [status_of(channel) for channel in channels] == [503] * 10
         await until(lambda: not set(threading.enumerate()) - before)
 
     run(steps())

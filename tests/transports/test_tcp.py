@@ -18,7 +18,7 @@ from bide.transports import lingering
 from bide.transports.lingering import MOST_PERIODS
 from bide.transports.poller import GONE, READ, WRITE
 from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, READ_SIZE, SocketTransport
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.fakes import HandPoller, ManualLoop, Outcomes, Receiver
 from tests.served import until
 

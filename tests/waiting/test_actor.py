@@ -1,4 +1,4 @@
-"""A resident: one task on the loop that makes calls in turn for ordinary code."""
+"""An actor: one task on the loop that makes calls in turn for ordinary code."""
 
 import asyncio
 import contextvars
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bide.waiting.actor import Call, CallSubscription, Resident
+from bide.waiting.actor import Actor, Call, CallSubscription
 from bide.waiting.adapters import Subscription, adapter_for
 from tests.fakes import ManualLoop, Outcomes
 
@@ -32,9 +32,9 @@ def asked(call: Call, loop: ManualLoop) -> tuple[Subscription, Outcomes]:
     return subscription, outcomes
 
 
-def made(resident: Resident, loop: ManualLoop, function: Callable[..., Any], *args: Any) -> Any:
+def made(actor: Actor, loop: ManualLoop, function: Callable[..., Any], *args: Any) -> Any:
     """Have a call made, to its end; give its result or raise its error."""
-    _, outcomes = asked(resident.call(function, *args), loop)
+    _, outcomes = asked(actor.call(function, *args), loop)
     loop.settle()
     ((value, error),) = outcomes.told
     if error is not None:
@@ -60,24 +60,24 @@ async def never() -> None:
 
 def test_a_call_is_a_promise_of_the_result(loop: ManualLoop) -> None:
     """Made with its arguments."""
-    resident = Resident()
-    assert isinstance(adapter_for(resident.call(echo)), type)
-    assert made(resident, loop, echo, 1, 2) == (1, 2)
-    resident.leave(None)
+    actor = Actor()
+    assert isinstance(adapter_for(actor.call(echo)), type)
+    assert made(actor, loop, echo, 1, 2) == (1, 2)
+    actor.leave(None)
 
 
 def test_all_calls_are_made_in_one_task(loop: ManualLoop) -> None:
-    """Which is why there is a resident."""
-    resident = Resident()
-    assert made(resident, loop, current_task) is made(resident, loop, current_task)
-    resident.leave(None)
+    """Which is why there is an actor."""
+    actor = Actor()
+    assert made(actor, loop, current_task) is made(actor, loop, current_task)
+    actor.leave(None)
 
 
-def test_calls_have_the_context_in_which_the_resident_was_made(loop: ManualLoop) -> None:
+def test_calls_have_the_context_in_which_the_actor_was_made(loop: ManualLoop) -> None:
     """A copy of it, the same for all of them."""
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
     name.set("the request's")
-    resident = Resident()
+    actor = Actor()
     name.set("set later")
 
     async def change() -> str:
@@ -85,15 +85,15 @@ def test_calls_have_the_context_in_which_the_resident_was_made(loop: ManualLoop)
         name.set("the task's")
         return seen
 
-    assert made(resident, loop, change) == "the request's"
-    assert made(resident, loop, change) == "the task's"
+    assert made(actor, loop, change) == "the request's"
+    assert made(actor, loop, change) == "the task's"
     assert name.get() == "set later"
-    resident.leave(None)
+    actor.leave(None)
 
 
 def test_calls_that_queue_are_made_in_order(loop: ManualLoop) -> None:
     """One after another."""
-    resident = Resident()
+    actor = Actor()
     order: list[int] = []
 
     async def note(number: int) -> None:
@@ -101,8 +101,8 @@ def test_calls_that_queue_are_made_in_order(loop: ManualLoop) -> None:
         order.append(number)
 
     for number in range(3):
-        asked(resident.call(note, number), loop)
-    resident.leave(None)
+        asked(actor.call(note, number), loop)
+    actor.leave(None)
     loop.settle()
     assert order == [0, 1, 2]
 
@@ -113,66 +113,66 @@ def test_an_error_belongs_to_its_call(loop: ManualLoop) -> None:
     async def fail() -> None:
         raise ValueError("no")
 
-    resident = Resident()
+    actor = Actor()
     with pytest.raises(ValueError, match="no"):
-        made(resident, loop, fail)
-    assert made(resident, loop, echo, 1) == (1,)
-    resident.leave(None)
+        made(actor, loop, fail)
+    assert made(actor, loop, echo, 1) == (1,)
+    actor.leave(None)
 
 
 def test_leaving_makes_one_last_call_in_the_task(loop: ManualLoop) -> None:
     """For an ``aclose``, which must run where the iteration did."""
-    resident = Resident()
-    task = made(resident, loop, current_task)
+    actor = Actor()
+    task = made(actor, loop, current_task)
     last: list[Any] = []
 
     async def close() -> None:
         last.append(asyncio.current_task())
 
-    resident.leave(close)
+    actor.leave(close)
     loop.settle()
     assert last == [task]
     assert task.done()
 
 
-def test_leaving_a_resident_that_was_never_asked_does_nothing() -> None:
+def test_leaving_an_actor_that_was_never_asked_does_nothing() -> None:
     """There is no task."""
     called: list[Any] = []
 
     async def close() -> None:
         called.append(True)
 
-    Resident().leave(close)
+    Actor().leave(close)
     assert called == []
 
 
 def test_leaving_when_the_loop_is_closed_does_nothing() -> None:
     """Nothing can be called there."""
     loop = ManualLoop()
-    resident = Resident()
-    asked(resident.call(echo), loop)
-    resident.leave(None)
+    actor = Actor()
+    asked(actor.call(echo), loop)
+    actor.leave(None)
     loop.settle()
     loop.close()
-    resident.leave(None)
+    actor.leave(None)
 
 
 def test_cancelling_a_call_cancels_it_where_it_waits(loop: ManualLoop) -> None:
-    """The resident lives on, for those that clean up, and is not cancelled itself."""
-    resident = Resident()
-    subscription, outcomes = asked(resident.call(never), loop)
+    """The actor lives on, for those that clean up, and is not cancelled itself."""
+    actor = Actor()
+    subscription, outcomes = asked(actor.call(never), loop)
     loop.settle()
     subscription.cancel()
     loop.settle()
     assert isinstance(outcomes.error, asyncio.CancelledError)
-    task = made(resident, loop, current_task)
+    task = made(actor, loop, current_task)
     assert task.cancelling() == 0
-    resident.leave(None)
+    actor.leave(None)
 
 
 def test_a_call_that_resists_its_cancelling_goes_on(loop: ManualLoop) -> None:
     """What it returns then is its outcome; the next call is not cancelled."""
-    resident = Resident()
+    actor = Actor()
 
     async def resist() -> str:
         try:
@@ -181,18 +181,18 @@ def test_a_call_that_resists_its_cancelling_goes_on(loop: ManualLoop) -> None:
             await asyncio.sleep(0)
         return "resisted"
 
-    subscription, outcomes = asked(resident.call(resist), loop)
+    subscription, outcomes = asked(actor.call(resist), loop)
     loop.settle()
     subscription.cancel()
     loop.settle()
     assert outcomes.value == "resisted"
-    assert made(resident, loop, echo, 1) == (1,)
-    resident.leave(None)
+    assert made(actor, loop, echo, 1) == (1,)
+    actor.leave(None)
 
 
 def test_a_call_that_is_cancelled_before_its_turn_is_never_made(loop: ManualLoop) -> None:
     """The one before it is not touched."""
-    resident = Resident()
+    actor = Actor()
     hold = loop.create_future()
 
     async def held() -> Any:
@@ -203,8 +203,8 @@ def test_a_call_that_is_cancelled_before_its_turn_is_never_made(loop: ManualLoop
     async def note() -> None:
         made_calls.append(True)
 
-    _, first = asked(resident.call(held), loop)
-    second, _ = asked(resident.call(note), loop)
+    _, first = asked(actor.call(held), loop)
+    second, _ = asked(actor.call(note), loop)
     loop.settle()
     second.cancel()
     loop.settle()
@@ -212,76 +212,76 @@ def test_a_call_that_is_cancelled_before_its_turn_is_never_made(loop: ManualLoop
     loop.settle()
     assert first.value == "value"
     assert made_calls == []
-    resident.leave(None)
+    actor.leave(None)
 
 
 def test_a_call_that_is_cancelled_as_its_result_comes_is_cancelled(loop: ManualLoop) -> None:
-    """The result is there, and the task has not seen it yet; the resident lives on uncancelled."""
-    resident = Resident()
+    """The result is there, and the task has not seen it yet; the actor lives on uncancelled."""
+    actor = Actor()
     hold: asyncio.Future[str] = loop.create_future()
 
     async def held() -> str:
         return await hold
 
-    subscription, outcomes = asked(resident.call(held), loop)
+    subscription, outcomes = asked(actor.call(held), loop)
     loop.settle()
     loop.call_soon(subscription.cancel)
     hold.set_result("value")
     loop.settle()
     assert isinstance(outcomes.error, asyncio.CancelledError)
-    assert made(resident, loop, echo, 1) == (1,)
-    resident.leave(None)
+    assert made(actor, loop, echo, 1) == (1,)
+    actor.leave(None)
 
 
 def test_a_call_that_is_cancelled_after_its_result_has_that(loop: ManualLoop) -> None:
     """The cancelling comes too late, for this call and for the next."""
-    resident = Resident()
-    subscription, outcomes = asked(resident.call(echo, 1), loop)
+    actor = Actor()
+    subscription, outcomes = asked(actor.call(echo, 1), loop)
     loop.settle()
     subscription.cancel()
     assert outcomes.value == (1,)
-    assert made(resident, loop, echo, 2) == (2,)
-    resident.leave(None)
+    assert made(actor, loop, echo, 2) == (2,)
+    actor.leave(None)
 
 
-def test_a_resident_stays_on_the_loop_of_its_first_call(loop: ManualLoop) -> None:
+def test_an_actor_stays_on_the_loop_of_its_first_call(loop: ManualLoop) -> None:
     """Where waits happen may change between two calls, as when a server starts or stops."""
-    resident = Resident()
-    made(resident, loop, echo)
+    actor = Actor()
+    made(actor, loop, echo)
     other = ManualLoop()
-    _, outcomes = asked(resident.call(echo, 1), other)
+    _, outcomes = asked(actor.call(echo, 1), other)
     loop.settle()
     assert outcomes.value == (1,)
     other.close()
-    resident.leave(None)
+    actor.leave(None)
 
 
 # Cancelled between two calls -------------------------------------------------------------------
 
 
-def test_a_resident_cancelled_between_calls_answers_the_next_one(loop: ManualLoop) -> None:
+def test_an_actor_cancelled_between_calls_answers_the_next_one(loop: ManualLoop) -> None:
     """Its task has ended, and whoever calls it must not wait for ever."""
-    resident = Resident()
-    task = made(resident, loop, current_task)
+    actor = Actor()
+    task = made(actor, loop, current_task)
     task.cancel()
     loop.settle()
     assert task.cancelled()
     with pytest.raises(asyncio.CancelledError):
-        made(resident, loop, echo)
-    resident.leave(never)
+        made(actor, loop, echo)
+    actor.leave(never)
 
 
 def test_a_call_that_came_with_the_cancelling_is_answered(loop: ManualLoop) -> None:
     """Queued already when the task learns that it is cancelled."""
-    resident = Resident()
-    task = made(resident, loop, current_task)
-    _, outcomes = asked(resident.call(echo), loop)
+    actor = Actor()
+    task = made(actor, loop, current_task)
+    _, outcomes = asked(actor.call(echo), loop)
     loop.call_soon(task.cancel)
     loop.settle()
     assert isinstance(outcomes.error, asyncio.CancelledError)
 
 
-def test_an_abandoned_resident_closes_what_it_holds_in_its_task(loop: ManualLoop) -> None:
+def test_an_abandoned_actor_closes_what_it_holds_in_its_task(loop: ManualLoop) -> None:
     """As a cancelled coroutine would leave its ``async with``."""
     closed: list[Any] = []
 
@@ -289,25 +289,25 @@ def test_an_abandoned_resident_closes_what_it_holds_in_its_task(loop: ManualLoop
         closed.append((asyncio.current_task(), type(error)))
         return False
 
-    resident = Resident(abandoned)
-    task = made(resident, loop, current_task)
+    actor = Actor(abandoned)
+    task = made(actor, loop, current_task)
     task.cancel()
     loop.settle()
     assert closed == [(task, asyncio.CancelledError)]
     assert task.cancelled()
 
 
-def test_the_error_of_an_abandoned_resident_is_the_next_calls(loop: ManualLoop) -> None:
+def test_the_error_of_an_abandoned_actor_is_the_next_calls(loop: ManualLoop) -> None:
     """What closing raised takes the place of the cancelling."""
 
     async def abandoned(error: BaseException) -> bool:
         raise ValueError("closing failed")
 
-    resident = Resident(abandoned)
-    made(resident, loop, current_task).cancel()
+    actor = Actor(abandoned)
+    made(actor, loop, current_task).cancel()
     loop.settle()
     with pytest.raises(ValueError, match="closing failed"):
-        made(resident, loop, echo)
+        made(actor, loop, echo)
 
 
 def test_a_cancelling_that_was_taken_is_no_error(loop: ManualLoop) -> None:
@@ -316,19 +316,19 @@ def test_a_cancelling_that_was_taken_is_no_error(loop: ManualLoop) -> None:
     async def abandoned(error: BaseException) -> bool:
         return True
 
-    resident = Resident(abandoned)
-    made(resident, loop, current_task).cancel()
+    actor = Actor(abandoned)
+    made(actor, loop, current_task).cancel()
     loop.settle()
-    assert made(resident, loop, echo) is False
+    assert made(actor, loop, echo) is False
 
 
-def test_a_loop_that_ends_ends_its_residents() -> None:
+def test_a_loop_that_ends_ends_its_actors() -> None:
     """``asyncio.run`` cancels all tasks, and must not wait for one that swallows it."""
-    resident = Resident()
+    actor = Actor()
 
     async def run() -> None:
         outcomes = Outcomes()
-        CallSubscription(resident.call(echo), outcomes).start(asyncio.get_running_loop())
+        CallSubscription(actor.call(echo), outcomes).start(asyncio.get_running_loop())
         while not outcomes.told:
             await asyncio.sleep(0)
 
@@ -341,11 +341,11 @@ def test_an_error_of_a_call_keeps_nothing_alive(loop: ManualLoop) -> None:
     async def fail() -> None:
         raise ValueError("no")
 
-    resident = Resident()
+    actor = Actor()
     gc.collect()
     gc.disable()
     try:
-        subscription, outcomes = asked(resident.call(fail), loop)
+        subscription, outcomes = asked(actor.call(fail), loop)
         loop.settle()
         assert isinstance(outcomes.error, ValueError)
         kept = weakref.ref(outcomes)
@@ -353,4 +353,4 @@ def test_an_error_of_a_call_keeps_nothing_alive(loop: ManualLoop) -> None:
         assert kept() is None
     finally:
         gc.enable()
-    resident.leave(None)
+    actor.leave(None)

@@ -12,7 +12,7 @@ import pytest
 
 from bide import wait
 from bide.errors import ClientDisconnected
-from bide.waiting.promises import Signal, Wait
+from bide.waiting.outcome import Signal, Wait
 from bide.waiting.waiter import Parking, Waiter, current_waiter
 from bide.wsgi.conversation import Conversation
 from tests.conftest import Serve

@@ -15,7 +15,7 @@ from twisted.internet import defer
 from bide import iterate, using, wait, wait_all
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
 from bide.waiting import waiter
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter
 from tests.fakes import Bare, Lane, Run
 

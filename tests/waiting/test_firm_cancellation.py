@@ -10,7 +10,7 @@ import pytest
 from bide import ClientDisconnected, RequestTimeout, ServerStopping, wait
 from bide.errors import Cancelled
 from bide.waiting import waiter
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, current_waiter
 from tests.fakes import Lane, ManualLoop
 

@@ -31,8 +31,7 @@ from bide.waiting.adapters import (
 )
 from bide.waiting.callbacks import CallbackSubscription, DeferredSubscription
 from bide.waiting.loops import on_loop
-from bide.waiting.outcomes import settle_from
-from bide.waiting.promises import Signal, Wait
+from bide.waiting.outcome import Signal, Wait, settle_from
 from tests.fakes import Bare, ManualLoop, Outcomes, Wakes
 
 TIMEOUT = 20.0

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from bide import in_thread, per_request, wait
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.thread_locals import kept
 from tests.docs.snippets import text_of
 from tests.failures import Failures, same

@@ -10,7 +10,7 @@ import pytest
 
 from bide import WaitError, in_thread, per_request, wait
 from bide.waiting import thread_locals
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.thread_locals import Kept, kept
 from tests.fakes import Lane
 from tests.served import DEADLINE, Log

@@ -21,13 +21,13 @@ import pytest
 from bide import in_thread, iterate, using, wait, wait_all
 from bide.errors import Cancelled, ClientDisconnected, ServerStopping, WaitError
 from bide.waiting import waiter
-from bide.waiting.promises import Signal, Wait
+from bide.waiting.outcome import Signal, Wait
 from bide.waiting.waiter import (
     CLEANUP_SECONDS,
     ThreadParking,
     Waiter,
+    background_loop,
     current_waiter,
-    home_loop,
     waiter_here,
 )
 from tests.fakes import Bare, Lane, ManualLoop
@@ -1283,11 +1283,11 @@ def test_a_server_lends_its_loop_while_it_runs() -> None:
         async def where() -> Any:
             return asyncio.get_running_loop()
 
-        home_loop.lend(own)
+        background_loop.lend(own)
         try:
             assert await asyncio.to_thread(lambda: wait(where())) is own
         finally:
-            home_loop.take_back(own)
+            background_loop.take_back(own)
         assert await asyncio.to_thread(lambda: wait(where())) is not own
 
     asyncio.run(main())
@@ -1296,11 +1296,11 @@ def test_a_server_lends_its_loop_while_it_runs() -> None:
 def test_a_loop_that_was_lent_and_does_not_run_is_not_used() -> None:
     """Nothing would ever happen on it."""
     loop = ManualLoop()
-    home_loop.lend(loop)
+    background_loop.lend(loop)
     try:
         assert wait(value_of("value")) == "value"
     finally:
-        home_loop.take_back(loop)
+        background_loop.take_back(loop)
         loop.close()
 
 

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from bide.errors import ClientDisconnected, RemoteProtocolError, WaitError
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 from bide.waiting.waiter import Waiter
 from bide.wsgi.input import Input
 from tests.failures import Failures, same

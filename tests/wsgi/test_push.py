@@ -11,7 +11,7 @@ import pytest
 
 from bide.errors import ClientDisconnected, FinishLost, LocalProtocolError, WriteWouldBlock
 from bide.executors.hub import Hub
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.push import Guard, Write
 from tests.fakes import Line, ManualLoop, Outcomes, Wakes, Work, a_stream

@@ -10,7 +10,7 @@ from copy import copy
 from typing import Final
 
 from bide.exchange.totals import UNBOUND, Total
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 _MOST_BLOCKS: Final = 1024
 """Blocks that may wait to be read: one of 2 bytes takes 50 bytes of memory."""

@@ -21,7 +21,7 @@ from bide.exchange.body import NO_BODY, Body
 from bide.exchange.messages import Head, Request
 from bide.exchange.totals import UNBOUND, Total
 from bide.waiting.locks import holds_lock
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 IDLE: Final = "idle"
 READY: Final = "ready"

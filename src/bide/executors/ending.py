@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bide.errors import ThreadEnded
 from bide.executors.hub import Hub, job_of
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 
 if TYPE_CHECKING:
     from bide.executors.lane import Jobs, Lane

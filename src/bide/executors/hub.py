@@ -21,7 +21,7 @@ from greenlet import getcurrent, greenlet
 
 from bide.executors.tracing import put_away
 from bide.forks import Shared, came_back
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 from bide.waiting.thread_locals import apart, begin, kept, own, wait_apart
 from bide.waiting.waiter import Waiter
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from bide.executors.ending import end_lane
 from bide.executors.hub import IDLE_WORKERS, Hub, Job
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 
 LOOK: Final = None
 """The word to a lane that there may be a job."""

@@ -15,7 +15,7 @@ from greenlet import getcurrent
 
 from bide.executors.hub import Hub, Job
 from bide.waiting.loops import on_loop
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 from bide.waiting.waiter import Waiter
 
 

@@ -3,7 +3,7 @@
 Request and response stream both ways. A request that waits holds no thread; the others run on a few
 threads of Bide's own, or on the server's event loop where the application says that it can.
 
-What one request shares between the loop and its conversation is its ``Outlet`` and its ``Body``;
+What one request shares between the loop and its conversation is its channel and its ``Body``;
 all else here happens on the loop.
 """
 
@@ -21,9 +21,9 @@ from urllib.parse import quote, unquote_to_bytes
 from bide.errors import BideError, ClientDisconnected, StartError
 from bide.exchange.messages import Head, Request
 from bide.exchange.stream import ENDED, Stream
-from bide.hosts.channel import Outlet
+from bide.hosts.channel import HostChannel
 from bide.serving.dispatcher import Runner, checked
-from bide.waiting.waiter import CLEANUP_SECONDS, home_loop
+from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
 
 Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
@@ -82,13 +82,13 @@ class ASGI:
                 if other.is_closed():
                     left = self._runners.pop(other, None)
                     if left is not None:
-                        home_loop.take_back(other)
+                        background_loop.take_back(other)
                         left.abandon()
             while _lent:
                 with contextlib.suppress(IndexError):  # another thread's loop has been quicker
-                    home_loop.take_back(_lent.popleft())
+                    background_loop.take_back(_lent.popleft())
             runner = self._runners[loop] = Runner(self.app, loop, **self._options)
-            home_loop.lend(loop)
+            background_loop.lend(loop)
         return runner
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -117,11 +117,11 @@ class ASGI:
         if runner is not None:
             await runner.stop()
             if self._runners.pop(loop, None) is not None:
-                home_loop.take_back(loop)
+                background_loop.take_back(loop)
 
 
 def _forget(runners: dict[asyncio.AbstractEventLoop, Runner]) -> None:
-    # In a destructor, anywhere: home_loop's lock may be held by this very thread.
+    # In a destructor, anywhere: background_loop's lock may be held by this very thread.
     _lent.extend(runners)
     for runner in runners.values():
         runner.forget()
@@ -169,9 +169,9 @@ class _Exchange:
         self._something = asyncio.Event()  # to be sent
         self._room = asyncio.Event()  # in the body's window
         self._ended = asyncio.Event()  # the conversation
-        self._outlet = Outlet(self._ready, room_again=self._room_again)
+        self._channel = HostChannel(self._ready, room_again=self._room_again)
         self._script, request = _request(scope)
-        self._stream = Stream(request, self._outlet, WINDOW)
+        self._stream = Stream(request, self._channel, WINDOW)
         self._conversation: Conversation | None = None
         self._left = False
         self._failure: Exception | None = None  # the server's, when it was asked for a message
@@ -254,7 +254,7 @@ class _Exchange:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed: there is no client any more
             self._stream.gone = True
-            self._outlet.close()
+            self._channel.close()
 
     # On the loop --------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class _Exchange:
         while True:
             await self._something.wait()
             self._something.clear()
-            part = self._outlet.take()
+            part = self._channel.take()
             if part is None:
                 continue
             nobody = self._left
@@ -275,7 +275,7 @@ class _Exchange:
             for number, block in enumerate(part.blocks, 1):
                 more = not part.ended or number < len(part.blocks)
                 await self._send({"type": "http.response.body", "body": block, "more_body": more})
-            self._outlet.sent(part.blocks)
+            self._channel.sent(part.blocks)
             if part.ended:
                 if not part.blocks:
                     await self._send({"type": "http.response.body", "body": b""})
@@ -318,7 +318,7 @@ class _Exchange:
         """Know that nobody takes the response any more."""
         self._left = True
         complete = self._stream.state == ENDED
-        self._outlet.lose(self._stream, reason)
+        self._channel.lose(self._stream, reason)
         if not complete:  # else close() may take its time
             self._cancel(reason)
 

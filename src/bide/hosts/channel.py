@@ -16,7 +16,7 @@ from bide.exchange.stream import ENDED, READY, Stream
 from bide.protocols.http1.syntax import encode_head
 from bide.waiting.locks import holds_lock
 from bide.waiting.loops import runs_loop
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 UNSENT: Final = 64 * 1024
 """Bytes that wait for the host before the application does."""
@@ -46,7 +46,7 @@ class Part:
     length: int | None = None
 
 
-class Outlet:
+class HostChannel:
     """A stream's channel whose other end is a host. Any thread.
 
     Args:

@@ -25,15 +25,15 @@ from bide.capabilities import name_of
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
 from bide.exchange.messages import Head, Request
 from bide.exchange.stream import ENDED, Stream
-from bide.hosts.channel import Outlet, status_line
+from bide.hosts.channel import HostChannel, status_line
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
 from bide.serving.status import Status
 from bide.waiting.adapters import discard
+from bide.waiting.outcome import Wait
 from bide.waiting.parking import refuse_under_lock
-from bide.waiting.promises import Wait
 from bide.waiting.thread_locals import apart
-from bide.waiting.waiter import Parking, Waiter, current_waiter, home_loop
+from bide.waiting.waiter import Parking, Waiter, background_loop, current_waiter
 from bide.wsgi.conversation import Application, Conversation
 
 
@@ -142,7 +142,7 @@ class _HostWaiter(Waiter):
     __slots__ = ("_outside",)
 
     def __init__(self, parking: Parking) -> None:
-        super().__init__(home_loop.get(), parking)
+        super().__init__(background_loop.get(), parking)
         self._outside = asyncio._get_running_loop()  # below which the host calls
 
     def wait(self, promise: Any, timeout: float | None = None) -> Any:
@@ -164,7 +164,7 @@ class _HostWaiter(Waiter):
 class _Hosted(Conversation):
     """A conversation whose environ, and whose errors, are the host's."""
 
-    __slots__ = ("_environ", "_outlet", "error")
+    __slots__ = ("_channel", "_environ", "error")
 
     def __init__(
         self,
@@ -172,11 +172,11 @@ class _Hosted(Conversation):
         stream: Stream,
         waiter: Waiter,
         environ: dict[str, Any],
-        outlet: Outlet,
+        channel: HostChannel,
     ) -> None:
         super().__init__(site, stream, environ, waiter)
         self._environ: dict[str, Any] | None = environ
-        self._outlet = outlet
+        self._channel = channel
         self.error: BaseException | None = None
 
     def environ(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class _Hosted(Conversation):
     def close(self, close: Callable[[], object]) -> None:
         """Let the host send the end first, and close: closing may take its time."""
         if self.stream.state == ENDED:
-            closed = self._outlet.closed()
+            closed = self._channel.closed()
             if closed is not None:
                 self.waiter.wait_io(closed)
         super().close(close)
@@ -271,10 +271,10 @@ class _Call:
         self._ident = get_ident()
         self._parking = _HostParking(site.waiting)
         # One byte is enough for the application to wait for the host.
-        self._outlet = Outlet(self._parking.look, limit=1)
-        stream = Stream(_request(environ), self._outlet, window=0)
+        self._channel = HostChannel(self._parking.look, limit=1)
+        stream = Stream(_request(environ), self._channel, window=0)
         waiter = _HostWaiter(self._parking)
-        self._conversation = _Hosted(site, stream, waiter, environ, self._outlet)
+        self._conversation = _Hosted(site, stream, waiter, environ, self._channel)
         self._thread = _Thread(self._conversation.run)
         self._thread.waiter = waiter
         self._thread.gr_context = contextvars.copy_context()  # with what middleware has set
@@ -343,12 +343,12 @@ class _Call:
         """Let the conversation know what the host has sent."""
         sent, self._sent = self._sent, []
         if sent:
-            self._outlet.sent(sent)
+            self._channel.sent(sent)
 
     def _receive(self) -> None:
         """Let the conversation go on until there is something to send, or no more will come."""
         while not self._blocks and not self._over:
-            part = self._outlet.take()
+            part = self._channel.take()
             if part is not None:
                 if part.head is not None:
                     self._head, self._length = part.head, part.length
@@ -359,7 +359,7 @@ class _Call:
 
     def _finish(self) -> None:
         """Let the conversation come to its end, and raise what it has raised."""
-        self._outlet.close()
+        self._channel.close()
         while not self._thread.dead:
             self._parking.await_event()
         conversation = self._conversation

@@ -22,7 +22,7 @@ from bide.serving.lines import flush
 from bide.serving.logs import configure
 from bide.serving.server import Server
 from bide.settings import Settings
-from bide.waiting.waiter import CLEANUP_SECONDS, home_loop
+from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application
 
 log = logging.getLogger("bide")
@@ -184,4 +184,4 @@ def run_on(
     if settings.reactor == "twisted":
         loop.close()  # as its reactor is
     else:
-        home_loop.keep(loop)
+        background_loop.keep(loop)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from bide.errors import RemoteProtocolError
 from bide.exchange.stream import Stream
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 
 @dataclass(frozen=True, slots=True)

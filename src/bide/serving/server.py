@@ -39,7 +39,7 @@ from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import parse_address
 from bide.transports.poller import Poller, make_poller
 from bide.waiting.loops import Mailbox, close_mailbox, open_mailbox
-from bide.waiting.waiter import CLEANUP_SECONDS, home_loop
+from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
 from bide.wsgi.environ import connection_environ, server_environ
 
@@ -180,8 +180,8 @@ class Server:
             opened.callback(self.poller.close)
             self.monitor.start()
             opened.callback(self.monitor.stop)
-            home_loop.lend(self.loop)
-            opened.callback(home_loop.take_back, self.loop)
+            background_loop.lend(self.loop)
+            opened.callback(background_loop.take_back, self.loop)
             await self._lifetime.start()
             opened.pop_all()
         self._mailbox = open_mailbox(self.loop)
@@ -260,7 +260,7 @@ class Server:
             self.monitor.stop()
         self.poller.close()
         close_mailbox(self.loop)
-        home_loop.take_back(self.loop)
+        background_loop.take_back(self.loop)
         self._executor.stop()
         self._refusals.report(math.inf)
         self._stopped.set()

@@ -18,7 +18,7 @@ from bide.serving.status import Status
 from bide.testing.exchange import Exchange, Overdue, WatchedRunner
 from bide.testing.live import START, STOP, LoopThread
 from bide.testing.response import Response
-from bide.waiting.waiter import home_loop
+from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Application
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -108,12 +108,12 @@ class Client:
             return WatchedRunner(self._application, thread.loop, **self._options)
 
         # As a server does: what the application has made once waits there outside requests, too.
-        home_loop.lend(thread.loop)
+        background_loop.lend(thread.loop)
         try:
             made = thread.call(make(), START)
             thread.call(made.lifetime.start(), START)
         except BaseException:
-            home_loop.take_back(thread.loop)
+            background_loop.take_back(thread.loop)
             thread.stop()
             raise
         self._made = made
@@ -128,7 +128,7 @@ class Client:
         try:
             thread.call(runner.stop(), STOP)
         finally:
-            home_loop.take_back(thread.loop)
+            background_loop.take_back(thread.loop)
         thread.stop()
 
     def __enter__(self) -> Client:

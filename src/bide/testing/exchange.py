@@ -20,7 +20,7 @@ from bide.errors import BideError, Cancelled
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
-from bide.hosts.channel import Outlet, Part
+from bide.hosts.channel import HostChannel, Part
 from bide.serving.dispatcher import TICK, Runner
 from bide.waiting.waiter import Waiter, _ClientWait
 from bide.wsgi.conversation import Application, Conversation
@@ -142,8 +142,8 @@ class Exchange:
         self._loop = loop
         self.raises = raises
         self._something = threading.Event()
-        self._outlet = Outlet(self._something.set, room_again=self._room_again)
-        self.stream = Stream(request, self._outlet, WINDOW if request.has_body else 0)
+        self._channel = HostChannel(self._something.set, room_again=self._room_again)
+        self.stream = Stream(request, self._channel, WINDOW if request.has_body else 0)
         self.error: BaseException | None = None
         self.conversation: Conversation | None = None
         self.done = threading.Event()
@@ -214,7 +214,7 @@ class Exchange:
         """
         while True:
             self._something.clear()
-            part = self._outlet.take()
+            part = self._channel.take()
             if self._upload_error is not None:
                 raise self._upload_error
             if part is not None:
@@ -226,7 +226,7 @@ class Exchange:
 
     def sent(self, blocks: list[bytes]) -> None:
         """Know that the test has taken these."""
-        self._outlet.sent(blocks)
+        self._channel.sent(blocks)
 
     def finish(self, deadline: float) -> None:
         """Wait for the conversation's end, and raise what the application has raised.
@@ -262,7 +262,7 @@ class Exchange:
             self._loop.call_soon_threadsafe(self._leave, reason)
 
     def _leave(self, reason: str) -> None:
-        gone = self._outlet.lose(self.stream, reason)
+        gone = self._channel.lose(self.stream, reason)
         self._room.set()
         if self.conversation is not None:
             self.conversation.cancel(gone)

@@ -29,7 +29,7 @@ from bide.transports.receiver import Receiver
 from bide.transports.unsent import PIECE, Unsent, send_first
 from bide.waiting.locks import holds_lock
 from bide.waiting.loops import on_loop
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 READ_SIZE: Final = 64 * 1024
 SMALL_READ: Final = 4 * 1024

@@ -1,7 +1,7 @@
 """One task on the loop that makes calls one after another for ordinary code.
 
 Async generators, cancel scopes and task groups must be entered, used and left in one task and
-one context. A resident is that task: ``iterate`` and ``using`` make all their calls through one.
+one context. An actor is that task: ``iterate`` and ``using`` make all their calls through one.
 """
 
 from __future__ import annotations
@@ -14,36 +14,35 @@ from typing import Any, Final
 
 from bide.waiting.adapters import KINDS
 from bide.waiting.loops import on_loop
-from bide.waiting.outcomes import give_up, listen
-from bide.waiting.promises import Sink
+from bide.waiting.outcome import Sink, give_up, listen
 
 _Function = Callable[..., Awaitable[Any]]
 
 
 class Call:
-    """A promise of one call that a resident makes.
+    """A promise of one call that an actor makes.
 
     Attributes:
         cleans_up: whether it must be made although the request is cancelled.
     """
 
-    __slots__ = ("args", "cleans_up", "function", "resident")
+    __slots__ = ("actor", "args", "cleans_up", "function")
 
     def __init__(
         self,
-        resident: Resident,
+        actor: Actor,
         function: _Function,
         args: tuple[Any, ...],
         cleans_up: bool = False,
     ) -> None:
-        self.resident = resident
+        self.actor = actor
         self.function = function
         self.args = args
         self.cleans_up = cleans_up
 
 
 class CallSubscription:
-    """Has a resident make a call, and takes its outcome."""
+    """Has an actor make a call, and takes its outcome."""
 
     __slots__ = ("_sink", "_started", "cancelled", "cleans_up", "promise")
 
@@ -58,26 +57,26 @@ class CallSubscription:
         self.cancelled = False  # on the loop only, once it has started
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Queue the call; the first one starts the resident's task on ``loop``, for all of them."""
-        resident = self.promise.resident
-        if resident.loop is None:
-            resident.loop = loop
+        """Queue the call; the first one starts the actor's task on ``loop``, for all of them."""
+        actor = self.promise.actor
+        if actor.loop is None:
+            actor.loop = loop
         self._started = True
-        on_loop(resident.loop, listen, self._enter, self)
+        on_loop(actor.loop, listen, self._enter, self)
 
     def _enter(self) -> None:
-        self.promise.resident.enter(self)
+        self.promise.actor.enter(self)
 
     def cancel(self) -> None:
-        """Cancel the call where it waits; the resident lives on for those that clean up."""
-        loop = self.promise.resident.loop
+        """Cancel the call where it waits; the actor lives on for those that clean up."""
+        loop = self.promise.actor.loop
         if not self._started:
             self.cancelled = True
             give_up(self)
         elif loop is None or loop.is_closed():
             give_up(self)
         else:
-            on_loop(loop, self.promise.resident.interrupt, self)
+            on_loop(loop, self.promise.actor.interrupt, self)
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Pass the outcome on."""
@@ -87,7 +86,7 @@ class CallSubscription:
 _LEAVE: Final = object()
 
 
-class Resident:
+class Actor:
     """A task that makes calls in turn; begun by the first, ended by ``leave``.
 
     ``call`` and ``leave`` may come from any thread, one at a time; all else is on the loop.
@@ -112,7 +111,7 @@ class Resident:
         self._task: asyncio.Task[None] | None = None
 
     def call(self, function: _Function, *args: Any) -> Call:
-        """Promise the result of ``await function(*args)``, made in the resident's task."""
+        """Promise the result of ``await function(*args)``, made in the actor's task."""
         return Call(self, function, args)
 
     def clean_up(self, function: _Function, *args: Any) -> Call:

@@ -35,8 +35,7 @@ from typing import Any, Final, Protocol
 from bide.forks import leave_loop
 from bide.waiting.callbacks import CallbackSubscription, DeferredSubscription
 from bide.waiting.loops import on_loop
-from bide.waiting.outcomes import give_up, listen, settle_from, withdraw
-from bide.waiting.promises import Signal, Sink
+from bide.waiting.outcome import Signal, Sink, give_up, listen, settle_from, withdraw
 from bide.waiting.sharing import is_cancelling, shared_future
 
 

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar, overload
 
 from bide.errors import Cancelled, WaitError
-from bide.waiting.actor import Resident
+from bide.waiting.actor import Actor
 from bide.waiting.adapters import All, adapter_for, discard
 from bide.waiting.thread_locals import alone, kept
 from bide.waiting.thread_pool import ThreadPool
@@ -107,17 +107,17 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
         if close is not None:
             await close()
 
-    resident = Resident(abandon)
+    actor = Actor(abandon)
     try:
         while True:
             try:
-                item = wait(resident.call(iterator.__anext__), timeout)
+                item = wait(actor.call(iterator.__anext__), timeout)
             except StopAsyncIteration:
                 close = None
                 return
             yield item
     finally:
-        resident.leave(close, cleanup_seconds())
+        actor.leave(close, cleanup_seconds())
 
 
 def using(
@@ -157,26 +157,26 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         error = cancelled
         return await leave()
 
-    resident = Resident(abandon)
+    actor = Actor(abandon)
     try:
-        value = wait(resident.call(enter))
+        value = wait(actor.call(enter))
         try:
             look()
         except Cancelled:  # it came meanwhile: the block is not run
-            wait(resident.clean_up(leave))
+            wait(actor.clean_up(leave))
             raise
         try:
             yield value
         except BaseException as raised:
             error = raised
             # Without a name for the promise: it holds the error, whose traceback holds this frame.
-            if not wait(resident.clean_up(leave)):
+            if not wait(actor.clean_up(leave)):
                 raise
         else:
-            wait(resident.clean_up(leave))
+            wait(actor.clean_up(leave))
     finally:
         # Where the wait was given up, before or while it was left, it may be entered all the same.
-        resident.leave(leave, cleanup_seconds())
+        actor.leave(leave, cleanup_seconds())
         error = None  # its traceback holds this frame: no cycle
 
 

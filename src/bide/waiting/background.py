@@ -30,7 +30,7 @@ class Blocked(Protocol):
         """End the wait by raising; from any thread, and more than once."""
 
 
-class _HomeLoop:
+class _BackgroundLoop:
     """The process's loop for awaitables outside a request; any thread.
 
     A running server lends its own, so that a client made once for the process works in requests
@@ -165,6 +165,6 @@ def _start_thread(function: Callable[..., None], *args: Any) -> None:
         ).start()
 
 
-home_loop = _HomeLoop()
+background_loop = _BackgroundLoop()
 # A lock held by another thread at the fork would stay held in the child for ever.
-os.register_at_fork(after_in_child=home_loop.__init__)  # type: ignore[misc]
+os.register_at_fork(after_in_child=background_loop.__init__)  # type: ignore[misc]

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bide.waiting.outcomes import give_up, listen, settle_from, withdraw
-from bide.waiting.promises import Sink
+from bide.waiting.outcome import Sink, give_up, listen, settle_from, withdraw
 from bide.waiting.sharing import shared_concurrent, shared_deferred
 
 

@@ -7,8 +7,7 @@ import math
 
 from bide.waiting.adapters import Subscription
 from bide.waiting.loops import on_loop
-from bide.waiting.outcomes import give_up, withdraw
-from bide.waiting.promises import Over, Wait
+from bide.waiting.outcome import Over, Wait, give_up, withdraw
 
 
 class Deadline:

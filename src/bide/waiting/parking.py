@@ -12,10 +12,10 @@ from typing import Protocol
 from greenlet import getcurrent, greenlet
 
 from bide.errors import WaitError
-from bide.waiting.background import Blocked, home_loop
+from bide.waiting.background import Blocked, background_loop
 from bide.waiting.locks import LOOP, PINS, obstacle
 from bide.waiting.loops import runs_reactor
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 from bide.waiting.thread_pool import waiting_here
 
 
@@ -55,11 +55,11 @@ class ThreadParking:
         """Block this thread, until the loop's server has stopped at the latest."""
         blocked = self._blocked
         try:
-            home_loop.block(blocked)
+            background_loop.block(blocked)
             with waiting_here():
                 self._turnstile.acquire()
         finally:
-            home_loop.unblock(blocked)
+            background_loop.unblock(blocked)
 
     def wake(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
         """Let the thread go on."""

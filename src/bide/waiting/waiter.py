@@ -18,17 +18,16 @@ from greenlet import getcurrent, greenlet
 from bide.errors import Cancelled, WaitError
 from bide.waiting.adapters import SignalSubscription, Subscription, adapter_for, discard
 from bide.waiting.background import (
-    home_loop as home_loop,  # where waiting outside a request looks for it
+    background_loop as background_loop,  # where waiting outside a request looks for it
 )
 from bide.waiting.cleanups import cleans_up
 from bide.waiting.deadlines import Deadline
 from bide.waiting.locks import runs_greenlets
 from bide.waiting.loops import on_loop, runs_loop
-from bide.waiting.outcomes import give_up, withdraw
+from bide.waiting.outcome import Over, Signal, Wait, give_up, withdraw
 from bide.waiting.parking import Parking as Parking
 from bide.waiting.parking import ThreadParking as ThreadParking
 from bide.waiting.parking import must_turn, pinned, refuse_under_lock
-from bide.waiting.promises import Over, Signal, Wait
 from bide.waiting.sharing import is_cancelling
 
 CLEANUP_SECONDS = 10.0
@@ -81,7 +80,7 @@ class Waiter:
         """
         if self._cancellation is None:
             self._cancellation = cancellation
-        elif not firm or (self._firm and not home_loop.was_taken_back(self.loop)):
+        elif not firm or (self._firm and not background_loop.was_taken_back(self.loop)):
             return
         if firm:
             self._firm = True
@@ -276,7 +275,7 @@ class Waiter:
         return deadline
 
     def _is_stranded(self) -> bool:
-        return self.loop.is_closed() or home_loop.was_taken_back(self.loop)
+        return self.loop.is_closed() or background_loop.was_taken_back(self.loop)
 
     def _raise(self, wait: Wait, timeout: float | None) -> NoReturn:
         """Raise the error of a wait: TimeoutError or the cancellation, if it was ended for that."""
@@ -405,4 +404,4 @@ def waiter_here() -> Waiter:
             "this thread runs an event loop, which waiting would stop: use `await` here, "
             "or wait in a thread (asyncio.to_thread)"
         )
-    return Waiter(home_loop.get())
+    return Waiter(background_loop.get())

@@ -28,7 +28,7 @@ from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
 from bide.forks import ForkedSite, end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
     BreachError,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from bide.exchange.messages import Head
 from bide.exchange.stream import Stream
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.files import FileWrapper, kernel_part
 

@@ -14,7 +14,7 @@ from typing import NoReturn, Self
 
 from bide.errors import ClientDisconnected
 from bide.exchange.stream import Stream
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter, waiter_here
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
 from bide.exchange.stream import Stream
 from bide.waiting.loops import runs_loop
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter, current_waiter, waiter_here
 
 

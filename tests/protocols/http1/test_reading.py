@@ -8,7 +8,7 @@ import pytest
 
 from bide.errors import LocalProtocolError
 from bide.protocols.interfaces import Limits
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.protocols.exchanges import (
     BLOCKS,
     CLOSED,

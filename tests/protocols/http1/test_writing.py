@@ -12,7 +12,7 @@ import pytest
 
 from bide.errors import ClientDisconnected, LocalProtocolError
 from bide.exchange.stream import Stream
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from tests.failures import Failures, same
 from tests.protocols.exchanges import (
     BLOCKS,

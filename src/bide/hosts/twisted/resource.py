@@ -19,11 +19,11 @@ from zope.interface import implementer
 from bide.applications.loading import ApplicationFailed
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
-from bide.hosts.channel import Outlet
+from bide.hosts.channel import HostChannel
 from bide.hosts.twisted.lifetime import ReactorLifetime
 from bide.hosts.twisted.reactor import loop_of
 from bide.serving.dispatcher import Runner
-from bide.waiting.waiter import CLEANUP_SECONDS, home_loop
+from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
 
 log = logging.getLogger("bide")
@@ -81,7 +81,7 @@ class Resource:
         self._early: list[_Exchange] = []  # requests that wait for it
         # As a server of Bide's does, for what threads of the application wait for.
         if self._lends:
-            home_loop.lend(self._loop)
+            background_loop.lend(self._loop)
         self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
         if not reactor.running:  # else this may be another thread
             reactor.callWhenRunning(self._start)
@@ -159,7 +159,7 @@ class Resource:
 
     def _end(self, ended: Deferred[None]) -> None:
         if self._lends:
-            home_loop.take_back(self._loop)
+            background_loop.take_back(self._loop)
         self.runner.end()
         ended.callback(None)
 
@@ -172,8 +172,8 @@ class _Exchange:
         self._loop = loop  # asked, not the reactor, which takes a millisecond more on asyncio's
         self._runner = runner
         self._request = request
-        self._outlet = Outlet(self._ready, room_again=self._room_again)
-        self._stream = Stream(_request(request), self._outlet, WINDOW)
+        self._channel = HostChannel(self._ready, room_again=self._room_again)
+        self._stream = Stream(_request(request), self._channel, WINDOW)
         self._conversation: Conversation | None = None
         self._paused = False  # by the transport: the client is behind
         self._unsent: list[bytes] = []  # given to the transport, which is behind
@@ -201,7 +201,7 @@ class _Exchange:
         if self._over:
             return
         self._over = True
-        self._outlet.close()
+        self._channel.close()
         self._request.setResponseCode(500)
         self._request.setHeader(b"Content-Length", b"0")
         self._request.finish()
@@ -230,7 +230,7 @@ class _Exchange:
                 body.finish()
 
     def _send(self) -> None:
-        part = self._outlet.take()
+        part = self._channel.take()
         if part is None or self._over:
             return
         request = self._request
@@ -253,7 +253,7 @@ class _Exchange:
         elif self._paused:
             self._unsent += part.blocks
         else:
-            self._outlet.sent(part.blocks)
+            self._channel.sent(part.blocks)
 
     def _cut(self) -> None:
         """End the connection, so that what was sent does not look complete."""
@@ -271,13 +271,13 @@ class _Exchange:
     def _end(self) -> None:
         self._over = True
         self._request.unregisterProducer()
-        self._outlet.close()
+        self._channel.close()
 
     def _leave(self, _: Any) -> None:
         if self._over:
             return
         self._over = True
-        gone = self._outlet.lose(self._stream, "the client has left")
+        gone = self._channel.lose(self._stream, "the client has left")
         if self._conversation is not None:
             self._conversation.cancel(gone)
 
@@ -292,7 +292,7 @@ class _Exchange:
         self._paused = False
         unsent, self._unsent = self._unsent, []
         if unsent:
-            self._outlet.sent(unsent)
+            self._channel.sent(unsent)
 
     def stopProducing(self) -> None:
         """Know that the client has left."""

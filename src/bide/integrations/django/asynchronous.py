@@ -15,9 +15,9 @@ from django.http import StreamingHttpResponse
 from bide.errors import Cancelled
 from bide.integrations.django.databases import refuse_in_atomic
 from bide.integrations.django.request_executor import Desk, Frame, desk_here, frame_of_context
-from bide.waiting.actor import Resident
+from bide.waiting.actor import Actor
 from bide.waiting.adapters import KINDS, TaskSubscription
-from bide.waiting.promises import Signal, Sink
+from bide.waiting.outcome import Signal, Sink
 from bide.waiting.waiter import Waiter
 
 _async_to_sync: Final = AsyncToSync.__call__
@@ -173,11 +173,11 @@ def _stream(response: Any, waiter: Waiter) -> Generator[bytes, None, None]:
             _restore_context(contexts.pop())
         return await anext(iterator)
 
-    resident = Resident()
+    actor = Actor()
     try:
         while True:
             try:
-                part = waiter.wait(resident.call(following))
+                part = waiter.wait(actor.call(following))
             except StopAsyncIteration:
                 return
             yield response.make_bytes(part)
@@ -185,9 +185,9 @@ def _stream(response: Any, waiter: Waiter) -> Generator[bytes, None, None]:
         close = getattr(iterator, "aclose", None)
         try:
             if close is not None:
-                waiter.wait(resident.call(close))
+                waiter.wait(actor.call(close))
         finally:
-            resident.leave(None)
+            actor.leave(None)
 
 
 def begin(**_: Any) -> None:

@@ -26,7 +26,7 @@ from bide.integrations.django import options
 from bide.integrations.django.request_executor import Desk, desk_here
 from bide.integrations.django.worker_threads import served_here
 from bide.waiting.adapters import discard
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 
 log = logging.getLogger("bide")

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from asgiref.sync import SyncToAsync
 
-from bide.waiting.promises import Wait
+from bide.waiting.outcome import Wait
 from bide.waiting.waiter import Parking, Waiter, current_waiter
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from bide.exchange.stream import CUT, ENDED, READY, Stream
 from bide.protocols.http1.syntax import encode_head, stamp
 from bide.protocols.interfaces import Limits, Owner, Transport
 from bide.waiting.locks import holds_lock
-from bide.waiting.promises import Signal
+from bide.waiting.outcome import Signal
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
