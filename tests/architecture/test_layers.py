@@ -5,6 +5,7 @@ Read from the source, so that a module that is imported by nobody is looked at t
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -226,16 +227,74 @@ def test_every_public_name_has_a_docstring_of_its_own() -> None:
                 assert vars(thing).get("__doc__") or (not isinstance(thing, type) and thing.__doc__)
 
 
+PUBLIC = next(each for each in MODULES if each.name == "__init__.py")
+
+
+def names_imported(body: list[ast.stmt]) -> dict[str, str]:
+    """Return the names that a body of statements imports from Bide, and their modules."""
+    return {
+        alias.name: node.module or ""
+        for node in body
+        if isinstance(node, ast.ImportFrom) and part_of(node.module or "") is not None
+        for alias in node.names
+    }
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """Return the public names that are loaded at first use, and their modules."""
+    (block,) = [node for node in PUBLIC.tree.body if isinstance(node, ast.If)]
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    return names_imported(block.body)
+
+
 def test_the_package_has_the_public_names_and_nothing_else() -> None:
-    """What it imports is what it offers."""
-    (module,) = [each for each in MODULES if each.name == "__init__.py"]
-    offered = {"__version__"}
-    for node in module.tree.body[1:]:
-        if isinstance(node, ast.ImportFrom):
-            offered |= {alias.asname or alias.name for alias in node.names}
-        else:
-            assert isinstance(node, ast.Assign)
-    assert offered == set(bide.__all__)
+    """What it imports, at once or at first use, is what it offers."""
+    now, later = names_imported(PUBLIC.tree.body), names_for_type_checkers()
+    assert {"__version__", *now, *later} == set(bide.__all__)
+    assert {name: getattr(bide, name).__module__ for name in later} == later
+
+
+def test_no_module_has_a_public_name() -> None:
+    """The import of ``bide.wait`` as a module would put it in the place of the function."""
+    assert not {each.part for each in MODULES} & set(bide.__all__)
+
+
+def test_waiting_loads_nothing_of_the_server() -> None:
+    """A library that waits, in a program of any kind, does not pay for a server."""
+    script = """
+import sys, bide
+promised = bide.in_thread(len, "four")
+assert bide.wait(promised) == 4
+print(*[each for each in sys.modules if each.partition(".")[0] in ("bide", "httptools", "click")])
+"""
+    loaded = set(output_of(script).split())
+    may = {"bide", "bide.capabilities", "bide.errors", "bide.forks"}
+    unexpected = {each for each in loaded - may if not each.startswith("bide.waiting")}
+    assert not unexpected
+    assert len(loaded) < 22
+
+
+def test_the_servers_names_are_loaded_at_first_use() -> None:
+    """By any way to ask for them; and they are listed before."""
+    script = """
+import bide
+assert set(bide.__all__) <= set(dir(bide))
+assert bide.Server.__module__ == "bide.serving.server"
+from bide import *
+assert run.__module__ == "bide.process.worker"
+try:
+    bide.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert output_of(script) == "module 'bide' has no attribute 'nothing'\n"
+
+
+def output_of(script: str) -> str:
+    """Run a script in an interpreter of its own; return what it prints."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def test_each_dependency_is_imported_in_its_place() -> None:
