@@ -13,7 +13,7 @@ from bide.exchange.messages import Head, Request
 from bide.exchange.stream import Channel, Stream
 from bide.executors.hub import Hub
 from bide.transports.poller import READ
-from bide.waiting.outcome import Signal, Wait
+from bide.waiting.outcome import Signal, Sink, Wait
 from bide.waiting.waiter import Waiter
 
 
@@ -68,7 +68,7 @@ class ManualLoop(asyncio.BaseEventLoop):
         return sum(not handle.cancelled() for handle in scheduled)
 
 
-class Outcomes:
+class Outcomes(Sink):
     """A sink that keeps what it is told, and believes the first."""
 
     def __init__(self) -> None:

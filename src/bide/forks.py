@@ -81,10 +81,6 @@ def _after_fork() -> None:
             _have_given_up(each)
         for loop in list(_loops):
             give_up_loop(loop)
-        # Code on Twisted's thread may have forked, and runs no reactor in the child.
-        threadable: Any = sys.modules.get("twisted.python.threadable")
-        if threadable is not None:
-            threadable.ioThread = None
     finally:
         _shared.clear()
         _loops.clear()

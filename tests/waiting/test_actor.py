@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bide.waiting.actor import Actor, Call, CallSubscription
-from bide.waiting.adapters import Subscription, adapter_for
+from bide.waiting.adapters import adapter_for
+from bide.waiting.outcome import Subscription
 from tests.fakes import ManualLoop, Outcomes
 
 

@@ -22,7 +22,7 @@ from tests.served import Application, Environ, Log, answering
 GONE = ClientDisconnected("the client has left")
 
 
-class Calling:
+class Calling(Parking):
     """A parking that makes the test's calls while it parks."""
 
     def __init__(self, waiter: Waiter) -> None:

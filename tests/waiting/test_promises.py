@@ -21,17 +21,16 @@ from twisted.python.failure import Failure
 from bide.waiting.adapters import (
     All,
     AllSubscription,
-    FutureSubscription,
     SignalSubscription,
-    Subscription,
     TaskSubscription,
     adapter_for,
     discard,
     kind_of,
 )
-from bide.waiting.callbacks import CallbackSubscription, DeferredSubscription
+from bide.waiting.foreign import DeferredSubscription
+from bide.waiting.futures import CallbackSubscription, FutureSubscription
 from bide.waiting.loops import on_loop
-from bide.waiting.outcome import Signal, Wait, settle_from
+from bide.waiting.outcome import Signal, Subscription, Wait, settle_from
 from tests.fakes import Bare, ManualLoop, Outcomes, Wakes
 
 TIMEOUT = 20.0

@@ -30,7 +30,7 @@ from bide.errors import ClientDisconnected, RemoteProtocolError, WaitError
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
 from bide.waiting.outcome import Wait
-from bide.waiting.waiter import Waiter
+from bide.waiting.waiter import Parking, Waiter
 from bide.wsgi.input import Input
 from tests.failures import Failures, same
 from tests.protocols.fakes import FakeChannel
@@ -38,7 +38,7 @@ from tests.protocols.fakes import FakeChannel
 T = TypeVar("T")
 
 
-class Trickle:
+class Trickle(Parking):
     """The network: each time the reader parks, the next piece comes, and at last the end.
 
     Attributes:

@@ -15,8 +15,8 @@ from bide.exchange.messages import Head
 from bide.exchange.stream import ENDED, READY, Stream
 from bide.protocols.http1.syntax import encode_head
 from bide.waiting.locks import holds_lock
-from bide.waiting.loops import runs_loop
 from bide.waiting.outcome import Signal
+from bide.waiting.parking import runs_loop
 
 UNSENT: Final = 64 * 1024
 """Bytes that wait for the host before the application does."""

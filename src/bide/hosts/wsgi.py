@@ -211,7 +211,7 @@ class _Thread(greenlet):
         self.waiter = None
 
 
-class _HostParking:
+class _HostParking(Parking):
     """Where a conversation waits: the host's thread goes on with what it was doing.
 
     It must not know the host's iterable: what a host drops, unclosed, is closed then.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bide.waiting.adapters import KINDS
 from bide.waiting.loops import on_loop
-from bide.waiting.outcome import Sink, give_up, listen
+from bide.waiting.outcome import Sink, Subscription, give_up, listen
 
 _Function = Callable[..., Awaitable[Any]]
 
@@ -41,18 +41,17 @@ class Call:
         self.cleans_up = cleans_up
 
 
-class CallSubscription:
+class CallSubscription(Subscription):
     """Has an actor make a call, and takes its outcome."""
 
-    __slots__ = ("_sink", "_started", "cancelled", "cleans_up", "promise")
+    __slots__ = ("_started", "cancelled", "cleans_up", "promise", "sink")
 
     begins = True
-    on_thread = False
 
     def __init__(self, promise: Call, sink: Sink) -> None:
         self.promise = promise
         self.cleans_up = promise.cleans_up
-        self._sink = sink
+        self.sink = sink
         self._started = False
         self.cancelled = False  # on the loop only, once it has started
 
@@ -62,7 +61,7 @@ class CallSubscription:
         if actor.loop is None:
             actor.loop = loop
         self._started = True
-        on_loop(actor.loop, listen, self._enter, self)
+        on_loop(actor.loop, listen, self._enter, self.sink)
 
     def _enter(self) -> None:
         self.promise.actor.enter(self)
@@ -72,15 +71,11 @@ class CallSubscription:
         loop = self.promise.actor.loop
         if not self._started:
             self.cancelled = True
-            give_up(self)
+            give_up(self.sink)
         elif loop is None or loop.is_closed():
-            give_up(self)
+            give_up(self.sink)
         else:
             on_loop(loop, self.promise.actor.interrupt, self)
-
-    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
-        """Pass the outcome on."""
-        return self._sink.settle(value, error)
 
 
 _LEAVE: Final = object()
@@ -155,7 +150,7 @@ class Actor:
             self._task.cancel()
         elif subscription in self._calls:
             self._calls.remove(subscription)
-            give_up(subscription)
+            give_up(subscription.sink)
 
     async def _live(self) -> None:
         task = asyncio.current_task()
@@ -198,20 +193,20 @@ class Actor:
         while self._calls:
             entry = self._calls.popleft()
             if isinstance(entry, CallSubscription):
-                entry.settle(False, error)
+                entry.sink.settle(False, error)
 
     async def _make(self, entry: CallSubscription, task: asyncio.Task[None]) -> None:
         self._current = entry
         try:
             value = await entry.promise.function(*entry.promise.args)
         except asyncio.CancelledError as error:
-            entry.settle(error=error)
+            entry.sink.settle(error=error)
             if not entry.cancelled:
                 raise  # the loop is being shut down
         except BaseException as error:  # noqa: BLE001 - it belongs to the waiting line
-            entry.settle(error=error)
+            entry.sink.settle(error=error)
         else:
-            entry.settle(value)
+            entry.sink.settle(value)
         finally:
             self._current = None
             cancelled = entry.cancelled

@@ -18,64 +18,32 @@ the outcome. It knows nothing of greenlets, requests or servers, and nothing her
 A subscription that is cancelled asks its promise, on the thread that the promise belongs to and in
 one step: a result that is there is told, else the promise is cancelled. What the promise then
 really ends with is told, be it a result; where nothing more can come, ``asyncio.CancelledError``.
-A promise that others wait for too is not cancelled; see :mod:`bide.waiting.sharing`.
+A promise that others wait for too is not cancelled; see :mod:`bide.waiting.futures`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import inspect
 import itertools
 import threading
 import types
 from collections.abc import Awaitable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bide.forks import leave_loop
-from bide.waiting.callbacks import CallbackSubscription, DeferredSubscription
+from bide.waiting.foreign import DeferredSubscription, is_cancelled_deferred
+from bide.waiting.futures import CallbackSubscription, FutureSubscription
 from bide.waiting.loops import on_loop
-from bide.waiting.outcome import Signal, Sink, give_up, listen, settle_from, withdraw
-from bide.waiting.sharing import is_cancelling, shared_future
+from bide.waiting.outcome import Signal, Sink, Subscription, give_up, settle_from, withdraw
 
 
-class Subscription(Protocol):
-    """One sink's listening to one promise.
-
-    Attributes:
-        begins: whether ``start`` begins what was promised, as it does with a coroutine.
-        on_thread: whether ``cancel`` belongs on the waiting thread, since it calls code that may
-            block; else it may be called from any.
-        cleans_up: whether this must be done although the request is cancelled.
-    """
-
-    @property
-    def begins(self) -> bool:
-        """See above."""
-
-    @property
-    def on_thread(self) -> bool:
-        """See above."""
-
-    @property
-    def cleans_up(self) -> bool:
-        """See above."""
-
-    def __init__(self, promise: Any, sink: Sink) -> None: ...
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Listen; awaitables run on ``loop`` unless they belong to another one."""
-
-    def cancel(self) -> None:
-        """Ask for the outcome, and have one: cancel the promise, or wait for it no longer."""
-
-
-class SignalSubscription:
+class SignalSubscription(Subscription):
     """Listens to a :class:`Signal`; it belongs to every thread."""
 
     __slots__ = ("_signal", "_sink")
-
-    begins = on_thread = cleans_up = False
 
     def __init__(self, promise: Signal, sink: Sink) -> None:
         self._signal = promise
@@ -94,66 +62,7 @@ class SignalSubscription:
             give_up(self._sink)
 
 
-class FutureSubscription:
-    """Listens to an asyncio future or task, on the loop that it belongs to."""
-
-    __slots__ = ("_future", "_loop", "_sink")
-
-    begins = on_thread = cleans_up = False
-    waits = True
-
-    def __init__(self, promise: asyncio.Future[Any], sink: Sink) -> None:
-        self._future: asyncio.Future[Any] | None = promise
-        self._sink = sink
-        self._loop = promise.get_loop()
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
-        """Listen, on the future's own loop, which may be another than ``loop``."""
-        # A future that is done can be read on any thread, and its loop may be closed by now.
-        future = self._future
-        if future is None:
-            return  # another of several has failed meanwhile
-        if future.done():
-            settle_from(future, self._sink)
-        else:
-            on_loop(self._loop, listen, self._subscribe, self._sink)
-
-    def _subscribe(self) -> None:
-        # A done future calls back by call_soon; asked here it costs no turn of the loop.
-        future = self._future
-        if future is None:
-            return
-        if future.done():
-            settle_from(future, self._sink)
-        else:
-            future.add_done_callback(self._done)
-
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        settle_from(future, self._sink)
-
-    def cancel(self) -> None:
-        """Cancel the future, as :func:`asyncio.wait_for` does, unless others wait for it too."""
-        if self._loop.is_closed():
-            self._ask()
-        else:
-            on_loop(self._loop, withdraw, self._ask, self._sink)
-
-    def _ask(self) -> None:
-        future, self._future = self._future, None
-        if future is None:
-            return
-        if future.done():
-            settle_from(future, self._sink)
-        elif self._loop.is_closed():
-            give_up(self._sink)
-        elif shared_future(future, self):
-            future.remove_done_callback(self._done)
-            give_up(self._sink)
-        else:
-            future.cancel()
-
-
-class TaskSubscription:
+class TaskSubscription(Subscription):
     """Runs an awaitable as a task on the server's loop, with the waiting request's context.
 
     The task gets a copy of the context: a context that the request has entered on its own
@@ -163,7 +72,6 @@ class TaskSubscription:
     __slots__ = ("_cancelled", "_context", "_loop", "_promise", "_sink", "_task")
 
     begins = True
-    on_thread = cleans_up = False
 
     def __init__(self, promise: Awaitable[Any], sink: Sink) -> None:
         self._promise: Awaitable[Any] | None = promise
@@ -248,7 +156,7 @@ class All:
         self.promises = promises
 
 
-class AllSubscription:
+class AllSubscription(Subscription):
     """Starts several subscriptions together and gathers what they tell."""
 
     __slots__ = (
@@ -261,8 +169,6 @@ class AllSubscription:
         "begins",
         "on_thread",
     )
-
-    cleans_up = False
 
     def __init__(self, promise: All, sink: Sink) -> None:
         self._sink = sink
@@ -310,7 +216,7 @@ class AllSubscription:
             withdraw(subscription.cancel, part)
 
 
-class _Part:
+class _Part(Sink):
     __slots__ = ("_all", "_claim", "_index")
 
     def __init__(self, whole: AllSubscription, index: int) -> None:
@@ -366,6 +272,12 @@ def adapter_for(promise: Any) -> type[Subscription]:
             f"or for an object with add_done_callback and result, or with addCallback{hint}"
         )
     return kind
+
+
+def is_cancelling(error: BaseException | None) -> bool:
+    """Whether a promise ended with this because it was cancelled."""
+    kinds = asyncio.CancelledError | concurrent.futures.CancelledError
+    return isinstance(error, kinds) or is_cancelled_deferred(error)
 
 
 def discard(promise: Any) -> None:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from bide.errors import Cancelled, ServerStopping, WaitError
+from bide.waiting.foreign import start_thread
 from bide.waiting.locks import holds_lock
 
 log = logging.getLogger("bide")
 
 
-class Blocked(Protocol):
+class Blocked:
     """What blocks a thread until something comes by a loop.
 
     Attributes:
         loop: that loop.
     """
 
+    __slots__ = ()
+
     loop: asyncio.AbstractEventLoop
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
         """End the wait by raising; from any thread, and more than once."""
+        raise NotImplementedError
 
 
 class _BackgroundLoop:
@@ -100,7 +102,7 @@ class _BackgroundLoop:
         What the application has made on it can still be closed: by ``atexit`` functions, or by the
         program that goes on behind its server. It is the process's loop from now on.
         """
-        _start_thread(self._turn, loop)
+        start_thread(self._turn, loop)
         with self._lock:
             self._taken_back.discard(loop)
             self._pid = os.getpid()
@@ -126,7 +128,7 @@ def _end(blocked: Blocked) -> None:
 
 
 def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.AbstractEventLoop:
-    """Run a new loop in a thread; it is made there, as gevent's selector belongs to its thread."""
+    """Run a new loop in a thread; it is made there, since a selector may belong to its thread."""
     made: list[asyncio.AbstractEventLoop] = []
     ready = threading.Lock()
     ready.acquire()
@@ -139,7 +141,7 @@ def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.Ab
         turn(made[0])
 
     try:
-        _start_thread(run)
+        start_thread(run)
     except RuntimeError as error:  # the interpreter is ending (Python 3.12), or out of threads
         raise WaitError(
             f"nothing can be waited for here: no event loop is started ({error})"
@@ -148,21 +150,6 @@ def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.Ab
     if not made:
         raise WaitError("nothing can be waited for here: no event loop could be made")
     return made[0]
-
-
-def _start_thread(function: Callable[..., None], *args: Any) -> None:
-    """Start a daemon thread of the system's, also where gevent has put greenlets there.
-
-    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
-    everybody's.
-    """
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        monkey.get_original("_thread", "start_new_thread")(function, args)
-    else:
-        threading.Thread(
-            target=function, args=args, name="bide-background-loop", daemon=True
-        ).start()
 
 
 background_loop = _BackgroundLoop()

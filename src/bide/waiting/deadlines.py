@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
-from bide.waiting.adapters import Subscription
 from bide.waiting.loops import on_loop
-from bide.waiting.outcome import Over, Wait, give_up, withdraw
+from bide.waiting.outcome import Over, Subscription, Wait, give_up, withdraw
 
 
 class Deadline:

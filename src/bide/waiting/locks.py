@@ -22,6 +22,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+from bide.waiting.foreign import LOOPS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 SERVER: Final = (
@@ -49,7 +51,6 @@ PINS: Final = frozenset({IMPORT, LOOP})
 """What is no reason to refuse a wait where the thread may be blocked instead."""
 
 _COROUTINE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_GREENLETS: Final = {"Hub.run": "gevent.hub", "BaseHub.run": "eventlet.hubs.hub"}
 
 # By the functions' qualified names, which seldom match: their modules, and what they stand for.
 _marks: dict[str, dict[str, str]] = {
@@ -58,8 +59,7 @@ _marks: dict[str, dict[str, str]] = {
     "_exec": {"importlib._bootstrap": IMPORT, "_frozen_importlib": IMPORT},  # reload
     "_LazyModule.__getattribute__": {"importlib.util": IMPORT},
     "Handle._run": {"asyncio.events": LOOP},  # also where a loop is entered twice
-    "ReactorBase.run": {"twisted.internet.base": LOOP},
-    **{name: {module: LOOP} for name, module in _GREENLETS.items()},
+    **{name: {module: LOOP} for name, module in LOOPS.items()},
 }
 
 
@@ -115,16 +115,6 @@ def obstacle(frame: FrameType | None) -> str:
                 return found
         frame = frame.f_back
     return pin
-
-
-def runs_greenlets(frame: FrameType | None) -> bool:
-    """Whether a greenlet, of which this is a frame, is the event loop of others: gevent's hub."""
-    while frame is not None:
-        module = _GREENLETS.get(frame.f_code.co_qualname)
-        if module is not None and frame.f_globals.get("__name__") == module:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _is_held(lock: Any) -> bool:

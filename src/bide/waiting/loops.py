@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -73,23 +72,6 @@ class Mailbox:
                 self._loop.call_exception_handler(
                     {"message": f"{function!r} failed", "exception": error}
                 )
-
-
-def runs_loop() -> bool:
-    """Say whether this thread runs asyncio's or Twisted's loop: it must not be blocked."""
-    return asyncio._get_running_loop() is not None or runs_reactor()
-
-
-def runs_reactor() -> bool:
-    """Say whether this thread runs Twisted's reactor.
-
-    Twisted is never imported for this: where its reactor runs, it has been.
-    """
-    reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if not getattr(reactor, "running", False):
-        return False
-    threadable: Any = sys.modules.get("twisted.python.threadable")
-    return bool(threadable.isInIOThread())
 
 
 _mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}

@@ -13,7 +13,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 log = logging.getLogger("bide")
 
@@ -22,14 +22,45 @@ Over = Literal["", "timeout", "cancelled"]
 Ending = Literal["", "allowed", "cancelled"]
 
 
-class Sink(Protocol):
+class Sink:
     """Where an outcome goes; from any thread, at any time, the first one counts."""
+
+    __slots__ = ()
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Offer an outcome; true when it was the first."""
+        raise NotImplementedError
 
 
-class Wait:
+class Subscription:
+    """One sink's listening to one promise; made with the two.
+
+    Attributes:
+        begins: whether ``start`` begins what was promised, as it does with a coroutine.
+        on_thread: whether ``cancel`` belongs on the waiting thread, since it calls code that may
+            block; else it may be called from any.
+        cleans_up: whether this must be done although the request is cancelled.
+    """
+
+    __slots__ = ()
+
+    begins: bool = False
+    on_thread: bool = False
+    cleans_up: bool = False
+
+    def __init__(self, promise: Any, sink: Sink) -> None:
+        raise NotImplementedError
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen; awaitables run on ``loop`` unless they belong to another one."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Ask for the outcome, and have one: cancel the promise, or wait for it no longer."""
+        raise NotImplementedError
+
+
+class Wait(Sink):
     """One wait, with one outcome: the first to settle it claims it.
 
     Two try-locks decide the two races, each between exactly two sides:

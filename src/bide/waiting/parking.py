@@ -7,35 +7,38 @@ import contextlib
 import math
 import sys
 import threading
-from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
 from bide.errors import WaitError
 from bide.waiting.background import Blocked, background_loop
+from bide.waiting.foreign import runs_reactor
 from bide.waiting.locks import LOOP, PINS, obstacle
-from bide.waiting.loops import runs_reactor
 from bide.waiting.outcome import Wait
 from bide.waiting.thread_pool import waiting_here
 
 
-class Parking(Protocol):
+class Parking:
     """How a thread of control stops until its wait is settled.
 
     Attributes:
         since: when the one that runs now went on, in monotonic seconds.
     """
 
+    __slots__ = ()
+
     since: float
 
     def park(self, wait: Wait) -> None:
         """Return once ``wait`` is settled or interrupted, or earlier; on the waiting thread."""
+        raise NotImplementedError
 
     def wake(self, wait: Wait) -> None:
         """Let ``park`` return; from any thread."""
+        raise NotImplementedError
 
 
-class ThreadParking:
+class ThreadParking(Parking):
     """Parks by blocking the thread; one object for each wait.
 
     Args:
@@ -101,6 +104,11 @@ def pinned(loop: asyncio.AbstractEventLoop) -> str:
     if not why and asyncio._get_running_loop() not in (None, loop):
         return LOOP
     return why
+
+
+def runs_loop() -> bool:
+    """Whether this thread runs asyncio's or Twisted's loop: it must not be blocked."""
+    return asyncio._get_running_loop() is not None or runs_reactor()
 
 
 def must_turn(loop: asyncio.AbstractEventLoop) -> bool:

@@ -16,19 +16,21 @@ from typing import Any, Final, NoReturn
 from greenlet import getcurrent, greenlet
 
 from bide.errors import Cancelled, WaitError
-from bide.waiting.adapters import SignalSubscription, Subscription, adapter_for, discard
+from bide.waiting.adapters import SignalSubscription, adapter_for, discard, is_cancelling
+from bide.waiting.background import (
+    Blocked,
+)
 from bide.waiting.background import (
     background_loop as background_loop,  # where waiting outside a request looks for it
 )
 from bide.waiting.cleanups import cleans_up
 from bide.waiting.deadlines import Deadline
-from bide.waiting.locks import runs_greenlets
-from bide.waiting.loops import on_loop, runs_loop
-from bide.waiting.outcome import Over, Signal, Wait, give_up, withdraw
+from bide.waiting.foreign import runs_greenlets
+from bide.waiting.loops import on_loop
+from bide.waiting.outcome import Over, Signal, Subscription, Wait, give_up, withdraw
 from bide.waiting.parking import Parking as Parking
 from bide.waiting.parking import ThreadParking as ThreadParking
-from bide.waiting.parking import must_turn, pinned, refuse_under_lock
-from bide.waiting.sharing import is_cancelling
+from bide.waiting.parking import must_turn, pinned, refuse_under_lock, runs_loop
 
 CLEANUP_SECONDS = 10.0
 """How long a cancelled request may still wait, for all its waits together, in seconds."""
@@ -40,7 +42,7 @@ TURN: Final = 0.01
 """Seconds for which a response is sent to a quick client before others of its thread go on."""
 
 
-class Waiter:
+class Waiter(Blocked):
     """One conversation's place to wait: at most one wait at a time, each with one outcome.
 
     ``wait`` and ``wait_io`` belong to the conversation's thread; ``cancel`` may be called from any.

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
 from bide.exchange.stream import Stream
-from bide.waiting.loops import runs_loop
 from bide.waiting.outcome import Signal
+from bide.waiting.parking import runs_loop
 from bide.waiting.waiter import Waiter, current_waiter, waiter_here
 
 
