@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 
 import bide
+from bide.protocols.http1.reading import HTTP1
 from bide.serving.connection import Connection
 
 T = TypeVar("T")
@@ -109,6 +110,12 @@ class Log(logging.Handler):
             for each in list(self.records)
             if each.levelno >= level
         ]
+
+
+def _http(connection: Connection) -> HTTP1:
+    protocol = connection._protocol
+    assert isinstance(protocol, HTTP1)
+    return protocol
 
 
 class Served:
@@ -253,12 +260,12 @@ class Served:
     @property
     def receiving(self) -> int:
         """On how many connections a part of a request has come, and the rest of it has not."""
-        return sum(each._protocol.receiving for each in self.connections)
+        return sum(_http(each).receiving for each in self.connections)
 
     @property
     def pipelined(self) -> int:
         """How many requests have come whole, and wait for those before them on their connection."""
-        return sum(len(each._queue) for each in self.connections)
+        return sum(len(_http(each)._queue) for each in self.connections)
 
     @property
     def connections(self) -> list[Connection]:

@@ -50,9 +50,8 @@ class NotStartedError(LocalProtocolError):
 class Channel(Protocol):
     """The protocol's side of a stream: encodes, writes, and knows the connection. Any thread."""
 
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """The connection's lock (reentrant): held while one piece is encoded and written."""
+    lock: AbstractContextManager[Any]
+    """The connection's lock (reentrant): held while one piece is encoded and written."""
 
     def prepare(self, head: Head) -> None:
         """Encode a head's fields, or raise LocalProtocolError for what cannot be sent."""
@@ -138,6 +137,10 @@ class Stream:
         self._lock = _NOBODY.lock  # the connection's may be held by a thread that is not here
         self.body = _LOST
         self.gone = True
+
+    def switch(self, channel: Channel) -> None:
+        """Have another channel, with the same lock: its connection's protocol is another now."""
+        self._channel = channel
 
     # The request, on the application's thread ------------------------------------------------
 

@@ -31,7 +31,7 @@ def statuses(pieces: list[bytes], limits: Limits | None = None) -> list[int]:
     """Give the statuses of refusals; nothing when the one request is good."""
     client = connect(limits=limits)
     client.send(*pieces)
-    refused = [error.status for error in client.owner.refused]
+    refused = [error.status for error in client.owner.errors]
     assert len(client.owner.begun) == (not refused)
     return refused
 
@@ -63,7 +63,7 @@ def test_request_line_may_be_as_long_as_its_limit(limits: Limits | None, limit: 
     assert statuses([endless], limits) == [414]
     client = connect(limits=limits)
     client.send(endless[:limit], b"\r")
-    assert client.owner.refused == []
+    assert client.owner.errors == []
 
 
 @pytest.mark.parametrize(("limits", "limit"), [(SMALL, 256), (None, 65536)])
@@ -93,7 +93,7 @@ def test_limits_hold_for_every_request_of_a_connection() -> None:
         client.send(b"\r\n\r\n" + request_line(64) + fields(5) + head(256))
     assert len(client.owner.begun) == 9
     client.send(request_line(65))
-    assert [error.status for error in client.owner.refused] == [414]
+    assert [error.status for error in client.owner.errors] == [414]
 
 
 def test_empty_lines_before_a_request_count_for_nothing() -> None:

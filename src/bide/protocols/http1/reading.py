@@ -2,7 +2,7 @@
 
 Parsing is httptools' (llhttp). Around it stand the checks on the wire that it is looser about, and
 the limits; the way out is :mod:`bide.protocols.http1.writing`. No sockets, no threads, no event
-loop: bytes come in by ``receive_data``, on the loop.
+loop: bytes come in by ``data_received``, on the loop.
 
 Invariants:
 
@@ -24,6 +24,7 @@ from bide.exchange.messages import Request
 from bide.exchange.stream import ENDED, Stream
 from bide.exchange.totals import UNBOUND, Total
 from bide.protocols.http1.chunked import Chunked
+from bide.protocols.http1.pipeline import Pipeline
 from bide.protocols.http1.syntax import (
     CLOSES,
     HOPELESS,
@@ -31,6 +32,7 @@ from bide.protocols.http1.syntax import (
     MEANINGS,
     PARSED,
     STAND_IN,
+    UPGRADES,
     check_coding,
     check_host,
     join_repeated,
@@ -41,15 +43,14 @@ from bide.protocols.http1.syntax import (
     split_target,
     without_trailing_blanks,
 )
-from bide.protocols.http1.writing import Responses
 from bide.protocols.interfaces import Limits, Owner, Transport
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 
-class HTTP1(Responses):
-    """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
+class HTTP1(Pipeline):
+    """One connection: its way in, and with its bases its order and its way out."""
 
     __slots__ = (
         "_blank",
@@ -57,7 +58,6 @@ class HTTP1(Responses):
         "_chunked",
         "_complete",
         "_headers",
-        "_held",
         "_line",
         "_meant",
         "_parser",
@@ -78,7 +78,6 @@ class HTTP1(Responses):
         self._buffer: bytearray = _NOTHING  # a head that is not complete
         self._blank = 0  # bytes of empty lines since the last head
         self._line = -1  # bytes of its request line; -1 while that is not complete
-        self._held = b""  # what came when the owner was full
         self._stream: Stream | None = None  # whose body is coming
         self._chunked: Chunked | None = None  # reads that body; None for one of known length
         self._headers: list[tuple[bytes, bytes]] = []
@@ -98,24 +97,22 @@ class HTTP1(Responses):
         """Whether anything has come since the last head and its body, but for one empty line."""
         return bool(self._buffer) or self._blank > 2
 
-    @property
-    def awaits_body(self) -> bool:
-        """Whether the application waits for more of the body that is coming."""
-        return self._stream is not None and self._stream.body.awaited
+    def announced(self, stream: Stream) -> bool:  # noqa: ARG002 - only the last one is incomplete
+        """Whether it is known how long the body that is coming will be."""
+        return self.remaining is not None
 
-    @property
-    def fed(self) -> int:
-        """Bytes that have come of that body; 0 when none is coming."""
-        return 0 if self._stream is None else self._stream.body.fed
-
-    def receive_data(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take bytes from the client: begins streams, and feeds the body of the last one."""
+        if self._upgrading:  # they may be another protocol's
+            self._held += data
+            self.transport.pause_reading()
+            return
         if self._buffer and not self.stopped:
             data = self._gather(data)
         at = 0  # what stands before it has been taken; slicing that off would cost its square
         while at < len(data) and not self.stopped:
             if self._stream is None:
-                if at and self._owner.full:
+                if at and self.full:
                     self._held = data[at:]
                     return
                 at = self._receive_head(data, at)
@@ -126,13 +123,25 @@ class HTTP1(Responses):
         if self._stream is not None:
             self._mind_window(self._stream)
 
-    def read_on(self) -> None:
-        """Take what was left since the owner was full."""
-        data, self._held = self._held, b""
-        self.receive_data(data)
-
     def eof_received(self) -> bool:
         """Take the end of what the client sends; true if that cut a request short."""
+        short = self._break_off()
+        self.half_close()
+        return short
+
+    def connection_lost(self) -> None:
+        """Take in, and begin, nothing more."""
+        self.leave()
+        self._break_off()
+        self._parser = None  # which refers to this object
+
+    def hand_over(self) -> bytes:
+        """Return what has come and was not taken in, for another protocol."""
+        data = bytes(self._buffer) + self._held
+        self.connection_lost()
+        return data
+
+    def _break_off(self) -> bool:
         self.stopped = True
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -140,11 +149,6 @@ class HTTP1(Responses):
         short = stream is not None or bool(self._buffer)
         self._buffer = _NOTHING
         return short
-
-    def close(self) -> None:
-        """Drop the parser, which refers to this object; when the connection ends."""
-        self.stopped = True
-        self._parser = None
 
     def _receive_head(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
@@ -158,8 +162,7 @@ class HTTP1(Responses):
                 self._line = -1
                 self._check_incomplete(0)
             return len(data)
-        self._begin(data[at:end])
-        return end
+        return self._begin(data, at, end)
 
     def _gather(self, data: bytes) -> bytes:
         """Add to a head that came in pieces; give all of it once its end has come, else nothing."""
@@ -199,18 +202,19 @@ class HTTP1(Responses):
             self.refuse(RemoteProtocolError("the head of the request is too long", 431), seen)
         return self.stopped
 
-    def _begin(self, head: bytes) -> None:
-        """Parse a complete head; its stream is the owner's, or it is refused."""
-        end = head.find(b"\r\n")
-        if self._too_long(end, len(head), head):
-            return
+    def _begin(self, data: bytes, at: int, end: int) -> int:
+        """Parse a complete head, and begin its stream or refuse it; return where to go on."""
+        head = data[at:end]
+        line = head.find(b"\r\n")
+        if self._too_long(line, len(head), head):
+            return end
         self._blank = 0
         self._headers = []
         self._meant = {}
         self._repeated = []
         self._complete = False
         try:
-            method, target, version = split_request_line(head[:end])
+            method, target, version = split_request_line(head[:line])
             # Counted before each is made an object of: its line, and the empty one, are no headers.
             fields = self._limits.fields
             if len(head) > 4 * fields and head.count(b"\r\n") - 2 > fields:
@@ -222,7 +226,7 @@ class HTTP1(Responses):
             stream = self._make(method, target, version)
         except RemoteProtocolError as error:
             self.refuse(error, head)
-            return
+            return end
         if stream.request.has_body:
             self._stream = stream
             if self._complete:
@@ -231,7 +235,20 @@ class HTTP1(Responses):
                 self._parse(plain_head(self.remaining))
         elif not stream.request.persistent:
             self.stopped = True
-        self._owner.begin(stream)
+        elif b"upgrade" in self._meant and self._may_upgrade(stream):
+            self._held = data[end:]
+            self.begin_upgrade(stream)
+            return len(data)
+        self.begin(stream)
+        return end
+
+    def _may_upgrade(self, stream: Stream) -> bool:
+        """Whether a request without a body may change the protocol (RFC 9110 section 7.8)."""
+        return (
+            stream.request.version == "1.1"
+            and UPGRADES.search(self._meant.get(b"connection", b"")) is not None
+            and self._owner.upgrades(stream)
+        )
 
     def _make(self, method: str, target: bytes, version: str) -> Stream:
         """Make the stream of a head that llhttp has parsed; raises RemoteProtocolError."""
@@ -343,8 +360,8 @@ class HTTP1(Responses):
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Nothing is upgraded here (RFC 9110 section 7.8 lets a server ignore it). This parser
-            # takes the message for complete, with a body or without; the next one is plain HTTP.
+            # An Upgrade may be ignored (RFC 9110 section 7.8). This parser takes the message for
+            # complete, with a body or without; the next one is plain HTTP.
             self._parser = self._new_parser()
         except httptools.HttpParserCallbackError:
             raise  # an error of our own
@@ -362,7 +379,7 @@ class HTTP1(Responses):
             if stream.state == ENDED:
                 self.transport.close(linger=True)
         else:
-            self._owner.refuse(error)
+            self.answer(error)
 
     def _mind_window(self, stream: Stream) -> None:
         full = stream.body.full

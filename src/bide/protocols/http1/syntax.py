@@ -44,12 +44,13 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # that a list of thousands costs a search and no objects.
 CLOSES: Final = re.compile(rb"(?:^|,)[ \t]*+close[ \t]*+(?:,|\Z)", re.IGNORECASE)
 KEEPS_ALIVE: Final = re.compile(rb"(?:^|,)[ \t]*+keep-alive[ \t]*+(?:,|\Z)", re.IGNORECASE)
+UPGRADES: Final = re.compile(rb"(?:^|,)[ \t]*+upgrade[ \t]*+(?:,|\Z)", re.IGNORECASE)
 # Hosts that have been found good; bounded, for a client can send any.
 _hosts: Final[set[bytes]] = set()
 # Header names that mean something here, looked up as they were sent; bounded.
 MEANINGS: Final[dict[bytes, bytes]] = {}
 _MEANT: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
 )
 
 

@@ -13,7 +13,7 @@ from bide.errors import LocalProtocolError, RemoteProtocolError
 from bide.exchange.messages import Head
 from bide.exchange.stream import CUT, ENDED, READY, Stream
 from bide.protocols.http1.syntax import encode_head, stamp
-from bide.protocols.interfaces import Limits, Owner, Transport
+from bide.protocols.interfaces import Limits, Owner, Protocol, Transport
 from bide.waiting.locks import holds_lock
 from bide.waiting.outcome import Signal
 
@@ -30,7 +30,7 @@ _CHUNKED: Final = "chunked"
 _CLOSE: Final = "close"
 
 
-class Responses:
+class Responses(Protocol):
     """The channel of a connection's streams.
 
     Attributes:
@@ -169,7 +169,7 @@ class Responses:
         """Go on to the next request, or close."""
         complete = stream.body.complete
         if stream.state == ENDED and self._persistent and complete:
-            self._owner.ended(stream)
+            self.next(stream)
         elif stream.state == CUT and self._framing == _CLOSE:
             # Its end is the connection's end: only a reset shows that it is not complete.
             self.transport.abort()
@@ -185,7 +185,11 @@ class Responses:
         else:
             stream.body.discard()
             self.taken(stream)
-            self._owner.ended(stream)
+            self.next(stream)
+
+    def next(self, stream: Stream) -> None:
+        """Called when the connection goes on after a response; from any thread."""
+        raise NotImplementedError
 
     def _remains_too_much(self, stream: Stream) -> bool:
         # A look from another thread: it decides between two good ends, so it may be a bit old.
