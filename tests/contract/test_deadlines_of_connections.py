@@ -329,6 +329,17 @@ def test_a_client_that_takes_nothing_is_reset_when_its_time_is_over(
     assert "a client that takes too little is given up" in caplog.text
 
 
+def test_the_end_of_a_response_brings_no_time_for_its_last_bytes(server: Server) -> None:
+    """The application has ended: what its client has not taken is the same response's."""
+    behind(server)
+    for _ in range(4):
+        assert look(server)
+    server.begun[0].stream.end()
+    for _ in range(2):
+        assert look(server)
+    assert not look(server)
+
+
 def test_a_response_that_takes_longer_than_it_may_is_reset(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

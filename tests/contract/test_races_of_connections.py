@@ -13,7 +13,7 @@ from bide.exchange.totals import Total
 from bide.protocols.http1.reading import HTTP1
 from bide.protocols.interfaces import Limits, Owner, Protocol, Transport
 from bide.serving.connection import Connection, Serving
-from bide.transports.poller import GONE, READ
+from bide.transports.poller import GONE, READ, WRITE
 from tests.fakes import HandPoller
 from tests.served import request
 
@@ -249,6 +249,47 @@ def test_the_response_ends_while_the_next_request_is_being_queued(
     answer(server.begun[1].stream)
     server.turn()
     assert server.answers() == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_next_request_comes_while_the_token_is_put_back(server: Server, when: str) -> None:
+    """The lane brings it: before that the loop queues the request, or after it begins it itself."""
+    server.receive(request("/1"))
+    came: list[bool] = []
+
+    def come() -> None:
+        if not came:
+            came.append(True)
+            server.receive(request("/2"))
+
+    turn = Hooked(come, nothing) if when == "before" else Hooked(nothing, come)
+    server.http._turn = turn
+    answer(server.begun[0].stream)
+    server.turn()
+    assert came
+    assert server.paths == [b"/1", b"/2"]
+
+
+@pytest.mark.parametrize("asks", ["at once", "later"])
+def test_a_client_that_takes_nothing_is_not_answered_the_next_request(
+    server: Server, asks: str
+) -> None:
+    """Its request waits until enough of the response before is taken, and then begins."""
+    both = request("/1") + request("/2")
+    server.receive(both if asks == "at once" else request("/1"))
+    server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    stream.end(b"x" * 1_000_000)
+    if asks == "later":
+        server.receive(request("/2"))
+    server.turn()
+    assert server.paths == [b"/1"]
+    while server.transport.behind:
+        server.client.recv(1_000_000)
+        server.transport.ready(WRITE)
+    server.turn()
+    assert server.paths == [b"/1", b"/2"]
 
 
 def test_a_response_that_ends_inside_submit_lets_the_next_begin(server: Server) -> None:
