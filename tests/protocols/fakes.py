@@ -10,7 +10,7 @@ from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.exchange.messages import Head
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits
+from bide.protocols.interfaces import Limits, Transport
 from bide.waiting.outcome import Signal
 
 Answer = Callable[[Stream], object]
@@ -38,12 +38,14 @@ class CountingLock:
             act()
 
 
-class FakeTransport:
+class FakeTransport(Transport):
     """Keeps what is sent; has the contract of a socket's transport, without the socket.
 
     Attributes:
         meanwhile: what another thread does in the middle of a "pause" or a "resume", once.
     """
+
+    lock: CountingLock
 
     def __init__(self) -> None:
         self.lock = CountingLock()

@@ -40,39 +40,51 @@ class Limits:
     answer."""
 
 
-class Transport(Protocol):
-    """Where the bytes of responses go; any thread."""
+class Transport:
+    """Where the bytes of responses go; from any thread, but where noted.
 
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """Reentrant."""
+    Attributes:
+        lock: guards the connection; reentrant.
+    """
+
+    __slots__ = ()
+
+    lock: AbstractContextManager[Any]
 
     def write(self, data: bytes, *more: bytes) -> bool:
-        """Send or queue, by reference; false when the client is gone."""
+        """Send or queue, by reference; return false when the client will never take it."""
+        raise NotImplementedError
 
     def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
+        """Return what fires when the client has caught up; None when it is not behind."""
+        raise NotImplementedError
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+        """Send from a file; return the bytes sent, 0 if the client is behind, -1 if it is gone.
 
-        Never under the lock: a disk may be slow.
+        Never called under the lock: a disk may be slow.
         """
+        raise NotImplementedError
 
     def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again, or is gone."""
+        """Return what fires when the client takes bytes again, or is gone."""
+        raise NotImplementedError
 
     def pause_reading(self) -> None:
-        """Take no more from the client for now."""
+        """Leave what the client sends to the system; on the loop."""
+        raise NotImplementedError
 
     def resume_reading(self) -> None:
-        """Take from the client again."""
+        """Read again."""
+        raise NotImplementedError
 
     def close(self, linger: bool = False) -> None:
         """Send what is queued, then close; with ``linger``, drop what still comes in first."""
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Reset the connection."""
+        raise NotImplementedError
 
 
 class Owner(Protocol):

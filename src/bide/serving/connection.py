@@ -22,6 +22,7 @@ from bide.protocols.interfaces import Limits
 from bide.serving.client_time import BODY, HEAD, IDLE, RESPONSE, ClientTime
 from bide.settings import Settings
 from bide.transports.poller import Poller
+from bide.transports.receiver import Receiver
 from bide.transports.tcp import SocketTransport
 from bide.wsgi.conversation import Conversation
 
@@ -66,7 +67,7 @@ class Serving(Protocol):
         """Know that a connection has ended. On the loop."""
 
 
-class Connection:
+class Connection(Receiver):
     """One client's connection; on the loop, but for ``ended``."""
 
     __slots__ = (

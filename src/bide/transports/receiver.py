@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
 
+class Receiver:
+    """What a transport calls, on the loop."""
 
-class Receiver(Protocol):
-    """Who is told what happens on the connection; on the loop."""
+    __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
+        """Called with what the client has sent."""
+        raise NotImplementedError
 
     def eof_received(self) -> None:
-        """Know that the client will send no more; it may still read."""
+        """Called when the client will send no more; it may still read."""
+        raise NotImplementedError
 
     def eof_ahead(self) -> None:
-        """Know that ``eof_received`` will come, behind what reading was paused for."""
+        """Called while reading is paused, when ``eof_received`` will follow what is unread."""
+        raise NotImplementedError
 
     def connection_lost(self) -> None:
-        """Know that the connection has ended; once, and the last call."""
+        """Called when the connection has ended: once, and last."""
+        raise NotImplementedError
