@@ -105,8 +105,8 @@ class Chunked:
 
     Attributes:
         block: the data that the last call of :meth:`receive` has read, or nothing.
-        trailers: what it has read for the parser of fields: a last chunk without extensions, or a
-            part of the trailers, up to their empty line; or nothing.
+        trailers: what it has read for the parser of fields: a last chunk without extensions, and
+            the trailers, up to their empty line; or nothing.
     """
 
     __slots__ = (
@@ -147,20 +147,21 @@ class Chunked:
                 may be read.
         """
         self.block = self.trailers = b""
-        while at < len(data) and not (self.block or self.trailers):
+        size = len(data)
+        while at < size:
             state = self._state
             if state is _DATA:
-                at = self._take_data(data, at)
-            elif state is _DATA_CR or state is _DATA_LF:
+                return self._take_data(data, at)
+            if state is _TRAILERS:
+                return self._take_trailers(data, at)
+            if state is _DATA_CR or state is _DATA_LF:
                 at = self._end_data(data, at)
-            elif state is _TRAILERS:
-                at = self._take_trailers(data, at)
-            else:
-                start = at
-                if state is _FIRST:
-                    at = self._take_whole(data, at)
-                if at == start:
-                    at = self._read_line(data, at)
+                continue
+            if state is _FIRST:
+                at = self._take_whole(data, at)
+                if self.block:
+                    return at
+            at = self._read_line(data, at)
         return at
 
     def _take_whole(self, data: bytes, at: int) -> int:
@@ -266,7 +267,7 @@ class Chunked:
         else:
             end = found + 4
             self._state = _DONE
-        self.trailers = data[at:end]
+        self.trailers += data[at:end]
         self._count(end - at)
         return end
 

@@ -132,6 +132,7 @@ class HTTP1(Responses):
     def _stop(self) -> Stream | None:
         """Parse no further; return the stream whose body was coming, if one was."""
         stream, self._stream = self._stream, None
+        self._chunked = None
         self._buffer = _NOTHING
         self._held = b""
         if self.state is not STOPPED:
@@ -169,8 +170,9 @@ class HTTP1(Responses):
         """Take bytes from the client: begins streams, and feeds the body of the last one."""
         if self.state is HEAD:
             data = self._gather(data)
+        size = len(data)
         at = 0  # what stands before it has been taken; slicing that off would cost its square
-        while at < len(data):
+        while at < size:
             state = self.state
             if state is IDLE:
                 if at and self._owner.full:
@@ -222,7 +224,7 @@ class HTTP1(Responses):
             return len(data)
         stream = self._take_head(data[at:end])
         if stream is not None:
-            while self._stream is not None and end < len(data):
+            if self._stream is not None and end < len(data):
                 end = self._receive_body(data, end)
             self._owner.begin(stream)
         return end
@@ -264,7 +266,7 @@ class HTTP1(Responses):
             self.refuse(RemoteProtocolError("the request line is too long", 414), seen)
         elif head > self._limits.head:
             self.refuse(RemoteProtocolError("the head of the request is too long", 431), seen)
-        return self.stopped
+        return self.state is STOPPED
 
     def _take_head(self, head: bytes) -> Stream | None:
         """Parse a complete head; return its stream, or None when it is refused."""
@@ -293,37 +295,37 @@ class HTTP1(Responses):
         return stream
 
     def _receive_body(self, data: bytes, at: int) -> int:
-        """Take a piece of the body that is coming; return where that ends."""
+        """Take what has come of the body; return where that ends."""
         try:
-            if self.state is CHUNKED:
-                return self._receive_chunked(data, at)
+            if self._chunked is not None:
+                return self._receive_chunked(self._chunked, data, at)
             return self._receive_counted(data, at)
         except RemoteProtocolError as error:
             self.refuse(error)
             return len(data)
 
     def _receive_counted(self, data: bytes, at: int) -> int:
-        size = self.remaining
-        assert size is not None
-        end = min(len(data), at + size)
+        remaining = self.remaining
+        assert remaining is not None
+        end = min(len(data), at + remaining)
         block = data[at:end]
-        self.remaining = size - len(block)
+        self.remaining = remaining = remaining - (end - at)
         self._parser.feed(block)
         self._take_data(block)
-        if not self.remaining:
+        if not remaining:
             self._finish_body()
         return end
 
-    def _receive_chunked(self, data: bytes, at: int) -> int:
-        chunked = self._chunked
-        assert chunked is not None
-        at = chunked.receive(data, at)
-        if chunked.block:
-            self._take_data(chunked.block)
-        elif chunked.trailers:
-            self._parser.feed(chunked.trailers)
-            if chunked.done:
-                self._finish_body()
+    def _receive_chunked(self, chunked: Chunked, data: bytes, at: int) -> int:
+        size = len(data)
+        while at < size and self.state is CHUNKED:
+            at = chunked.receive(data, at)
+            if chunked.block:
+                self._take_data(chunked.block)
+            elif chunked.trailers:
+                self._parser.feed(chunked.trailers)
+                if chunked.done:
+                    self._finish_body()
         return at
 
     def _take_data(self, block: bytes) -> None:
