@@ -24,6 +24,8 @@ import httpx
 import bide
 from bide.protocols.http1.reading import HTTP1
 from bide.serving.connection import Connection
+from bide.transports.connected import LINGERING
+from bide.transports.lingering import Lingering
 
 T = TypeVar("T")
 Environ = dict[str, Any]
@@ -237,18 +239,20 @@ class Served:
     @property
     def lingering(self) -> list[int]:
         """How many bytes have been dropped on each connection that is closing."""
-        found = (each._transport._lingering for each in self.connections)
-        return [each._bytes for each in found if each is not None]
+        return self.call(lambda: [each._bytes for each in self._lingering()])
+
+    def _lingering(self) -> list[Lingering]:
+        transports = [each._transport for each in self.server._connections]
+        found = [each._lingering for each in transports if each.state is LINGERING]
+        return [each for each in found if each is not None]
 
     def linger(self) -> None:
         """Have ``linger_timeout`` pass once on each connection that is closing."""
 
         def passes() -> None:
-            for connection in list(self.server._connections):
-                transport: Any = connection._transport
-                if transport._lingering is not None:
-                    transport._timer.cancel()
-                    transport._linger_on()
+            for each in self._lingering():
+                each.stop()
+                each._next_period()
 
         self.call(passes)
 

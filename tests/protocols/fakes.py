@@ -10,7 +10,7 @@ from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.exchange.messages import Head
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits, Owner
+from bide.protocols.interfaces import Limits, Owner, Transport
 from bide.waiting.outcome import Signal
 
 Answer = Callable[[Stream], object]
@@ -38,12 +38,14 @@ class CountingLock:
             act()
 
 
-class FakeTransport:
+class FakeTransport(Transport):
     """Keeps what is sent; has the contract of a socket's transport, without the socket.
 
     Attributes:
         meanwhile: what another thread does in the middle of a "pause" or a "resume", once.
     """
+
+    lock: CountingLock
 
     def __init__(self) -> None:
         self.lock = CountingLock()
@@ -125,6 +127,7 @@ class FakeOwner(Owner):
         begun: every stream that the protocol made, in order.
         errors: every error that requests were refused with, in order.
         answered: the streams whose response has ended and left the connection open.
+        full: whether the protocol is to take as many requests to wait as may.
         upgrading: whether requests may change the protocol.
     """
 
@@ -132,6 +135,7 @@ class FakeOwner(Owner):
         self.begun: list[Stream] = []
         self.errors: list[RemoteProtocolError] = []
         self.answered: list[Stream] = []
+        self.full = False
         self.upgrading = False
         self._answer = answer
 
@@ -160,18 +164,21 @@ class FakeOwner(Owner):
 class Recorded(HTTP1):
     """A protocol whose every stream the test has at once, also one that waits for its turn.
 
-    Any number may wait, unless the test is about that.
+    Any number may wait, unless its owner is full.
     """
 
     def __init__(self, transport: FakeTransport, owner: FakeOwner, limits: Limits) -> None:
         super().__init__(transport, owner, limits)
-        self._begun = owner.begun
+        self._keeper = owner
 
-    full = False
+    @property
+    def full(self) -> bool:
+        """Whether the test says so."""
+        return self._keeper.full
 
     def begin(self, stream: Stream) -> None:
         """Keep a stream, and begin it when it is its turn."""
-        self._begun.append(stream)
+        self._keeper.begun.append(stream)
         super().begin(stream)
 
 

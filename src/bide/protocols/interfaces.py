@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -46,50 +45,87 @@ class Limits:
     answer."""
 
 
-class Transport(typing.Protocol):
-    """Where the bytes of responses go; any thread."""
+class Transport:
+    """Where the bytes of responses go; from any thread, but where noted.
 
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """Reentrant."""
+    Attributes:
+        lock: guards the connection; reentrant.
+    """
+
+    __slots__ = ()
+
+    lock: AbstractContextManager[Any]
 
     def write(self, data: bytes, *more: bytes) -> bool:
-        """Send or queue, by reference; false when the client is gone."""
+        """Send or queue, by reference; return false when the client will never take it."""
+        raise NotImplementedError
 
     def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
+        """Return what fires when the client has caught up; None when it is not behind."""
+        raise NotImplementedError
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+        """Send from a file; return the bytes sent, 0 if the client is behind, -1 if it is gone.
 
-        Never under the lock: a disk may be slow.
+        Never called under the lock: a disk may be slow.
         """
+        raise NotImplementedError
 
     def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again, or is gone."""
+        """Return what fires when the client takes bytes again, or is gone."""
+        raise NotImplementedError
 
     def pause_reading(self) -> None:
-        """Take no more from the client for now."""
+        """Leave what the client sends to the system; on the loop."""
+        raise NotImplementedError
 
     def resume_reading(self) -> None:
-        """Take from the client again."""
+        """Read again."""
+        raise NotImplementedError
 
     def close(self, linger: bool = False) -> None:
         """Send what is queued, then close; with ``linger``, drop what still comes in first."""
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Reset the connection."""
+        raise NotImplementedError
 
     def look(self) -> None:
         """Take what has come already; on the loop."""
+        raise NotImplementedError
 
     @property
     def queued(self) -> int:
         """Bytes that wait for the client."""
+        raise NotImplementedError
 
     @property
     def behind(self) -> bool:
         """Whether the client has to take some before it can be sent more."""
+        raise NotImplementedError
+
+
+class Receiver:
+    """What a transport calls, on the loop."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what the client has sent."""
+        raise NotImplementedError
+
+    def eof_received(self) -> None:
+        """Called when the client will send no more; it may still read."""
+        raise NotImplementedError
+
+    def eof_ahead(self) -> None:
+        """Called while reading is paused, when ``eof_received`` will follow what is unread."""
+        raise NotImplementedError
+
+    def connection_lost(self) -> None:
+        """Called when the connection has ended: once, and last."""
+        raise NotImplementedError
 
 
 class Protocol(Channel):
@@ -165,7 +201,7 @@ class Protocol(Channel):
         raise NotImplementedError
 
 
-class Owner:
+class Owner(Receiver):
     """The connection, as far as a protocol knows it; on the loop, but where noted."""
 
     __slots__ = ()

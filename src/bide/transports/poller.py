@@ -11,9 +11,10 @@ import asyncio
 import logging
 import select
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from bide.forks import share, unshare
+from bide.protocols.interfaces import Transport
 from bide.waiting.loops import on_loop
 
 log = logging.getLogger("bide")
@@ -30,17 +31,17 @@ BATCH: Final = 256
 """Sockets served before the loop's other callbacks have their turn."""
 
 
-class Pollable(Protocol):
-    """A socket's owner."""
+class Pollable(Transport):
+    """A transport whose socket a poller watches."""
+
+    __slots__ = ()
 
     def ready(self, events: int) -> None:
-        """Read, write, or find that it is gone; on the loop."""
-
-    def abort(self) -> None:
-        """Reset the connection."""
+        """Called when the socket can be read or written, or is gone; on the loop."""
+        raise NotImplementedError
 
 
-class Poller(Protocol):
+class Poller:
     """Watches descriptors. On the loop, but for ``watch``.
 
     Attributes:
@@ -53,21 +54,27 @@ class Poller(Protocol):
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
+        raise NotImplementedError
 
     def watch(self, descriptor: int, events: int) -> None:
         """Set what a registered descriptor is watched for; any thread, under its owner's lock."""
+        raise NotImplementedError
 
     def unregister(self, descriptor: int) -> None:
-        """Watch no more; before the descriptor is closed."""
+        """Stop watching; called before the descriptor is closed."""
+        raise NotImplementedError
 
     def rest(self, then: Callable[[], None]) -> None:
         """Look for nothing new for REST seconds, or until ``wake``; call ``then`` at its end."""
+        raise NotImplementedError
 
     def wake(self) -> None:
         """Look again."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End; when no descriptor is left."""
+        raise NotImplementedError
 
 
 def _nothing() -> None:
@@ -86,7 +93,7 @@ def _serve(target: Pollable, events: int) -> None:
         log.exception("internal error on a connection: it is closed")
 
 
-class EpollPoller:
+class EpollPoller(Poller):
     """Linux: an epoll whose descriptor the loop watches. ``watch`` is epoll_ctl, any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
@@ -165,7 +172,7 @@ class EpollPoller:
         self.after()
 
 
-class LoopPoller:
+class LoopPoller(Poller):
     """Anywhere: the event loop watches each descriptor."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
@@ -236,9 +243,7 @@ class LoopPoller:
         self.after()
 
 
-def make_poller(
-    loop: asyncio.AbstractEventLoop, after: Callable[[], None] = _nothing
-) -> EpollPoller | LoopPoller:
+def make_poller(loop: asyncio.AbstractEventLoop, after: Callable[[], None] = _nothing) -> Poller:
     """Make the best poller that this system has."""
     kind = EpollPoller if hasattr(select, "epoll") else LoopPoller
     return kind(loop, after)

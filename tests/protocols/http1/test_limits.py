@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bide.protocols.http1 import reading as http1
-from bide.protocols.http1 import syntax as http1_syntax
+from bide.protocols.http1.syntax import HOSTS, MEANINGS
 from bide.protocols.interfaces import Limits
 from tests.protocols.fakes import Client, connect, drain
 
@@ -177,15 +176,22 @@ def test_small_chunks_are_no_excess(extension: bytes) -> None:
 # What is kept for all connections ----------------------------------------------------------------
 
 
-def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def nothing_kept() -> Iterator[None]:
+    """Have no name and no host be known, and forget those of the test at its end."""
+    names, hosts = dict(MEANINGS), set(HOSTS)
+    MEANINGS.clear()
+    HOSTS.clear()
+    yield
+    MEANINGS.clear()
+    HOSTS.clear()
+    MEANINGS.update(names)
+    HOSTS.update(hosts)
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds() -> None:
     """A thousand and no more, none of them long; what is not kept is understood as well."""
-    names: dict[bytes, bytes] = {}
-    hosts: set[bytes] = set()
-    for module in (http1, http1_syntax):
-        monkeypatch.setattr(module, "MEANINGS", names)
-    monkeypatch.setattr(http1_syntax, "_hosts", hosts)
     client: Client = connect()
     long = b"a" * 5000
     client.send(b"GET / HTTP/1.1\r\nHost: %b\r\n%b: y\r\n\r\n" % (long, long))
@@ -194,7 +200,7 @@ def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds(
         client.send(b"GET / HTTP/1.1\r\nHost: a%d\r\nX-%d: y\r\n\r\n" % (number, number))
     client.send(b"GET / HTTP/1.1\r\nHost: last\r\nconneCTION: close\r\n\r\n")
     assert not client.stream.request.persistent
-    assert 0 < len(names) <= 1024
-    assert 0 < len(hosts) <= 1024
-    assert max(map(len, names)) < 256
-    assert max(map(len, hosts)) < 256
+    assert 0 < len(MEANINGS) <= 1024
+    assert 0 < len(HOSTS) <= 1024
+    assert max(map(len, MEANINGS)) < 256
+    assert max(map(len, HOSTS)) < 256

@@ -45,7 +45,6 @@ class Pipeline(Responses):
     __slots__ = (
         "_catching_up",
         "_half_closed",
-        "_held",
         "_queue",
         "_turn",
         "_upgrading",
@@ -56,7 +55,6 @@ class Pipeline(Responses):
         super().__init__(transport, owner, limits)
         self._queue: list[Stream | RemoteProtocolError] = []  # short, and mostly empty
         self._turn = [True]  # the token
-        self._held = b""  # what came when the queue was full, or behind an upgrade
         self._catching_up = False  # the loop is called when the client has
         self._half_closed = False
         self._upgrading = False  # the last request may change the protocol
@@ -72,6 +70,10 @@ class Pipeline(Responses):
     @property
     def head_begun(self) -> bool:
         """Whether anything has come since the last head and its body, but for one empty line."""
+        raise NotImplementedError
+
+    def read_on(self) -> None:
+        """Take in what was held, if anything was."""
         raise NotImplementedError
 
     def refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
@@ -119,7 +121,6 @@ class Pipeline(Responses):
         """Begin nothing more: the connection has ended, or is another protocol's."""
         self._queue.clear()
         self._turn.clear()
-        self._held = b""
 
     # The responses' ------------------------------------------------------------------------------
 
@@ -138,8 +139,7 @@ class Pipeline(Responses):
         self._advance()
 
     def _read_on(self) -> None:
-        data, self._held = self._held, b""
-        self.data_received(data)
+        self.read_on()
         if not (self.full or self._upgrading):
             self.transport.resume_reading()
 

@@ -44,13 +44,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # that a list of thousands costs a search and no objects.
 CLOSES: Final = re.compile(rb"(?:^|,)[ \t]*+close[ \t]*+(?:,|\Z)", re.IGNORECASE)
 KEEPS_ALIVE: Final = re.compile(rb"(?:^|,)[ \t]*+keep-alive[ \t]*+(?:,|\Z)", re.IGNORECASE)
-UPGRADES: Final = re.compile(rb"(?:^|,)[ \t]*+upgrade[ \t]*+(?:,|\Z)", re.IGNORECASE)
-# Hosts that have been found good; bounded, for a client can send any.
-_hosts: Final[set[bytes]] = set()
-# Header names that mean something here, looked up as they were sent; bounded.
+HOSTS: Final[set[bytes]] = set()
+"""Hosts that have been found good. Bounded, for clients can send any."""
 MEANINGS: Final[dict[bytes, bytes]] = {}
+"""What header names mean here, as they were sent: in lower case, or nothing. Bounded likewise."""
 _MEANT: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
 )
 
 
@@ -85,7 +84,8 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
         if version is not None:
             method, target, _ = parts
             # llhttp skips CR and LF before a method, and takes a LF in a target for its end.
-            if b"\n" not in target and (method in _METHODS or _is_method(method)):
+            # By find: to ask by ``in`` costs five times as much, for bytes.
+            if target.find(b"\n") < 0 and (method in _METHODS or _is_method(method)):
                 return _METHODS.get(method) or method.decode("ascii"), target, version
         elif re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]) and not HOPELESS.search(line):
             raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
@@ -105,7 +105,7 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
     Raises:
         RemoteProtocolError: 400 for a form that does not go with the method.
     """
-    if b"#" in target:
+    if target.find(b"#") >= 0:
         raise RemoteProtocolError("the request target has a fragment")
     if target.startswith(b"/"):
         path, _, query = target.partition(b"?")
@@ -119,7 +119,7 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
         raise RemoteProtocolError("the request target is neither a path nor an http URL")
     authority = absolute[2]
     check_host(authority)
-    if not authority or b"@" in authority:
+    if not authority or authority.find(b"@") >= 0:
         raise RemoteProtocolError("the request target has no host, or a user in it")
     path, _, query = absolute[3].partition(b"?")
     return path or b"/", query, authority
@@ -127,13 +127,13 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
 
 def check_host(host: bytes) -> None:
     """Check the value of Host (RFC 9110 section 7.2); raises RemoteProtocolError, 400."""
-    if host in _hosts:
+    if host in HOSTS:
         return
     match = _HOST.fullmatch(host)
     if match is None or not (match[1] is None or _is_ipv6(match[1])):
         raise RemoteProtocolError("the Host header is not a host and a port")
-    if len(_hosts) < 1024 and len(host) < 256:
-        _hosts.add(host)
+    if len(HOSTS) < 1024 and len(host) < 256:
+        HOSTS.add(host)
 
 
 def _is_ipv6(literal: bytes) -> bool:
@@ -190,6 +190,11 @@ def meaning_of(name: bytes) -> bytes:
     if len(MEANINGS) < 1024 and len(name) <= 64:
         MEANINGS[name] = meaning
     return meaning
+
+
+def body_too_large(limit: int) -> RemoteProtocolError:
+    """Make the error for a body of more bytes than the limit."""
+    return RemoteProtocolError(f"the request's body is longer than {limit} bytes", 413)
 
 
 def plain_head(remaining: int | None) -> bytes:
