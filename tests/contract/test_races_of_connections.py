@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from bide.errors import Cancelled, ClientDisconnected
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits, Owner, Protocol, Transport
+from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.serving.connection import Connection, Serving
 from bide.transports.poller import ENDED, GONE, READ, WRITE
-from tests.fakes import HandPoller
+from tests.fakes import PEER, HandPoller
 from tests.served import request
 
 
@@ -66,7 +67,7 @@ class Server(Serving):
         sock, self.client = socket.socketpair()
         sock.setblocking(False)
         self.client.setblocking(False)
-        self.connection = Connection(self, sock, {"REMOTE_ADDR": "192.0.2.1"})
+        self.connection = Connection(self, sock, PEER)
         self.transport = self.connection._transport
         self.connection.start()
 
@@ -89,7 +90,7 @@ class Server(Serving):
         """Have so many bytes more wait for the client, or less, as if it took them."""
         self.transport.queue._count(size)
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Any:
+    def conversation(self, stream: Stream) -> Any:
         """Make one."""
         return Conversation(stream)
 

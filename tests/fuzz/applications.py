@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
-from bide.protocols.interfaces import Limits
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Conversation
-from bide.wsgi.environ import connection_environ, server_environ
+from bide.wsgi.environ import server_environ
 from tests.fakes import Lane, ManualLoop
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.programs import INJECTED, MARK, Asked, Program
@@ -99,7 +99,7 @@ class Connection:
         self.transport = FakeTransport()
         self.owner = Owner(self)
         self.protocol = Recorded(self.transport, self.owner, LIMITS)
-        self.environ = connection_environ(server_environ(True), "http", ("a", "80"), ("b", "1"))
+        self.environ = server_environ(True)
         self.asked: list[Asked] = []
         self.current: Asked | None = None
         self.done_with: list[Conversation] = []

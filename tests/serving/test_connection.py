@@ -11,10 +11,11 @@ from contextlib import closing
 import pytest
 
 from bide.errors import ClientDisconnected
+from bide.exchange.limits import Limits
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import BODY, IDLE, Limits, Owner, Protocol, Transport
+from bide.protocols.interfaces import BODY, IDLE, Owner, Protocol, Transport
 from bide.serving.deadlines import Allowances, Look
 from bide.transports.poller import GONE, READ
 from bide.waiting.outcome import Signal
@@ -306,6 +307,7 @@ class Many(Protocol):
 
     def __init__(self, transport: Transport, owner: Owner) -> None:
         self.lock = transport.lock
+        self.peer = owner.peer
         self.streams: dict[bytes, Stream] = {}
         self.over: list[tuple[str, Stream | None]] = []
         self._owner = owner

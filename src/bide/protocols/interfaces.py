@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from bide.errors import RemoteProtocolError
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
 from bide.waiting.outcome import Signal
 
@@ -17,32 +17,6 @@ HEAD: Final = "head"  # a request has begun to come, or the rest of one that was
 BODY: Final = "body"  # the application waits for more of a body
 RESPONSE: Final = "response"  # the client has to take what was sent to it
 WHOLE: Final = "whole"  # the whole of a response takes too long, however well it is taken
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may ask of the server; in bytes where nothing else is said."""
-
-    request_line: int = 8 * 1024
-    head: int = 64 * 1024
-    fields: int = 100
-    body: int = 1024**3
-    """0: any size."""
-    chunks: int = 10_000
-    """How many chunks a body may have, and one more for each CHUNK_DUE bytes."""
-    framing: int = 4 * 1024
-    """How much a chunked body's sizes, extensions and trailers may take beyond their due."""
-    window: int = 64 * 1024
-    """How much of a body waits for the application before the connection is read no further."""
-    discard: int = 256 * 1024
-    """How much of a body that the application left unread is read to keep the connection."""
-    unsent: int = 64 * 1024
-    """How much of a response waits for the client before the application does."""
-    pipeline: int = 16
-    """Requests that may wait on one connection before it is read no further."""
-    linger: float = 2.0
-    """Seconds of silence for which a closing connection is read, so that the client gets the
-    answer."""
 
 
 class Transport:
@@ -202,9 +176,15 @@ class Protocol(Channel):
 
 
 class Owner(Receiver):
-    """The connection, as far as a protocol knows it; on the loop, but where noted."""
+    """The connection, as far as a protocol knows it; on the loop, but where noted.
+
+    Attributes:
+        peer: the two ends of the connection.
+    """
 
     __slots__ = ()
+
+    peer: Peer
 
     def begin(self, stream: Stream) -> None:
         """Have a stream answered, whose head is complete and whose turn has come.

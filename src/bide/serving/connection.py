@@ -11,12 +11,14 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.exchange.limits import Limits
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.protocols.interfaces import RESPONSE, WHOLE, Limits, Owner, Protocol, Transport
+from bide.protocols.interfaces import RESPONSE, WHOLE, Owner, Protocol, Transport
 from bide.serving.deadlines import Deadlines, Look
 from bide.transports.poller import Poller
 from bide.transports.tcp import SocketTransport
@@ -66,7 +68,7 @@ class Serving:
         """Whether a request may change its connection's protocol; as :meth:`Owner.upgrades`."""
         raise NotImplementedError
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def conversation(self, stream: Stream) -> Conversation:
         """Make a stream's conversation."""
         raise NotImplementedError
 
@@ -105,12 +107,12 @@ class Connection(Owner):
         "_serving",
         "_streams",
         "_transport",
-        "environ",
+        "peer",
     )
 
-    def __init__(self, serving: Serving, sock: socket.socket, environ: dict[str, Any]) -> None:
+    def __init__(self, serving: Serving, sock: socket.socket, peer: Peer) -> None:
         self._serving = serving
-        self.environ = environ
+        self.peer = peer
         self._transport = SocketTransport(
             sock,
             serving.poller,
@@ -182,7 +184,7 @@ class Connection(Owner):
             self._answer_health(stream)
             return
         # First the mark: on a lane it may end before submit returns.
-        call = self._streams[stream] = serving.conversation(stream, self.environ)
+        call = self._streams[stream] = serving.conversation(stream)
         if stream.body.complete or stream.expects_continue or _is_due(stream):
             serving.submit(call)
         else:
@@ -195,7 +197,7 @@ class Connection(Owner):
 
     def refused(self, error: RemoteProtocolError) -> None:
         """Called when a request is refused."""
-        self._serving.refused(error, str(self.environ["REMOTE_ADDR"]))
+        self._serving.refused(error, self.peer.client_host)
 
     def upgrades(self, stream: Stream) -> bool:
         """Whether a request may change the protocol."""
@@ -254,7 +256,7 @@ class Connection(Owner):
 
     @property
     def _client(self) -> str:
-        return str(self.environ["REMOTE_ADDR"]) or "on a Unix socket"
+        return self.peer.client_host or "on a Unix socket"
 
     def after_fork(self) -> None:
         """Give the connection up in a forked child: its client is the parent's."""

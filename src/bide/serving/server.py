@@ -21,13 +21,16 @@ from bide.applications.loading import check
 from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision, decide, name_of
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
+from bide.exchange.limits import Limits
+from bide.exchange.messages import decoded
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.executors.choice import Executor, make_executor
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits, Owner, Protocol, Transport
+from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.serving.connection import Connection, Serving
 from bide.serving.deadlines import Allowances, Look
 from bide.serving.lifetime import Lifetime
@@ -43,7 +46,7 @@ from bide.transports.poller import make_poller
 from bide.waiting.loops import Mailbox, close_mailbox, open_mailbox
 from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
-from bide.wsgi.environ import connection_environ, server_environ
+from bide.wsgi.environ import server_environ
 
 log = logging.getLogger("bide")
 
@@ -84,23 +87,11 @@ class Server(Serving):
         self.application = application
         self.decision: Decision = decide(application, self.settings.executor)
         self._addresses = [parse_address(each) for each in self.settings.bind]
-        self.limits = Limits(
-            request_line=self.settings.limit_request_line,
-            head=self.settings.limit_head,
-            fields=self.settings.limit_fields,
-            body=self.settings.limit_body,
-            chunks=self.settings.limit_chunks,
-            framing=self.settings.limit_framing,
-            window=self.settings.limit_unread,
-            discard=self.settings.limit_discard,
-            unsent=self.settings.limit_unsent,
-            pipeline=self.settings.limit_pipeline,
-            linger=self.settings.linger_timeout,
-        )
+        self.limits = Limits.of(self.settings)
         self.allowances = Allowances.of(self.settings)
         self.unsent_total = Total(self.settings.limit_unsent_total)
         self.unread_total = Total(self.settings.limit_unread_total)
-        self.health = self.settings.health.encode("latin-1")
+        self.health = decoded(self.settings.health.encode())
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
         self._mailbox: Mailbox
@@ -349,11 +340,12 @@ class Server(Serving):
     # Connections --------------------------------------------------------------------------------
 
     def _connect(
-        self, sock: socket.socket, server: tuple[str, str], client: tuple[str, str]
+        self,
+        sock: socket.socket,
+        server: tuple[str, int] | None,
+        client: tuple[str, int] | None,
     ) -> None:
-        connection = Connection(
-            self, sock, connection_environ(self._environ, "http", server, client)
-        )
+        connection = Connection(self, sock, Peer("http", server, client))
         self._connections.add(connection)
         connection.start()
 
@@ -378,9 +370,9 @@ class Server(Serving):
 
     # Conversations ------------------------------------------------------------------------------
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def conversation(self, stream: Stream) -> Conversation:
         """Make a stream's conversation."""
-        return Conversation(self, stream, environ, self._executor.waiter())
+        return Conversation(self, stream, self._environ, self._executor.waiter())
 
     def hold(self, conversation: Conversation, connection: Connection) -> None:
         """Count a conversation that is to be submitted when its body has come."""

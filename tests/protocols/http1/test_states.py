@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bide.exchange.limits import Limits
 from bide.protocols.http1.reading import (
     CHUNKED,
     CHUNKS,
@@ -24,7 +25,6 @@ from bide.protocols.http1.reading import (
     STOPPED,
     WHOLE,
 )
-from bide.protocols.interfaces import Limits
 from tests.failures import Failures, same
 from tests.protocols.exchanges import CHUNKED_POST, GET, path_of, post
 from tests.protocols.fakes import Client, Received, connect, drain

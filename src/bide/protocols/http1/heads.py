@@ -10,6 +10,7 @@ from __future__ import annotations
 import httptools
 
 from bide.errors import RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.messages import Request
 from bide.protocols.http1.syntax import (
     CLOSES,
@@ -27,7 +28,6 @@ from bide.protocols.http1.syntax import (
     split_target,
     without_trailing_blanks,
 )
-from bide.protocols.interfaces import Limits
 
 
 class HeadParser:

@@ -33,9 +33,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bide.errors import RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.protocols.http1.writing import Responses
-from bide.protocols.interfaces import BODY, HEAD, IDLE, Limits, Owner, Transport
+from bide.protocols.interfaces import BODY, HEAD, IDLE, Owner, Transport
 from bide.waiting.outcome import Sink
 
 

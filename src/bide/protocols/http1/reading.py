@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import Final
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.stream import ENDED, Stream
 from bide.exchange.totals import UNBOUND, Total
 from bide.protocols.http1.chunked import Chunked
@@ -43,7 +44,7 @@ from bide.protocols.http1.syntax import (
     skip_empty_lines,
     split_request_line,
 )
-from bide.protocols.interfaces import Limits, Owner, Transport
+from bide.protocols.interfaces import Owner, Transport
 
 IDLE: Final = "idle"
 """The next byte begins a head, or an empty line before one."""
