@@ -208,14 +208,11 @@ class Roster:
             self._asked = True
         return lane
 
-    def _note_parked(self, lane: Lane) -> None:
-        """Count what a lane has parked since it was last here."""
-        parked = lane.parked
-        if parked > lane.noted:
-            self._parks += 1.0
-            if self._parks >= self._cool_at:
-                self._cool()
-        lane.noted = parked
+    def _note_park(self) -> None:
+        """Count a job that a lane has parked since it was last here."""
+        self._parks += 1.0
+        if self._parks >= self._cool_at:
+            self._cool()
 
     def _is_crowded(self) -> bool:
         self._cool()
@@ -258,10 +255,10 @@ class Roster:
         numbers = {lane.number for lane in self._lanes}
         return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
 
-    def _goes_idle(self, lane: Lane) -> None:
+    def _goes_idle(self, lane: Lane, parked: int) -> None:
         lane.idle = True
-        lane.count = lane.parked
-        (self._idle if lane.count else self._empty)[lane] = None
+        lane.count = parked
+        (self._idle if parked else self._empty)[lane] = None
 
     def _leaves_idle(self, lane: Lane) -> None:
         lane.idle = False

@@ -281,23 +281,28 @@ class ThreadsExecutor(Roster):
         with self._lock:
             if lane.coming:
                 self._has_come(lane)
-            if lane.begun and self._jobs and not lane.parked:  # most: the next of a batch
-                lane.noted = 0
-                job: Job | None = self._first_job(lane)
+            parked = lane.parked
+            if parked > lane.noted:
+                self._note_park()
+            lane.noted = parked
+            if not self._jobs:
+                job: Job | None = None
+            elif lane.begun and not parked:  # most: the next of a batch
+                job = self._first_job(lane)
             else:
-                self._note_parked(lane)
                 job = self._take(lane)
             if job is not None:
                 if self.resting and not self._jobs:
                     self.resting = False
                     end = True
             else:
-                self._release(lane)
-                if self._serial and lane.parked:
+                if lane.begun:
+                    self._release(lane)
+                if self._serial and parked:
                     return None
                 if self._jobs:
                     other = self._another()
-                self._goes_idle(lane)
+                self._goes_idle(lane, parked)
         if end:
             self._tell(self._rested)
         if other is not None:
@@ -313,7 +318,10 @@ class ThreadsExecutor(Roster):
         end = False
         with self._lock:
             self._has_come(lane)
-            self._note_parked(lane)
+            parked = lane.parked
+            if parked > lane.noted:
+                self._note_park()
+            lane.noted = parked
             job = self._take(lane)
             if job is not None:
                 if self.resting and not self._jobs:

@@ -28,6 +28,7 @@ from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
 from bide.forks import ForkedSite, end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
+from bide.waiting.locks import begins
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
@@ -222,6 +223,7 @@ class Conversation:
     def _answer_failure(self) -> None:
         self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
 
+    @begins
     def _converse(self) -> None:
         environ = self.environ()
         result = self._site.application(environ, self.start_response)
