@@ -23,7 +23,8 @@ from bide.capabilities import Decision, decide, name_of
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.executors.choice import Executor, make_executor
+from bide.executors.choice import make_executor
+from bide.executors.executor import Executor
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
 from bide.protocols.interfaces import Limits

@@ -35,11 +35,11 @@ class Stray(BaseException):
     """What comes from outside."""
 
 
-def strike(thread: threading.Thread) -> None:
-    """Have Python raise in a thread, at its next bytecode."""
-    assert thread.ident is not None
+def strike(lane: Lane) -> None:
+    """Have Python raise in a lane's thread, at its next bytecode."""
+    assert lane.thread.ident is not None
     number = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread.ident), ctypes.py_object(Stray)
+        ctypes.c_ulong(lane.thread.ident), ctypes.py_object(Stray)
     )
     assert number == 1
 
@@ -79,11 +79,11 @@ def test_a_lane_that_is_struck_while_idle_is_replaced_and_its_parked_job_ended(
     strike(struck)
     after = threads.begin(threading.current_thread)
     threads.until(lambda: after.ended and caught)
-    assert after.value is not struck
+    assert after.value is not struck.thread
     assert type(caught[0]) is ThreadEnded
     assert struck not in threads.executor._lanes
-    struck.join(20)
-    assert not struck.is_alive()
+    struck.thread.join(20)
+    assert not struck.thread.is_alive()
     (record,) = heard.records
     assert record.getMessage() == (
         "lane-1 was ended from outside and is replaced; 1 waiting requests of it are ended"
@@ -217,7 +217,7 @@ def test_a_lane_that_is_struck_again_in_any_step_of_its_end_is_replaced(
     threads.until(lambda: second.ended)
     assert again == [step]
     (lane,) = threads.executor._lanes
-    assert second.value is lane
+    assert second.value is lane.thread
     threads.executor.stop()
     threads.executor.join(20)
 
@@ -250,7 +250,7 @@ def test_a_serial_lane_is_replaced_when_its_last_job_has_ended(
     cleaned.fire()
     threads.until(lambda: second.ended)
     assert last == ["cleaned up", "second"]
-    struck.join(20)
+    struck.thread.join(20)
     threads.executor.stop()
     threads.executor.join(20)
 
@@ -263,7 +263,7 @@ def test_an_executor_without_a_thread_says_so_until_it_has_one_again(
     executor = ThreadsExecutor(loop, 1, 10)
     able = [executor.able]
     with monkeypatch.context() as patch:
-        patch.setattr(Lane, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         executor._replace()
         able.append(executor.able)
         executor.recover()
@@ -278,7 +278,7 @@ def test_an_executor_without_a_thread_says_so_until_it_has_one_again(
     executor.join(20)
 
 
-def refuse(_: Lane) -> None:
+def refuse(_: threading.Thread) -> None:
     """Start no thread, as the system does when it has none left."""
     raise RuntimeError("can't start new thread")
 
@@ -324,7 +324,7 @@ def test_the_health_says_when_no_thread_can_be_had(
     lane = lane_of(served)
     until(lambda: lane.idle)
     with monkeypatch.context() as patch:
-        patch.setattr(Lane, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         strike(lane)
         lane.queue.put(None)
         log.take("lane-1 was ended from outside")
