@@ -142,8 +142,10 @@ class Lane:
         hub = self.hub = Hub(self.name, self._wake, min(idle, IDLE_WORKERS))
         queue = self.queue
         stopping = False
-        while not (stopping and not hub.parked and queue.empty()):
+        while True:
             if queue.empty():
+                if stopping and not hub.parked:
+                    break
                 job = executor.next_job(self)
                 if job is not None:
                     self._begin(job)
