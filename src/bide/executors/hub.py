@@ -80,6 +80,7 @@ class Worker:
         while True:
             job = self.job
             assert job is not None
+            here.waiter = job.waiter
             try:
                 if kept:
                     own(job.run)
@@ -90,7 +91,7 @@ class Worker:
                 # handler that the program has added, or an asynchronous exception.
                 _report()
                 job.lost()
-            self.job = job = None
+            self.job = here.waiter = job = None
             # The next job begins with none; this one holds what the application kept there.
             here.gr_context = None
             if len(hub.idle) >= hub.idle_most:

@@ -16,31 +16,28 @@ if TYPE_CHECKING:
 
 
 class WorkerGreenlet(greenlet):
-    """The greenlet of a worker; what is looked up on a greenlet is found on the worker.
+    """The greenlet of a worker, where a wait and a fork find what it runs.
 
     Attributes:
         worker: what it runs.
+        waiter: that of the worker's job. Each wait looks for it here, so it is no property.
     """
 
-    __slots__ = ("worker",)
+    __slots__ = ("waiter", "worker")
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker.work)
         self.worker = worker
+        self.waiter: Waiter | None = None
 
     @property
     def job(self) -> Job | None:
         """The job that it runs; None while it is idle."""
         return self.worker.job
 
-    @property
-    def waiter(self) -> Waiter | None:
-        """Where that job waits."""
-        job = self.worker.job
-        return None if job is None else job.waiter
-
     def after_fork(self) -> None:
         """Called in a child that this greenlet has forked."""
+        self.waiter = None
         self.worker.after_fork(self)
 
 
