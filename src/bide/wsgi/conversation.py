@@ -25,6 +25,7 @@ from bide.errors import (
     ThreadEnded,
 )
 from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
+from bide.executors.hub import Job
 from bide.forks import ForkedSite, end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
@@ -71,7 +72,7 @@ class Site(Protocol):
         """Know that a conversation has ended; on its thread."""
 
 
-class Conversation:
+class Conversation(Job):
     """One request's call of the application; a job for an executor.
 
     Made with ``base``, which is the same in every environ of the server's (``server_environ``), and
