@@ -13,7 +13,7 @@ from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
 from bide.exchange.totals import UNBOUND, Total
-from bide.executors.hub import Hub
+from bide.executors.hub import Hub, Job
 from bide.protocols import interfaces
 from bide.transports.poller import READ, Pollable, Poller
 from bide.transports.tcp import SocketTransport
@@ -98,7 +98,7 @@ class Outcomes:
         return error
 
 
-class Work:
+class Work(Job):
     """A job that calls a function in a hub."""
 
     def __init__(self, waiter: Waiter, function: Callable[[], object], name: str = "work") -> None:
@@ -112,7 +112,7 @@ class Work:
         self._function()
 
     def describe(self) -> str:
-        """Give the name."""
+        """Return the name."""
         return self.name
 
     def lost(self) -> None:
@@ -184,7 +184,7 @@ def a_stream(line: Channel | None = None) -> Stream:
     return Stream(request, Line() if line is None else line, window=65536)
 
 
-class Run:
+class Run(Job):
     """A conversation that a hub runs on this thread, and what came of it."""
 
     def __init__(self, function: Callable[[], Any], waiter: Waiter) -> None:
@@ -205,7 +205,7 @@ class Run:
         self.ended = True
 
     def describe(self) -> str:
-        """Give the function's name."""
+        """Return the function's name."""
         return self.function.__name__
 
     def lost(self) -> None:

@@ -26,7 +26,8 @@ from bide.exchange.messages import decoded
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.executors.choice import Executor, make_executor
+from bide.executors.choice import make_executor
+from bide.executors.executor import Executor
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
 from bide.protocols.http1.reading import HTTP1

@@ -25,9 +25,11 @@ from bide.errors import (
     ThreadEnded,
 )
 from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
+from bide.executors.hub import Job
 from bide.forks import ForkedSite, end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
+from bide.waiting.locks import begins
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
@@ -70,7 +72,7 @@ class Site(Protocol):
         """Know that a conversation has ended; on its thread."""
 
 
-class Conversation:
+class Conversation(Job):
     """One request's call of the application; a job for an executor.
 
     Made with ``base``, which is the same in every environ of the server's (``server_environ``), and
@@ -222,6 +224,7 @@ class Conversation:
     def _answer_failure(self) -> None:
         self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
 
+    @begins
     def _converse(self) -> None:
         environ = self.environ()
         result = self._site.application(environ, self.start_response)
