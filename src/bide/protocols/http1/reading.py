@@ -339,6 +339,7 @@ class HTTP1(Responses):
             raise body_too_large(self._limits.body)
         if body.discarding and body.unread > self._limits.discard:
             self._stop()
+            body.fail(ClientDisconnected("too much of the body was left unread"))
             self.transport.close(linger=True)
 
     def _finish_body(self) -> None:
