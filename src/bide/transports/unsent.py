@@ -11,7 +11,7 @@ from bide.exchange.totals import Total
 from bide.waiting.outcome import Signal
 
 PIECE: Final = 256 * 1024
-"""Bytes that are handed to the system at once, so that a large block keeps nobody waiting."""
+"""Bytes that are handed to the system at once: the lock is held for no longer than that takes."""
 
 
 def send_first(sock: socket.socket, blocks: Sequence[bytes]) -> int:
@@ -67,7 +67,7 @@ class Unsent:
         return 0 if self._total.full else self._high_water
 
     def add(self, blocks: Sequence[bytes], sent: int) -> None:
-        """Queue some blocks, without so many bytes of theirs that were sent."""
+        """Queue some blocks, of which the first ``sent`` bytes were sent already."""
         if self._blocks is None:
             self._blocks = deque()
         added = -sent
@@ -81,7 +81,7 @@ class Unsent:
         self._count(added)
 
     def send(self, sock: socket.socket) -> None:
-        """Send a piece of what waits, as far as the client takes it; OSError as ``socket.send``."""
+        """Send a piece of what waits, as far as the client takes it; raises as ``socket.send``."""
         blocks = self._blocks
         before = left = PIECE
         try:

@@ -17,11 +17,11 @@ _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128
 """Bytes of framing that each chunk may bring: far more than any client needs."""
 _CHUNK_DUE: Final = 64
-"""Bytes of data that pay for one more chunk than the limit: a million of one byte are an attack."""
+"""Bytes of data for each chunk beyond the limit. A million chunks of one byte are an attack."""
 _LARGEST: Final = 2**64
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-"""A whole line without extensions, as nearly every client sends it."""
+"""A whole size line without extensions, as nearly every client sends it."""
 
 # The states of reading. First the places in a size line:
 #   chunk-size *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ) CRLF
@@ -169,7 +169,7 @@ class Chunked:
         limits = self._limits
         excess, chunks, fed = self._excess, self._chunks, self._fed
         blocks = []
-        # All that a line takes is due: only what was there before could exceed the limit.
+        # These lines stay below their due: only what was in excess before can reach the limit.
         while excess + 32 < limits.framing and chunks < limits.chunks + fed // _CHUNK_DUE:
             line = _SIZE_LINE.match(data, at)
             if line is None:

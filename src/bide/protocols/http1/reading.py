@@ -166,7 +166,7 @@ class HTTP1(Pipeline):
         if self.state is HEAD:
             data = self._gather(data)
         size = len(data)
-        at = 0  # what stands before it has been taken; slicing that off would cost its square
+        at = 0  # what stands before it has been taken; to slice it off each time would be quadratic
         while at < size:
             state = self.state
             if state is IDLE:
@@ -359,6 +359,7 @@ class HTTP1(Pipeline):
             raise body_too_large(self._limits.body)
         if body.discarding and body.unread > self._limits.discard:
             self._stop()
+            body.fail(ClientDisconnected("too much of the body was left unread"))
             self.transport.close(linger=True)
 
     def _finish_body(self) -> None:
@@ -376,7 +377,8 @@ class HTTP1(Pipeline):
         error.show(head or self._buffer)
         stream = self._stop()
         if stream is not None:
-            # First the failure, then a look at the response: one that ends does it the other way.
+            # First mark the failure, then look at the response. A response that ends first marks
+            # that, then looks for a failure. So one of the two closes.
             stream.body.fail(error)
             if stream.state == ENDED:
                 self.transport.close(linger=True)
@@ -387,7 +389,8 @@ class HTTP1(Pipeline):
         full = stream.body.full
         if not full:
             return
-        # First the mark, then a second look: the reader looks for the mark after it has taken.
+        # First the mark, then a second look. The reader first takes, then looks for the mark. So
+        # one of the two resumes.
         stream.body.paused = True
         self.transport.pause_reading()
         if not stream.body.full:
