@@ -9,10 +9,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from bide.exchange.messages import Head, Request
+from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
-from bide.executors.hub import Hub
-from bide.transports.poller import READ
+from bide.exchange.totals import UNBOUND, Total
+from bide.executors.hub import Hub, Job
+from bide.protocols import interfaces
+from bide.transports.poller import READ, Pollable, Poller
+from bide.transports.tcp import SocketTransport
 from bide.waiting.outcome import Signal, Sink, Wait
 from bide.waiting.waiter import Waiter
 
@@ -94,7 +98,7 @@ class Outcomes(Sink):
         return error
 
 
-class Work:
+class Work(Job):
     """A job that calls a function in a hub."""
 
     def __init__(self, waiter: Waiter, function: Callable[[], object], name: str = "work") -> None:
@@ -108,7 +112,7 @@ class Work:
         self._function()
 
     def describe(self) -> str:
-        """Give the name."""
+        """Return the name."""
         return self.name
 
     def lost(self) -> None:
@@ -142,19 +146,21 @@ class Wakes:
         self.woken.append(wait)
 
 
-class Line:
+PEER = Peer("http", ("127.0.0.1", 8000), ("192.0.2.1", 50000))
+"""The two ends of a connection that is not there. Tests that look at ``kept`` make their own."""
+
+
+class Line(Channel):
     """A channel of a protocol that has no framing: what was sent, as it was sent."""
 
     def __init__(self) -> None:
         self.lock: AbstractContextManager[Any] = threading.RLock()
+        self.peer = PEER
         self.blocks: list[bytes] = []
         self.ends: list[str] = []
         self.sent = threading.Event()  # a block was
         self.gone = False
         self.behind: Signal | None = None
-
-    def prepare(self, head: Head) -> None:
-        """Take any head."""
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Keep a block."""
@@ -163,23 +169,9 @@ class Line:
             self.sent.set()
         return not self.gone
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Be behind."""
-        return 0
-
-    def writable(self) -> Signal:
-        """Never fire."""
-        return Signal()
-
-    def room(self) -> Signal | None:
+    def room(self, stream: Stream) -> Signal | None:
         """Give the test's signal."""
         return self.behind
-
-    def wanted(self, stream: Stream) -> None:
-        """Take no notice."""
-
-    def taken(self, stream: Stream) -> None:
-        """Take no notice."""
 
     def ended(self, stream: Stream) -> None:
         """Keep how it ended."""
@@ -192,7 +184,7 @@ def a_stream(line: Channel | None = None) -> Stream:
     return Stream(request, Line() if line is None else line, window=65536)
 
 
-class Run:
+class Run(Job):
     """A conversation that a hub runs on this thread, and what came of it."""
 
     def __init__(self, function: Callable[[], Any], waiter: Waiter) -> None:
@@ -213,7 +205,7 @@ class Run:
         self.ended = True
 
     def describe(self) -> str:
-        """Give the function's name."""
+        """Return the function's name."""
         return self.function.__name__
 
     def lost(self) -> None:
@@ -262,7 +254,7 @@ class Lane:
             self.loop.settle()
 
 
-class Receiver:
+class Receiver(interfaces.Receiver):
     """Keeps what a transport tells.
 
     Attributes:
@@ -290,7 +282,7 @@ class Receiver:
         self.told.append("lost")
 
 
-class HandPoller:
+class HandPoller(Poller):
     """A poller that keeps what it is asked to watch for; the test calls ``ready`` itself.
 
     Like epoll it knows no descriptor that is not registered. It never rests.
@@ -301,7 +293,7 @@ class HandPoller:
         self.after: Callable[[], None] = lambda: None
         self.watched: dict[int, int] = {}
 
-    def register(self, descriptor: int, target: Any) -> None:
+    def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
         assert descriptor not in self.watched
         self.watched[descriptor] = READ
@@ -323,3 +315,20 @@ class HandPoller:
 
     def close(self) -> None:
         """End."""
+
+
+HIGH_WATER = 64 * 1024
+LINGER = 2.0
+
+
+def a_transport(
+    sock: Any,
+    poller: Poller,
+    receiver: interfaces.Receiver,
+    high_water: int = HIGH_WATER,
+    unsent: Total = UNBOUND,
+) -> SocketTransport:
+    """Make a transport on one end of a pair of sockets, and begin to read."""
+    transport = SocketTransport(sock, poller, receiver, high_water, LINGER, unsent)
+    transport.start()
+    return transport

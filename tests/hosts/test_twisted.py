@@ -444,7 +444,7 @@ def test_a_function_for_the_stop_that_hangs_is_named(
 ) -> None:
     """And the others are called."""
     monkeypatch.setattr(lifetime, "MOMENT", 0.01)
-    monkeypatch.setattr("bide.hosts.twisted.CLEANUP_SECONDS", 0.0)
+    monkeypatch.setattr("bide.hosts.twisted.resource.CLEANUP_SECONDS", 0.0)
     events: list[str] = []
     bide.on_stop(lambda: events.append("closed"))
 

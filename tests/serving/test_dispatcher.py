@@ -13,6 +13,7 @@ from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
 from bide.hosts.channel import HostChannel
 from bide.serving.dispatcher import Runner
+from tests.fakes import PEER
 from tests.hosts.asgi_server import run, until
 from tests.served import Application, Environ, Gate, Log, answering, happened
 
@@ -25,16 +26,14 @@ class Hosting:
 
     def __init__(self, application: Application, **options: Any) -> None:
         self.runner = Runner(application, asyncio.get_running_loop(), **options)
-        self.environ = self.runner.environ("http", ("localhost", "80"), ("10.0.0.1", "1"))
         self.ended: list[int] = []
 
     def begin(self, context: contextvars.Context | None = None) -> HostChannel:
         """Begin a request."""
-        channel = HostChannel(lambda: None)
+        channel = HostChannel(PEER, lambda: None)
         stream = Stream(Request("GET", b"/", b"/", b"", "1.1", []), channel, window=0)
         self.runner.begin(
             stream,
-            self.environ,
             context=context,
             ended=lambda: self.ended.append(threading.get_ident()),
         )

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from bide.capabilities import ExecutorName
+from bide.executors.executor import Executor
 from bide.executors.loop import LoopExecutor
 from bide.executors.threads import ThreadsExecutor, nothing
-
-Executor = LoopExecutor | ThreadsExecutor
 
 
 def make_executor(
@@ -20,12 +19,12 @@ def make_executor(
     rested: Callable[[], None] = nothing,
     limit: int = 0,
 ) -> Executor:
-    """Make the executor of a decision; on the loop.
+    """Make an executor by its name in a :class:`Decision`; on the loop.
 
     Args:
-        name: the decision's.
+        name: the executor's.
         loop: where awaitables run.
-        threads: lanes that may begin jobs at a time, unless one request runs at a time.
+        threads: lanes that may begin jobs at a time; ``serial`` has one.
         queue: jobs that may wait for a lane.
         rested: as for :class:`ThreadsExecutor`.
         limit: lanes in all, as for :class:`ThreadsExecutor`.

@@ -171,7 +171,7 @@ class _Server(Server):
         settings = _settings(cfg, os.environ)
         super().__init__(worker.wsgi, settings, listeners=listeners)
         self.worker = worker
-        self.root = os.environ.get("SCRIPT_NAME", "").rstrip("/")
+        self._root = os.fsencode(os.environ.get("SCRIPT_NAME", "").rstrip("/"))
         self._numbers = itertools.count(1)  # next() is atomic: requests end on many threads
         log = worker.log
         # A logger of another class may count what it does not write, as statsd's does.
@@ -203,10 +203,11 @@ class _Server(Server):
             await asyncio.sleep(ARRIVAL)
         await super().stop()
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def conversation(self, stream: Stream) -> Conversation:
         """Make a stream's conversation, with gunicorn's hooks around it where there are some."""
+        stream.request.mount(self._root)
         kind = _Observed if self._observed else _Behind
-        return kind(self, stream, environ, self._executor.waiter())
+        return kind(self, stream, self._environ, self._executor.waiter())
 
     def done(self, conversation: Conversation) -> None:
         """Log, and count for ``max_requests``; from the conversation's thread."""
@@ -267,10 +268,6 @@ class _Behind(Conversation):
         environ = super().environ()
         if self.server.secures(environ):
             environ["wsgi.url_scheme"] = "https"
-        root = self.server.root
-        if root and environ["PATH_INFO"].startswith(root):
-            environ["SCRIPT_NAME"] = root
-            environ["PATH_INFO"] = environ["PATH_INFO"][len(root) :]
         return environ
 
 
@@ -312,7 +309,10 @@ class _Observed(_Behind):
             worker.log.exception("Exception in post_request hook")
 
     def _logged(self) -> dict[str, Any]:
-        return self._seen or self._environ or request_environ(self._base, self.stream.request)
+        stream = self.stream
+        return (
+            self._seen or self._environ or request_environ(self._base, stream.peer, stream.request)
+        )
 
     def log_access(self) -> None:
         """Write gunicorn's line."""
@@ -330,14 +330,14 @@ def _request(conversation: Conversation) -> SimpleNamespace:
     return SimpleNamespace(
         method=request.method,
         uri=request.target.decode("latin-1"),
-        path=request.path.decode("latin-1"),
+        path=request.raw_path.decode("latin-1"),
         query=request.query.decode("latin-1"),
         version=tuple(int(each) for each in request.version.split(".")),
         headers=[
             (name.decode("latin-1").upper(), value.decode("latin-1"))
             for name, value in request.headers
         ],
-        remote_addr=conversation.client,
+        remote_addr=conversation.stream.peer.client_host,
     )
 
 

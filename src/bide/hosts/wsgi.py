@@ -24,6 +24,7 @@ from greenlet import getcurrent, greenlet
 from bide.capabilities import name_of
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
 from bide.exchange.messages import Head, Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
 from bide.serving.lifetime import Lifetime
@@ -271,7 +272,10 @@ class _Call:
         self._ident = get_ident()
         self._parking = _HostParking(site.waiting)
         # One byte is enough for the application to wait for the host.
-        self._channel = HostChannel(self._parking.look, limit=1)
+        peer = Peer(
+            environ.get("wsgi.url_scheme", "http"), None, None
+        )  # what else is known is the host's
+        self._channel = HostChannel(peer, self._parking.look, limit=1)
         stream = Stream(_request(environ), self._channel, window=0)
         waiter = _HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._channel)

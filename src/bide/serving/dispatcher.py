@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -29,15 +29,10 @@ from bide.serving.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals
 from bide.serving.status import Status, snapshot
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Application, Conversation
-from bide.wsgi.environ import connection_environ, server_environ
-from bide.wsgi.files import FileWrapper
+from bide.wsgi.environ import server_environ
 
 TICK = 1.0
 """Seconds between two looks at the queue."""
-
-
-class PlainFileWrapper(FileWrapper):
-    """``wsgi.file_wrapper`` of hosts that cannot have the kernel send: an iterable like any."""
 
 
 class _InContext(Conversation):
@@ -75,6 +70,9 @@ def checked(
 class Runner:
     """Runs an application's conversations on a running loop, by the executor that it bears.
 
+    Attributes:
+        environ: what is the same in every environ.
+
     Args:
         application: the WSGI callable.
         loop: the loop that this is called on.
@@ -109,9 +107,7 @@ class Runner:
         self._loop = loop
         self._queue_timeout = queue_timeout
         self._executor = make_executor(self.decision.executor, loop, threads, queue)
-        base = server_environ(self._executor.multithread)
-        base["wsgi.file_wrapper"] = PlainFileWrapper
-        self._base = base
+        self.environ = server_environ(self._executor.multithread)
         # Those in progress, and what is called when they end. Added to on the loop, taken from on
         # any thread; single operations only.
         self._conversations: dict[Conversation, Callable[[], None] | None] = {}
@@ -124,17 +120,11 @@ class Runner:
         for conversation in list(self._conversations):
             conversation.stream.after_fork()
 
-    def environ(
-        self, scheme: str, server: tuple[str, str], client: tuple[str, str]
-    ) -> dict[str, Any]:
-        """Make what is the same for the requests of one connection; see ``connection_environ``."""
-        return connection_environ(self._base, scheme, server, client)
-
     def begin(
         self,
         stream: Stream,
-        environ: dict[str, Any],
         *,
+        more: Mapping[str, Any] | None = None,
         context: contextvars.Context | None = None,
         ended: Callable[[], None] | None = None,
     ) -> Conversation:
@@ -142,16 +132,16 @@ class Runner:
 
         Args:
             stream: its exchange.
-            environ: from :meth:`environ`, with what the host adds.
+            more: what the host adds to the environ.
             context: the one that the application runs in; a new one without.
             ended: called once all has ended, ``close()`` too; from any thread, perhaps before this
                 returns.
         """
         conversation: Conversation
         if context is None:
-            conversation = Conversation(self, stream, environ, self.waiter())
+            conversation = Conversation(self, stream, self.environ, self.waiter(), more)
         else:
-            conversation = _InContext(self, stream, environ, self.waiter())
+            conversation = _InContext(self, stream, self.environ, self.waiter(), more)
             conversation.context = context
         self.run(conversation, ended)
         return conversation

@@ -128,7 +128,7 @@ def log_access(conversation: Conversation) -> None:
     access.info(
         "%s",
         access_line(
-            conversation.client,
+            stream.peer.client_host,
             request.method,
             request.target.decode("latin-1"),
             request.version,

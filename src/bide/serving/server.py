@@ -21,13 +21,19 @@ from bide.applications.loading import check
 from bide.applications.patched import refuse_patched
 from bide.capabilities import Decision, decide, name_of
 from bide.errors import RemoteProtocolError, ServerStopping, StartError
+from bide.exchange.limits import Limits
+from bide.exchange.messages import decoded
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.executors.choice import Executor, make_executor
+from bide.executors.choice import make_executor
+from bide.executors.executor import Executor
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
-from bide.protocols.interfaces import Limits
-from bide.serving.connection import Connection
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Owner, Protocol, Transport
+from bide.serving.connection import Connection, Serving
+from bide.serving.deadlines import Allowances, Look
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import access
 from bide.serving.logs import log_access, log_broken_off, log_refusal
@@ -37,16 +43,16 @@ from bide.serving.status import Status, snapshot
 from bide.settings import Settings
 from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import parse_address
-from bide.transports.poller import Poller, make_poller
+from bide.transports.poller import make_poller
 from bide.waiting.loops import Mailbox, close_mailbox, open_mailbox
 from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
-from bide.wsgi.environ import connection_environ, server_environ
+from bide.wsgi.environ import server_environ
 
 log = logging.getLogger("bide")
 
 
-class Server:
+class Server(Serving):
     """Serves one WSGI application: ``async with Server(app, bind="127.0.0.1:0") as server:``.
 
     All methods are for the thread of the loop that it was started on, but for ``status``. Leaving
@@ -82,26 +88,13 @@ class Server:
         self.application = application
         self.decision: Decision = decide(application, self.settings.executor)
         self._addresses = [parse_address(each) for each in self.settings.bind]
-        self.limits = Limits(
-            request_line=self.settings.limit_request_line,
-            head=self.settings.limit_head,
-            fields=self.settings.limit_fields,
-            body=self.settings.limit_body,
-            chunks=self.settings.limit_chunks,
-            framing=self.settings.limit_framing,
-            window=self.settings.limit_unread,
-            discard=self.settings.limit_discard,
-            unsent=self.settings.limit_unsent,
-            pipeline=self.settings.limit_pipeline,
-            linger=self.settings.linger_timeout,
-        )
+        self.limits = Limits.of(self.settings)
+        self.allowances = Allowances.of(self.settings)
         self.unsent_total = Total(self.settings.limit_unsent_total)
         self.unread_total = Total(self.settings.limit_unread_total)
-        self.health = self.settings.health.encode("latin-1")
+        self.health = decoded(self.settings.health.encode())
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
-        self.loop: asyncio.AbstractEventLoop
-        self.poller: Poller
         self._mailbox: Mailbox
         self._executor: Executor
         self._environ: dict[str, Any] = {}
@@ -241,7 +234,7 @@ class Server:
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
                 if conversation in self._held:
-                    self._held[conversation].drop_held()
+                    self._held[conversation].drop_held(conversation.stream)
                 else:
                     conversation.cancel(ServerStopping("the server stops"), firm=True)
             if not await self._all_done(CLEANUP_SECONDS):
@@ -317,12 +310,12 @@ class Server:
         settings = self.settings
         # First: the looks may queue more.
         self._reject_queued(settings.queue_timeout - ahead, QUEUE_TIMEOUT)
-        crowded = self._acceptor.crowded
+        look = Look(elapsed, self.allowances, self.unsent_total, self._acceptor.crowded)
         connections = list(self._connections)
         if self.unsent_total.full:  # until it is no more, those that hold the most are given up
             connections.sort(key=lambda each: each.held, reverse=True)
         for connection in connections:
-            connection.mind_time(elapsed, settings, crowded)
+            connection.mind_time(look)
         if settings.request_timeout:
             before = monotonic() + ahead - settings.request_timeout
             end_overdue(list(self._conversations), before, self._executor.hubs, self._held)
@@ -348,13 +341,22 @@ class Server:
     # Connections --------------------------------------------------------------------------------
 
     def _connect(
-        self, sock: socket.socket, server: tuple[str, str], client: tuple[str, str]
+        self,
+        sock: socket.socket,
+        server: tuple[str, int] | None,
+        client: tuple[str, int] | None,
     ) -> None:
-        connection = Connection(
-            self, sock, connection_environ(self._environ, "http", server, client)
-        )
+        connection = Connection(self, sock, Peer("http", server, client))
         self._connections.add(connection)
         connection.start()
+
+    def protocol(self, transport: Transport, owner: Owner) -> Protocol:
+        """Make the protocol that a connection begins with."""
+        return HTTP1(transport, owner, self.limits, self.unread_total)
+
+    def upgrades(self, stream: Stream) -> bool:  # noqa: ARG002 - none is known
+        """Whether a request may change its connection's protocol."""
+        return False
 
     def flush(self) -> None:
         """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""
@@ -369,9 +371,9 @@ class Server:
 
     # Conversations ------------------------------------------------------------------------------
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def conversation(self, stream: Stream) -> Conversation:
         """Make a stream's conversation."""
-        return Conversation(self, stream, environ, self._executor.waiter())
+        return Conversation(self, stream, self._environ, self._executor.waiter())
 
     def hold(self, conversation: Conversation, connection: Connection) -> None:
         """Count a conversation that is to be submitted when its body has come."""

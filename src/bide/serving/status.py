@@ -4,31 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class Counting(Protocol):
-    """An executor, as far as it counts."""
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that are parked."""
-
-    @property
-    def queued(self) -> int:
-        """Jobs that wait for a thread."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that have been started."""
-
-    @property
-    def threads_busy(self) -> int:
-        """Threads that run a job's code."""
-
-    @property
-    def threads_max(self) -> int:
-        """Threads that may begin jobs at a time."""
+from bide.executors.executor import Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +34,7 @@ class Status:
 
 
 def snapshot(
-    executor: Counting, in_progress: Sized, connections: int, stopping: bool, held: int = 0
+    executor: Executor, in_progress: Sized, connections: int, stopping: bool, held: int = 0
 ) -> Status:
     """Take a snapshot of an executor and of the requests that it has; from any thread.
 

@@ -11,21 +11,23 @@ import contextvars
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 from bide.errors import BideError, Cancelled
 from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
 from bide.hosts.channel import HostChannel, Part
 from bide.serving.dispatcher import TICK, Runner
+from bide.settings import DEFAULTS
 from bide.waiting.waiter import Waiter, _ClientWait
 from bide.wsgi.conversation import Application, Conversation
 
-WINDOW: Final = 64 * 1024
+WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that wait for the application."""
 _OWN: Final = str(Path(__file__).parent.parent)
 
@@ -44,9 +46,9 @@ class Watched(Conversation):
     __slots__ = ("_exchange",)
 
     def __init__(
-        self, runner: Runner, base: dict[str, Any], waiter: Waiter, exchange: Exchange
+        self, runner: Runner, exchange: Exchange, waiter: Waiter, more: Mapping[str, Any]
     ) -> None:
-        super().__init__(runner, exchange.stream, base, waiter)
+        super().__init__(runner, exchange.stream, runner.environ, waiter, more)
         self._exchange = exchange
 
     def failed(self, error: BaseException) -> None:
@@ -84,9 +86,9 @@ class WatchedRunner(Runner):
         super().__init__(application, loop, **options)
         self.thread = threading.get_ident()
 
-    def begin_watched(self, exchange: Exchange, environ: dict[str, Any]) -> Conversation:
+    def begin_watched(self, exchange: Exchange, more: Mapping[str, Any]) -> Conversation:
         """Do what ``begin`` does, with a conversation that tells the exchange."""
-        conversation = Watched(self, environ, self.waiter(), exchange)
+        conversation = Watched(self, exchange, self.waiter(), more)
         exchange.conversation = conversation
         self.run(conversation, exchange.ended)
         return conversation
@@ -135,6 +137,7 @@ class Exchange:
         self,
         runner: WatchedRunner,
         loop: asyncio.AbstractEventLoop,
+        peer: Peer,
         request: Request,
         raises: bool,
     ) -> None:
@@ -142,7 +145,7 @@ class Exchange:
         self._loop = loop
         self.raises = raises
         self._something = threading.Event()
-        self._channel = HostChannel(self._something.set, room_again=self._room_again)
+        self._channel = HostChannel(peer, self._something.set, room_again=self._room_again)
         self.stream = Stream(request, self._channel, WINDOW if request.has_body else 0)
         self.error: BaseException | None = None
         self.conversation: Conversation | None = None
@@ -151,11 +154,11 @@ class Exchange:
         self._upload_error: BaseException | None = None
         self._room = asyncio.Event()  # in the body's window; on the loop
 
-    def start(self, environ: dict[str, Any], body: bytes | Iterable[bytes] | None) -> None:
+    def start(self, more: Mapping[str, Any], body: bytes | Iterable[bytes] | None) -> None:
         """Have the conversation begin, and its body come."""
         # In a context of its own, as behind a socket.
         call = self._loop.call_soon_threadsafe
-        call(self._runner.begin_watched, self, environ, context=contextvars.Context())
+        call(self._runner.begin_watched, self, more, context=contextvars.Context())
         if isinstance(body, bytes):
             call(self.stream.body.feed, body)
             call(self.stream.body.finish)

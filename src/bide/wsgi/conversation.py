@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from time import monotonic
 from types import CoroutineType, TracebackType
@@ -25,9 +25,11 @@ from bide.errors import (
     ThreadEnded,
 )
 from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
+from bide.executors.hub import Job
 from bide.forks import ForkedSite, end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
+from bide.waiting.locks import begins
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
@@ -50,10 +52,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Any]
 
 _END: Final = object()
-_MADE: Final[tuple[type, ...]] = (
-    type(iter([])),
-    type(iter(())),
-)  # iterators over blocks that are all there
+# Iterators over blocks that are all there.
+_MADE: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
 _LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at once
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
@@ -72,8 +72,11 @@ class Site(Protocol):
         """Know that a conversation has ended; on its thread."""
 
 
-class Conversation:
+class Conversation(Job):
     """One request's call of the application; a job for an executor.
+
+    Made with ``base``, which is the same in every environ of the server's (``server_environ``), and
+    ``more``, which a host adds to this one's.
 
     Attributes:
         stream: the exchange with the client.
@@ -87,6 +90,7 @@ class Conversation:
 
     __slots__ = (
         "_base",
+        "_more",
         "_site",
         "expired",
         "finished",
@@ -97,9 +101,17 @@ class Conversation:
         "waiter",
     )
 
-    def __init__(self, site: Site, stream: Stream, base: dict[str, Any], waiter: Waiter) -> None:
+    def __init__(
+        self,
+        site: Site,
+        stream: Stream,
+        base: dict[str, Any],
+        waiter: Waiter,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         self._site = site
         self._base = base
+        self._more = more
         self.stream = stream
         self.waiter = waiter
         self.started = monotonic()
@@ -107,11 +119,6 @@ class Conversation:
         self.finished: Signal | None = None
         self.guard: weakref.ref[Guard] | None = None
         self.over = False
-
-    @property
-    def client(self) -> str:
-        """The client's address, for the access log; empty on a Unix socket."""
-        return str(self._base["REMOTE_ADDR"])
 
     # From the loop ------------------------------------------------------------------------------
 
@@ -128,8 +135,7 @@ class Conversation:
     def describe(self) -> str:
         """Name the request and the application, for people."""
         request = self.stream.request
-        target = request.target.decode("latin-1")
-        return f"{request.method} {target} of {self._site.name}"
+        return f"{request.method} {request.target.decode('latin-1')} of {self._site.name}"
 
     # On the conversation's thread ---------------------------------------------------------------
 
@@ -190,15 +196,17 @@ class Conversation:
 
     def environ(self) -> dict[str, Any]:
         """Make what the application is called with."""
-        environ = request_environ(self._base, self.stream.request)
-        environ["wsgi.input"] = Input(self.stream)
+        stream = self.stream
+        environ = request_environ(self._base, stream.peer, stream.request)
+        environ["wsgi.input"] = Input(stream)
         return self.extended(environ)
 
     def extended(self, environ: dict[str, Any]) -> dict[str, Any]:
         """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
-        environ["bide.status"] = self._site.status
-        environ["bide.state"] = self._site.state
+        environ["bide.status"], environ["bide.state"] = self._site.status, self._site.state
+        if self._more is not None:
+            environ.update(self._more)
         return environ
 
     def failed(self, error: BaseException) -> None:
@@ -216,6 +224,7 @@ class Conversation:
     def _answer_failure(self) -> None:
         self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
 
+    @begins
     def _converse(self) -> None:
         environ = self.environ()
         result = self._site.application(environ, self.start_response)
@@ -273,10 +282,9 @@ class Conversation:
             self.waiter.wait(self.finished)
 
     def _send_made(self, blocks: list[bytes]) -> None:
-        """Send blocks that are all there, whatever the client's speed.
+        """Send blocks that are all there, without waiting for the client.
 
-        They are queued as they are, so that memory holds no more than the application has made,
-        and this conversation, its thread with it, is done at once: the loop sends the rest.
+        They are queued uncopied, and the loop sends them: the conversation ends at once.
         """
         stream = self.stream
         if len(blocks) == 1:

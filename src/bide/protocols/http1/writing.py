@@ -10,10 +10,10 @@ from http import HTTPStatus
 from typing import Final
 
 from bide.errors import LocalProtocolError, RemoteProtocolError
-from bide.exchange.messages import Head
+from bide.exchange.limits import Limits
 from bide.exchange.stream import CUT, ENDED, READY, Stream
 from bide.protocols.http1.syntax import encode_head, stamp
-from bide.protocols.interfaces import Limits, Owner, Transport
+from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.waiting.locks import holds_lock
 from bide.waiting.outcome import Signal
 
@@ -30,11 +30,12 @@ _CHUNKED: Final = "chunked"
 _CLOSE: Final = "close"
 
 
-class Responses:
+class Responses(Protocol):
     """The channel of a connection's streams.
 
     Attributes:
         lock: the connection's.
+        peer: its two ends.
         transport: where the bytes go.
         draining: whether each response is the connection's last; set by the loop.
         remaining: bytes that a request's body of known length still has to come; None when that
@@ -48,12 +49,16 @@ class Responses:
         "_persistent",
         "draining",
         "lock",
+        "peer",
         "remaining",
         "transport",
     )
 
+    sends_files = True
+
     def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
         self.lock = transport.lock
+        self.peer = owner.peer
         self.transport = transport
         self.draining = False
         self.remaining: int | None = None
@@ -63,14 +68,10 @@ class Responses:
         self._framing = _NONE
         self._persistent = False
 
-    def prepare(self, head: Head) -> None:
-        """Encode a head's fields; raises LocalProtocolError for what would split the response."""
-        head.fields = encode_head(head)
-
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
-        """Write a block, with the head before it where it was not sent; false: the client is gone.
+        """Write a block, the head before it where it was not sent; return false if nobody takes it.
 
-        Under the lock. Head and first block go in one piece, and so do last block and end.
+        Called under the lock. Head and first block go in one piece, and so do last block and end.
         """
         data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
         framing = self._framing
@@ -93,11 +94,11 @@ class Responses:
         request = stream.request
         assert head is not None
         if stream.expects_continue and not last and head.code < 300:
-            # The application goes on, and may read yet: 100 could not be sent behind this head.
-            # Who is told 300 or more sends no body (RFC 9110 section 10.1.1).
+            # The application goes on, and may read later, when 100 can no longer be sent. A client
+            # that is told 300 or more sends no body (RFC 9110 section 10.1.1).
             stream.expects_continue = False
             self.transport.write(_CONTINUE)
-        # A body that was announced, asked for and never wanted may come or not: who can tell?
+        # With ``expects_continue``: nobody can tell whether the client will send the body.
         persistent = request.persistent and not (
             self.draining
             or head.closes
@@ -108,7 +109,7 @@ class Responses:
         length = b""
         if stream.bodiless:
             self._framing = _NONE
-            # HEAD: what GET would give; a body that is empty here may not be so there.
+            # For HEAD the length that GET would have. An empty body here may not be empty there.
             if last and size and head.length is None and not head.bodiless:
                 length = b"Content-Length: %d\r\n" % size
         elif head.length is not None:
@@ -129,18 +130,19 @@ class Responses:
             end = b"\r\n"
         else:
             end = b"Connection: keep-alive\r\n\r\n"
-        return b"%b%b%b%b" % (head.fields, stamp(head.dated, head.served), length, end)
+        stamped = stamp(head.dated, head.served)
+        return b"%b%b%b%b" % (encode_head(head), stamped, length, end)
 
-    def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
+    def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - one at a time is sent
+        """Return what fires when the client has caught up; None when it is not behind."""
         return self.transport.room()
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+    def send_file(self, stream: Stream, *part: int) -> int:  # noqa: ARG002 - as above
         """Send from a file, of a response of known length; as :meth:`Channel.send_file`."""
-        return self.transport.send_file(descriptor, offset, count)
+        return self.transport.send_file(*part)
 
-    def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again."""
+    def writable(self, stream: Stream) -> Signal:  # noqa: ARG002 - as above
+        """Return what fires when the client takes bytes again."""
         return self.transport.writable()
 
     @holds_lock
@@ -148,7 +150,7 @@ class Responses:
         """Send 100 Continue, once (RFC 9110 section 10.1.1).
 
         Raises:
-            LocalProtocolError: the response has begun without it: the body would never come.
+            LocalProtocolError: the response has begun without it, so the body would never come.
         """
         with self.lock:
             if stream.expects_continue:
@@ -169,9 +171,9 @@ class Responses:
         """Go on to the next request, or close."""
         complete = stream.body.complete
         if stream.state == ENDED and self._persistent and complete:
-            self._owner.ended(stream)
+            self.next(stream)
         elif stream.state == CUT and self._framing == _CLOSE:
-            # Its end is the connection's end: only a reset shows that it is not complete.
+            # It ends where the connection ends: only a reset shows that it is incomplete.
             self.transport.abort()
         elif (
             stream.state == CUT
@@ -179,16 +181,20 @@ class Responses:
             or stream.body.failed
             or self._remains_too_much(stream)
         ):
-            # Also when all has come: a byte more from the client would reset the connection, and
-            # take away what is on its way (RFC 9112 section 9.6).
+            # Linger also when all has come: one byte more from the client would reset the
+            # connection, and what is on its way would be lost (RFC 9112 section 9.6).
             self.transport.close(linger=True)
         else:
             stream.body.discard()
             self.taken(stream)
-            self._owner.ended(stream)
+            self.next(stream)
+
+    def next(self, stream: Stream) -> None:
+        """Called when the connection goes on after a response; from any thread."""
+        raise NotImplementedError
 
     def _remains_too_much(self, stream: Stream) -> bool:
-        # A look from another thread: it decides between two good ends, so it may be a bit old.
+        # Looked at from another thread. Both ends are right, so it may be slightly out of date.
         remaining = None if stream.body.complete else self.remaining
         return remaining is not None and remaining > self._limits.discard
 
