@@ -434,7 +434,7 @@ def test_cancelling_between_the_publication_and_the_look_counts_once(lane: Lane)
 
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value)
-            if name == "_current" and value is not None:
+            if name == "current" and value is not None:
                 self.cancel(GONE)
 
     raised = []
@@ -642,7 +642,7 @@ def test_a_conversation_that_is_ended_while_parked_cancels_its_promise(lane: Lan
     assert not other.ended
     other.waiter.cancel(GONE)
     lane.woken.clear()
-    lane.hub.resume(other.waiter._current)  # type: ignore[arg-type]
+    lane.hub.resume(other.waiter.current)  # type: ignore[arg-type]
     assert other.ended
 
 

@@ -156,7 +156,8 @@ class _HostWaiter(Waiter):
             )
         return super().wait(promise, timeout)
 
-    def _place_for_client(self) -> Parking:
+    def place_for_client(self) -> Parking:
+        """Wait on the host's thread, which has to go on with what the client gets."""
         refuse_under_lock()
         assert self.parking is not None
         return self.parking  # it is the host that has to go on

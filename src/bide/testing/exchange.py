@@ -24,7 +24,7 @@ from bide.executors.monitor import stack_of
 from bide.hosts.channel import HostChannel, Part
 from bide.serving.dispatcher import TICK, Runner
 from bide.settings import DEFAULTS
-from bide.waiting.waiter import Waiter, _ClientWait
+from bide.waiting.waiter import ClientWait, Waiter
 from bide.wsgi.conversation import Application, Conversation
 
 WINDOW: Final = DEFAULTS.limit_unread
@@ -105,11 +105,11 @@ class WatchedRunner(Runner):
         stack = stack_of(conversation, self._executor.hubs)
         if stack:
             return f"its code runs:\n{stack}"
-        wait = conversation.waiter._current
+        wait = conversation.waiter.current
         if wait is None:
             status = self.status()
             return f"it has not begun: {status.threads_busy} threads are busy"
-        if type(wait) is _ClientWait and conversation.stream.behind:
+        if type(wait) is ClientWait and conversation.stream.behind:
             return "it waits for its client to take what it has sent"
         frame = getattr(wait.parked, "gr_frame", None)
         frames = traceback.extract_stack(frame) if frame is not None else []

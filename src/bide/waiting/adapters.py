@@ -123,10 +123,16 @@ class TaskSubscription(Subscription):
         self._discard()  # a task that was cancelled before its first step has not begun it
         self._task = None  # it holds the error, whose traceback holds this: no cycle
         settle_from(task, self._sink)
+        self.ended()
 
     def _discard(self) -> None:
         promise, self._promise = self._promise, None
         discard(promise)
+        if self._task is None:
+            self.ended()
+
+    def ended(self) -> None:
+        """Called when the awaitable has ended, or will never be started; for subclasses."""
 
     def cancel(self) -> None:
         """Cancel the task, or never start it."""

@@ -42,6 +42,10 @@ TURN: Final = 0.01
 """Seconds for which a response is sent to a quick client before others of its thread go on."""
 
 
+refusals: Final[list[Callable[[], object]]] = []
+"""Called before each wait of an application, on its thread; may raise WaitError."""
+
+
 class Waiter(Blocked):
     """One conversation's place to wait: at most one wait at a time, each with one outcome.
 
@@ -50,15 +54,16 @@ class Waiter(Blocked):
     ``cancel`` records the cancellation and then looks for a published wait.
 
     Attributes:
+        current: the wait in progress.
         ends: called in turn, on its thread and in its context, when the conversation has ended.
     """
 
     __slots__ = (
         "_cancellation",
-        "_current",
         "_deadline",
         "_firm",
         "_raised",
+        "current",
         "ends",
         "loop",
         "parking",
@@ -68,7 +73,7 @@ class Waiter(Blocked):
         self.loop = loop
         self.parking = parking
         self.ends: tuple[Callable[[], None], ...] = ()
-        self._current: Wait | None = None
+        self.current: Wait | None = None
         self._cancellation: Cancelled | None = None
         self._firm = False  # ends what wait_io waits for, too
         self._raised = False  # the cancellation, to the application
@@ -86,8 +91,8 @@ class Waiter(Blocked):
             return
         if firm:
             self._firm = True
-        current = self._current
-        if current is not None and (firm or type(current) is not _ClientWait):
+        current = self.current
+        if current is not None and (firm or type(current) is not ClientWait):
             current.interrupt()  # whether it may be ended is seen on its own thread
 
     def raised(self, cancellation: Cancelled) -> None:
@@ -107,6 +112,8 @@ class Waiter(Blocked):
     def wait(self, promise: Any, timeout: float | None = None) -> Any:
         """Suspend until ``promise`` fires; see :func:`wait`."""
         try:
+            for refuse in refusals:
+                refuse()
             parking = self._place()
             wait = Wait(parking.wake)
             if timeout is not None and not timeout >= 0:
@@ -116,7 +123,7 @@ class Waiter(Blocked):
             discard(promise)
             raise
         # Not always None: a promise may wait itself while it is subscribed to.
-        outer, self._current = self._current, wait
+        outer, self.current = self.current, wait
         try:
             if self._cancellation is None:
                 self._run(wait, subscription, parking, timeout)
@@ -124,7 +131,7 @@ class Waiter(Blocked):
                 limit, why = self._admitted(wait, subscription, parking, timeout)
                 self._run(wait, subscription, parking, limit, why)
         finally:
-            self._current = outer
+            self.current = outer
         if wait.error is None:
             # Taken out: what refers to the wait still, refers to the outcome no more.
             value, wait.value = wait.value, None
@@ -137,11 +144,11 @@ class Waiter(Blocked):
 
     def call(self, function: Callable[[], None]) -> None:
         """Call what may wait while a wait is in progress, for its parking; cancelling ends both."""
-        wait, known = self._current, self.cancelled
+        wait, known = self.current, self.cancelled
         try:
             function()
         finally:
-            self._current = wait
+            self.current = wait
             if wait is not None and self._cancellation is not None and not known:
                 wait.interrupted = True
 
@@ -167,10 +174,10 @@ class Waiter(Blocked):
         Unlike an application's wait it survives a half-closed connection: a client that has
         sent everything may still read. Only a firm cancellation ends it.
         """
-        parking = self._place_for_client()
-        wait = _ClientWait(parking.wake)
+        parking = self.place_for_client()
+        wait = ClientWait(parking.wake)
         subscription = SignalSubscription(signal, wait)
-        outer, self._current = self._current, wait
+        outer, self.current = self.current, wait
         try:
             if self._firm:
                 limit, why = self._admitted(wait, subscription, parking, None)
@@ -178,7 +185,7 @@ class Waiter(Blocked):
             else:
                 self._run(wait, subscription, parking, None)
         finally:
-            self._current = outer
+            self.current = outer
         if wait.error is None:
             value, wait.value = wait.value, None
             return value
@@ -251,7 +258,7 @@ class Waiter(Blocked):
         wait.interrupted = False
         if wait.reason:
             return deadline
-        begins = not (wait.over or wait.ending) and (self._firm or type(wait) is not _ClientWait)
+        begins = not (wait.over or wait.ending) and (self._firm or type(wait) is not ClientWait)
         blocks = self._firm and isinstance(parking, ThreadParking)
         if (begins or blocks) and self._is_stranded():
             wait.ending = "cancelled"  # it may never turn again, and nothing go on there
@@ -308,7 +315,8 @@ class Waiter(Blocked):
             raise WaitError(why)
         return ThreadParking(self)
 
-    def _place_for_client(self) -> Parking:
+    def place_for_client(self) -> Parking:
+        """Choose how to stop for the request's own client."""
         return self._place()
 
     def look(self) -> None:
@@ -345,7 +353,7 @@ class Waiter(Blocked):
         return _again(self._cancellation)
 
 
-class _ClientWait(Wait):
+class ClientWait(Wait):
     """A wait for the request's own client."""
 
     __slots__ = ()

@@ -12,20 +12,20 @@ from django.http import HttpRequest, HttpResponse
 
 from bide import ClientDisconnected, wait
 from bide.integrations.django.databases import Held, Pool, _pool_here, held_here
-from bide.integrations.django.request_executor import Desk, Frame, Item
-from bide.integrations.django.worker_threads import Clerk
+from bide.integrations.django.request_executor import Frame, Item, RequestExecutor
+from bide.integrations.django.worker_threads import choose
 from bide.waiting.waiter import Waiter, current_waiter
 from tests.fakes import Lane, ManualLoop
 from tests.integrations.django_project.conftest import Project
 from tests.served import DEADLINE, happened
 
 
-def a_desk() -> Desk:
-    """Make a desk whose request never waits."""
+def an_executor() -> RequestExecutor:
+    """Make an executor whose request never waits."""
     lane = Lane(ManualLoop())
     waiter = Waiter(lane.loop, lane.hub)
     lane.loop.close()
-    return Desk(waiter, lane.hub)
+    return RequestExecutor(waiter, lane.hub)
 
 
 class EndedMeanwhile(deque[Item]):
@@ -41,7 +41,7 @@ class EndedMeanwhile(deque[Item]):
 
 def test_a_call_that_comes_when_the_request_has_just_ended_is_made_elsewhere() -> None:
     """It has been queued behind the last look of the frame."""
-    frame = a_desk().frame
+    frame = an_executor().frame
     frame._items = items = EndedMeanwhile()
     items.frame = frame
     called = frame.submit(threading.current_thread)
@@ -51,19 +51,19 @@ def test_a_call_that_comes_when_the_request_has_just_ended_is_made_elsewhere() -
 
 def test_a_call_that_a_frame_leaves_is_made_in_the_frame_around_it() -> None:
     """Its own thread, as long as the request lasts."""
-    desk = a_desk()
-    inner = Frame(desk, desk.frame)
+    executor = an_executor()
+    inner = Frame(executor, executor.frame)
     left = inner.submit(int, "1")
     inner.end()
     late = inner.submit(int, "2")
-    assert [item.future for item in desk.frame._items] == [left, late]
-    desk.frame.end()
+    assert [item.future for item in executor.frame._items] == [left, late]
+    executor.frame.end()
     assert (left.result(DEADLINE), late.result(DEADLINE)) == (1, 2)
 
 
 def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
     """Its coroutine was cancelled before it began."""
-    frame = a_desk().frame
+    frame = an_executor().frame
     made: list[int] = []
     frame.submit(made.append, 1).cancel()
     frame.end()
@@ -105,9 +105,9 @@ def test_a_connection_that_is_given_to_a_request_that_has_left_is_given_on(
 def test_a_call_that_has_its_turn_after_its_request_has_ended_keeps_nothing(
     project: Project,
 ) -> None:
-    """It was left while its clerk was busy with others."""
+    """It was left while its worker thread was busy with others."""
     project.serve({})
-    clerk, desk, busy = Clerk(1), a_desk(), threading.Event()
+    executor, busy, thread = an_executor(), threading.Event(), choose()
     pools: list[Any] = []
 
     def call() -> None:
@@ -116,12 +116,11 @@ def test_a_call_that_has_its_turn_after_its_request_has_ended_keeps_nothing(
         pools.append(held.pool)
         assert connections["default"] in held.pool.lent["default"]
 
-    clerk.executor.submit(happened, busy)
-    called = clerk.executor.submit(clerk.call, desk, call)
-    clerk.leave(desk)
+    thread.executor.submit(happened, busy)
+    executor.submit_to_worker(call)
+    executor.end()
     busy.set()
-    called.result(DEADLINE)
-    clerk.executor.shutdown()
+    thread.executor.submit(pools.append, None).result(DEADLINE)
     assert not pools[0].lent["default"]
 
 
@@ -152,7 +151,7 @@ def test_a_thread_that_ends_closes_its_pool_whoever_else_refers_to_it(project: P
     assert pools[0].idle == {"default": []}
 
 
-def test_what_else_is_done_when_a_request_has_ended_finds_no_desk(project: Project) -> None:
+def test_what_else_is_done_when_a_request_has_ended_finds_no_executor(project: Project) -> None:
     """It would keep a connection that nobody gives back. It may still wait."""
     seen: list[Any] = []
 
@@ -172,7 +171,7 @@ def test_what_else_is_done_when_a_request_has_ended_finds_no_desk(project: Proje
     assert seen == [None, "waited"]
 
 
-def test_a_request_leaves_nothing_of_its_desk_to_the_collector(project: Project) -> None:
+def test_a_request_leaves_nothing_of_its_executor_to_the_collector(project: Project) -> None:
     """Which may run in any thread, and connections are closed on their own."""
     from tests.integrations.django_project.models import Note
 
@@ -187,7 +186,7 @@ def test_a_request_leaves_nothing_of_its_desk_to_the_collector(project: Project)
             assert served.get("/view").text == "0"
         served.until_idle()
         # The last request's may still be in the frame that ends it.
-        left = [each for each in gc.get_objects() if type(each) in (Desk, Frame)]
+        left = [each for each in gc.get_objects() if type(each) in (RequestExecutor, Frame)]
         assert len(left) <= 2
     finally:
         gc.enable()

@@ -14,7 +14,12 @@ from django.http import StreamingHttpResponse
 
 from bide.errors import Cancelled
 from bide.integrations.django.databases import refuse_in_atomic
-from bide.integrations.django.request_executor import Desk, Frame, desk_here, frame_of_context
+from bide.integrations.django.request_executor import (
+    Frame,
+    RequestExecutor,
+    executor_here,
+    frame_of_context,
+)
 from bide.waiting.actor import Actor
 from bide.waiting.adapters import KINDS, TaskSubscription
 from bide.waiting.outcome import Signal, Sink
@@ -42,14 +47,9 @@ class _MainSubscription(TaskSubscription):
         super().__init__(promise.coroutine, sink)
         self._ended = promise.ended
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        super()._done(task)
+    def ended(self) -> None:
+        """Called when the coroutine has ended, or will never be started."""
         self._ended.fire()
-
-    def _discard(self) -> None:
-        super()._discard()
-        if self._task is None:  # it will never be started
-            self._ended.fire()
 
 
 KINDS[_Main] = _MainSubscription
@@ -57,18 +57,18 @@ KINDS[_Main] = _MainSubscription
 
 def async_to_sync(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Take the place of ``AsyncToSync.__call__``: wait for the coroutine, on the server's loop."""
-    desk = desk_here()
-    if desk is None or self.force_new_loop or not desk.parks:
+    executor = executor_here()
+    if executor is None or self.force_new_loop or not executor.parks:
         return _alone(self, *args, **kwargs)
     refuse_in_atomic()  # before there is a coroutine
-    frame = desk.frame
+    frame = executor.frame
     context = [contextvars.copy_context()]
     main = _Main(_run(self.awaitable, args, kwargs, frame, context, sys.exc_info()[1]))
     try:
-        return desk.waiter.wait(main)
+        return executor.waiter.wait(main)
     except Cancelled:
         # Its clean-up may need this thread, and has it for as long as clean-ups may take.
-        desk.waiter.wait(main.ended)
+        executor.waiter.wait(main.ended)
         raise
     finally:
         _restore_context(context[0])
@@ -131,7 +131,7 @@ async def sync_to_async(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) 
         return await _sync_to_async(self, *args, **kwargs)
     within = SyncToAsync.__new__(SyncToAsync)
     within.__dict__.update(self.__dict__)
-    within.func = functools.partial(_call, frame.desk, self.func)
+    within.func = functools.partial(_call, frame.executor, self.func)
     executors.current = frame
     try:
         return await _sync_to_async(within, *args, **kwargs)
@@ -139,11 +139,13 @@ async def sync_to_async(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) 
         executors.current = before
 
 
-def _call(desk: Desk, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _call(
+    executor: RequestExecutor, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
     """Make a call in the frame that has been opened for it."""
-    if desk_here() is not desk:  # a clerk's thread, or the request is over
+    if executor_here() is not executor:  # a worker thread, or the request is over
         return function(*args, **kwargs)
-    frame = desk.frame
+    frame = executor.frame
     frame.task_context = getattr(SyncToAsync.threadlocal, "task_context", None)
     token = frame_of_context.set(frame)
     try:
@@ -154,11 +156,11 @@ def _call(desk: Desk, function: Callable[..., Any], *args: Any, **kwargs: Any) -
 
 def iterate_response(self: Any) -> Iterator[bytes]:
     """Take the place of ``StreamingHttpResponse.__iter__``: block by block, not as one list."""
-    desk = desk_here()
-    if not self.is_async or desk is None or not desk.parks:
+    executor = executor_here()
+    if not self.is_async or executor is None or not executor.parks:
         blocks: Iterator[bytes] = _iterate_response(self)
         return blocks
-    stream = _stream(self, desk.waiter)
+    stream = _stream(self, executor.waiter)
     # Django's ``close()`` calls it: the iterator is closed in the request, not by the collector.
     self._resource_closers.append(stream.close)
     return stream
@@ -192,6 +194,6 @@ def _stream(response: Any, waiter: Waiter) -> Generator[bytes, None, None]:
 
 def begin(**_: Any) -> None:
     """Receive ``request_started``: what this request starts has its calls made by it."""
-    desk = desk_here()
-    if desk is not None:
-        frame_of_context.set(desk.frame)
+    executor = executor_here()
+    if executor is not None:
+        frame_of_context.set(executor.frame)

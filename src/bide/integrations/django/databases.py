@@ -23,15 +23,16 @@ from django.db.utils import OperationalError
 
 from bide.errors import WaitError
 from bide.integrations.django import options
-from bide.integrations.django.request_executor import Desk, desk_here
-from bide.integrations.django.worker_threads import served_here
-from bide.waiting.adapters import discard
+from bide.integrations.django.request_executor import (
+    RequestExecutor,
+    executor_here,
+    served_here,
+)
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 
 log = logging.getLogger("bide")
 
-_wait: Final = Waiter.wait
 _create: Final = connections.create_connection
 
 
@@ -45,7 +46,7 @@ class Held:
 
     def __init__(self, pool: Pool, waiter: Waiter | None) -> None:
         self.pool = pool
-        self.waiter = waiter  # None on a clerk's thread, which cannot park
+        self.waiter = waiter  # None on a worker thread, which cannot park
         self.wrappers: dict[str, Any] = {}
         self.taking = False
 
@@ -210,28 +211,28 @@ def _pool_here() -> Pool:
     return _here.pool
 
 
-def _desk_here() -> Desk | None:
-    """Give the desk of the request whose connections this code uses.
+def _executor_here() -> RequestExecutor | None:
+    """Return the executor of the request whose connections this code uses.
 
     None outside, and in coroutines: Django refuses its database to them, and what it asks there is
     its own affair.
     """
     if asyncio._get_running_loop() is not None:
         return None
-    return served_here() or desk_here()
+    return served_here() or executor_here()
 
 
 def held_here() -> Held | None:
-    """Give the connections of the request that this code runs in; None where there is none."""
-    desk = _desk_here()
-    if desk is None:
+    """Return the connections of the request that this code runs in; None where there is none."""
+    executor = _executor_here()
+    if executor is None:
         return None
-    held: Held | None = desk.held
+    held: Held | None = executor.held
     if held is None:
         here = served_here() is None
-        held = desk.held = Held(_pool_here(), desk.waiter if here else None)
+        held = executor.held = Held(_pool_here(), executor.waiter if here else None)
         if here:
-            desk.ends.append(held.end)
+            executor.ends.append(held.end)
     return held
 
 
@@ -243,10 +244,10 @@ class Local:
 
     def __getattr__(self, alias: str) -> Any:
         # Django asks several times in each request, which may have no connection at all.
-        desk = _desk_here()
-        if desk is None:
+        executor = _executor_here()
+        if executor is None:
             return getattr(self._own, alias)
-        held = desk.held
+        held = executor.held
         if held is not None:
             wrapper = held.wrappers.get(alias)
             if wrapper is not None:
@@ -291,13 +292,3 @@ def refuse_in_atomic() -> None:
                 "open, and the setting BIDE refuses that (WAIT_IN_ATOMIC): wait before the block "
                 "or after it; under ATOMIC_REQUESTS decorate the view with non_atomic_requests"
             )
-
-
-def wait(self: Waiter, promise: Any, timeout: float | None = None) -> Any:
-    """Take the place of ``Waiter.wait`` where waits inside ``atomic()`` are refused."""
-    try:
-        refuse_in_atomic()
-    except WaitError:
-        discard(promise)
-        raise
-    return _wait(self, promise, timeout)

@@ -1,4 +1,4 @@
-"""What is put in the place of Django's, asgiref's and Bide's own, and taken back."""
+"""What is put in the place of Django's and asgiref's own, and taken back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.http import StreamingHttpResponse
 
 from bide.errors import StartError
 from bide.integrations.django import asynchronous, databases, options, worker_threads
-from bide.waiting.waiter import Waiter
+from bide.waiting.waiter import refusals
 
 _installed: list[tuple[Any, str, Any]] = []
 
@@ -35,7 +35,7 @@ def install() -> Callable[[], None]:
     _put(connections, "_connections", databases.Local(connections._connections))
     _put(connections, "create_connection", databases.create_connection)
     if not options.current.wait_in_atomic:
-        _put(Waiter, "wait", databases.wait)
+        refusals.append(databases.refuse_in_atomic)
     request_started.connect(asynchronous.begin)
     return _uninstall
 
@@ -49,6 +49,8 @@ def _uninstall() -> None:
     request_started.disconnect(asynchronous.begin)
     while _installed:
         setattr(*_installed.pop())
+    if databases.refuse_in_atomic in refusals:
+        refusals.remove(databases.refuse_in_atomic)
     options.current = options.Options()
     worker_threads.dismiss()
 

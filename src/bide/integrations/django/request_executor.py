@@ -1,9 +1,9 @@
 """A request's own thread, for the blocking code of the coroutines that it waits for.
 
 asgiref has an executor for that: while ``async_to_sync`` blocks a thread, ``sync_to_async`` has
-its calls made there. A request of Bide's that waits has parked and blocks no thread, so its *desk*
-takes the place of the executor's parking, and makes the calls between going to sleep and going
-on.
+its calls made there. A request of Bide's that waits has parked and blocks no thread, so its
+:class:`RequestExecutor` takes the place of its parking, and makes the calls between going to sleep
+and going on.
 
 Calls of one request are never made one within the other, but for those that the inner one waits
 for itself: each call has a *frame* of its own, and what it starts comes back to that. So what
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,8 +23,10 @@ from typing import Any, TypeVar
 
 from asgiref.sync import SyncToAsync
 
+from bide.integrations.django.worker_threads import WorkerThread, choose
 from bide.waiting.outcome import Wait
-from bide.waiting.waiter import Parking, Waiter, current_waiter
+from bide.waiting.parking import Parking
+from bide.waiting.waiter import Waiter, current_waiter
 
 T = TypeVar("T")
 
@@ -59,10 +62,10 @@ class Frame:
     then looks whether the frame has ended; a frame that ends says so and then looks for calls.
     """
 
-    __slots__ = ("_items", "_outer", "_wait", "desk", "ended", "task_context")
+    __slots__ = ("_items", "_outer", "_wait", "ended", "executor", "task_context")
 
-    def __init__(self, desk: Desk, outer: Frame | None) -> None:
-        self.desk = desk
+    def __init__(self, executor: RequestExecutor, outer: Frame | None) -> None:
+        self.executor = executor
         self.task_context: list[asyncio.Task[Any]] | None = None  # asgiref's: whom to cancel
         self._outer = outer
         self._items: deque[Item] = deque()
@@ -72,20 +75,21 @@ class Frame:
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have a call made."""
         item = Item(functools.partial(fn, *args, **kwargs))
-        self._queue(item)
+        self.queue(item)
         return item.future
 
-    def _queue(self, item: Item) -> None:
+    def queue(self, item: Item) -> None:
+        """Have a call made; from any thread."""
         if self.ended:
             self._pass_on(item)
             return
-        if self.desk.elsewhere is not None:
-            self.desk.elsewhere(item.run)
+        if self.executor.on_loop:
+            self.executor.submit_to_worker(item.run)
             return
         self._items.append(item)
         wait = self._wait
         if wait is not None:
-            self.desk.wake(wait)
+            self.executor.wake(wait)
         if self._has_ended():
             try:
                 self._items.remove(item)
@@ -98,7 +102,7 @@ class Frame:
 
     def _pass_on(self, item: Item) -> None:
         if self._outer is not None:
-            self._outer._queue(item)
+            self._outer.queue(item)
         else:  # the request is over: this is where asgiref makes calls that no request waits for
             SyncToAsync.single_thread_executor.submit(item.run)
 
@@ -108,18 +112,18 @@ class Frame:
         try:
             while not (wait.reason or wait.interrupted):
                 if self._items:
-                    self.desk.waiter.call(functools.partial(self._make, self._items.popleft()))
+                    self.executor.waiter.call(functools.partial(self._make, self._items.popleft()))
                 else:
-                    self.desk.inner.park(wait)
+                    self.executor.inner.park(wait)
         finally:
             self._wait = before
 
     def _make(self, item: Item) -> None:
-        inner = self.desk.frame = Frame(self.desk, self)
+        inner = self.executor.frame = Frame(self.executor, self)
         try:
             item.run()
         finally:
-            self.desk.frame = self
+            self.executor.frame = self
             inner.end()
 
     def end(self) -> None:
@@ -133,48 +137,67 @@ class Frame:
             self._pass_on(item)
 
 
-class Desk:
-    """The parking of a request: the executor's own, but for the calls.
+class RequestExecutor(Parking):
+    """The parking of a request, which makes calls while the request is parked.
 
     Attributes:
         frame: the innermost one, in which the request's code runs now.
-        elsewhere: makes calls in another thread, for a request on the event loop's, where blocking
-            is not allowed; see :mod:`.clerks`.
+        on_loop: whether the request runs on the event loop's thread, which must not be blocked: its
+            calls are made by a worker thread.
         held: what the database connections of this request are kept in; theirs.
         ends: called in turn when the request has ended.
     """
 
-    __slots__ = ("elsewhere", "ended", "ends", "frame", "held", "inner", "waiter")
+    __slots__ = ("_worker", "ended", "ends", "frame", "held", "inner", "on_loop", "waiter")
 
     def __init__(self, waiter: Waiter, inner: Parking) -> None:
         self.waiter = waiter
         self.inner = inner
+        self.on_loop = asyncio._get_running_loop() is waiter.loop
         self.held: Any = None
-        self.elsewhere: Callable[[Callable[[], None]], object] | None = None
         self.frame = Frame(self, None)
         self.ends: list[Callable[[], None]] = []
         self.ended = False
+        self._worker: WorkerThread | None = None
         waiter.parking = self
         waiter.ends += (self.end,)
 
     def end(self) -> None:
-        """Give back what is kept for the request, when that has ended."""
+        """Give back what is kept for the request; called when that has ended."""
         self.frame.end()
         for end in self.ends:
             end()
+        if self._worker is not None:
+            self._worker.requests -= 1
+            self._worker.executor.submit(self._end_held)
         self.ended = True
         # No cycles for the collector, which may run in any thread.
         self.ends.clear()
         del self.frame, self.waiter
 
+    def _end_held(self) -> None:
+        # Looked at on the worker thread: calls of a request that was left may have been made since.
+        if self.held is not None:
+            self.held.end()
+
+    def submit_to_worker(self, function: Callable[[], None]) -> None:
+        """Have a call made by the request's worker thread, which its first call chooses."""
+        if self._worker is None:
+            self._worker = choose()
+            self._worker.requests += 1
+        self._worker.executor.submit(self._serve, function)
+
+    def _serve(self, function: Callable[[], None]) -> None:
+        _here.executor = self
+        try:
+            function()
+        finally:
+            _here.executor = None
+
     @property
-    def since(self) -> float:
+    def since(self) -> float:  # type: ignore[override]
         """When the one that runs now went on."""
         return self.inner.since
-
-    @since.setter
-    def since(self, since: float) -> None:
-        self.inner.since = since
 
     def wake(self, wait: Wait) -> None:
         """Let ``park`` look again; from any thread."""
@@ -190,19 +213,27 @@ class Desk:
         return asyncio._get_running_loop() in (None, self.waiter.loop)
 
 
-def desk_here() -> Desk | None:
-    """Give the desk of the request that this code runs in; None outside, and when it has ended."""
+class _Here(threading.local):
+    executor: RequestExecutor | None = None
+
+
+_here = _Here()
+
+
+def served_here() -> RequestExecutor | None:
+    """Return the executor of the request whose call this worker thread makes; else None."""
+    return _here.executor
+
+
+def executor_here() -> RequestExecutor | None:
+    """Return the executor of the request that this code runs in, made at first need.
+
+    None outside of a request, and when it has ended.
+    """
     waiter = current_waiter()
     if waiter is None:
         return None
     parking = waiter.parking
-    if isinstance(parking, Desk):
+    if isinstance(parking, RequestExecutor):
         return None if parking.ended else parking
-    if parking is None:
-        return None
-    desk = Desk(waiter, parking)
-    if asyncio._get_running_loop() is waiter.loop:
-        from bide.integrations.django.worker_threads import clerk_for
-
-        desk.elsewhere = clerk_for(desk)
-    return desk
+    return None if parking is None else RequestExecutor(waiter, parking)
