@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,13 +10,11 @@ from typing import Protocol
 class Counting(Protocol):
     """An executor, as far as it counts."""
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that are parked."""
+    def waiting_of(self, jobs: Collection[object]) -> int:
+        """Count those of ``jobs`` that are parked."""
 
-    @property
-    def queued(self) -> int:
-        """Jobs that wait for a thread."""
+    def queued_of(self, jobs: Collection[object]) -> int:
+        """Count those of ``jobs`` that wait for a thread."""
 
     @property
     def threads(self) -> int:
@@ -57,14 +55,18 @@ class Status:
 
 
 def snapshot(
-    executor: Counting, in_progress: Sized, connections: int, stopping: bool, held: int = 0
+    executor: Counting,
+    in_progress: Collection[object],
+    connections: int,
+    stopping: bool,
+    held: int = 0,
 ) -> Status:
-    """Take a snapshot of an executor and of the requests that it has; from any thread.
+    """Take a snapshot of requests in progress, and of their executor; from any thread.
 
     ``held`` of these requests wait for their bodies, and the executor has not seen them.
     """
-    waiting = executor.waiting + held
-    queued = executor.queued
+    waiting = executor.waiting_of(in_progress) + held
+    queued = executor.queued_of(in_progress)
     return Status(
         running=max(0, len(in_progress) - waiting - queued),
         waiting=waiting,
