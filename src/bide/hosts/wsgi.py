@@ -182,7 +182,7 @@ class _Hosted(Conversation):
         self.error: BaseException | None = None
 
     def environ(self) -> dict[str, Any]:
-        """Give the host's, once."""
+        """Return the host's, once."""
         environ, self._environ = self._environ, None  # it will refer to this: no cycle
         assert environ is not None
         return self.extended(environ)
