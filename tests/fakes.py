@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from bide.exchange.messages import Head, Request
+from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
 from bide.executors.hub import Hub
 from bide.transports.poller import READ
@@ -142,19 +143,21 @@ class Wakes:
         self.woken.append(wait)
 
 
-class Line:
+PEER = Peer("http", ("127.0.0.1", 8000), ("192.0.2.1", 50000))
+"""The two ends of a connection that is not there. Tests that look at ``kept`` make their own."""
+
+
+class Line(Channel):
     """A channel of a protocol that has no framing: what was sent, as it was sent."""
 
     def __init__(self) -> None:
         self.lock: AbstractContextManager[Any] = threading.RLock()
+        self.peer = PEER
         self.blocks: list[bytes] = []
         self.ends: list[str] = []
         self.sent = threading.Event()  # a block was
         self.gone = False
         self.behind: Signal | None = None
-
-    def prepare(self, head: Head) -> None:
-        """Take any head."""
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Keep a block."""
@@ -163,23 +166,9 @@ class Line:
             self.sent.set()
         return not self.gone
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Be behind."""
-        return 0
-
-    def writable(self) -> Signal:
-        """Never fire."""
-        return Signal()
-
-    def room(self) -> Signal | None:
+    def room(self, stream: Stream) -> Signal | None:
         """Give the test's signal."""
         return self.behind
-
-    def wanted(self, stream: Stream) -> None:
-        """Take no notice."""
-
-    def taken(self, stream: Stream) -> None:
-        """Take no notice."""
 
     def ended(self, stream: Stream) -> None:
         """Keep how it ended."""

@@ -26,11 +26,6 @@ class Call:
     expired: bool
     over: bool
 
-    @property
-    def client(self) -> str:
-        """The client's address, for the access log; empty on a Unix socket."""
-        raise NotImplementedError
-
     def run(self) -> None:
         """Call the application and send what it returns; must not raise. On the call's thread."""
         raise NotImplementedError

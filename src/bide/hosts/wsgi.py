@@ -25,6 +25,7 @@ from bide.capabilities import name_of
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
 from bide.exchange.call import Call
 from bide.exchange.messages import Head, Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
 from bide.serving.lifetime import Lifetime
@@ -49,6 +50,7 @@ class Blocking(Site):
         # By identity, which keeps nothing; single operations only, from any thread:
         self._running: set[int] = set()
         self.waiting: set[int] = set()
+        self.environ = {}  # those of its requests are the host's
         self._lifetime = Lifetime()
         self.state = self._lifetime.state
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -176,7 +178,7 @@ class _Hosted(Conversation):
         environ: dict[str, Any],
         channel: HostChannel,
     ) -> None:
-        super().__init__(site, stream, environ, waiter)
+        super().__init__(site, stream, waiter)
         self._environ: dict[str, Any] | None = environ
         self._channel = channel
         self.error: BaseException | None = None
@@ -273,7 +275,10 @@ class _Call:
         self._ident = get_ident()
         self._parking = _HostParking(site.waiting)
         # One byte is enough for the application to wait for the host.
-        self._channel = HostChannel(self._parking.look, limit=1)
+        peer = Peer(
+            environ.get("wsgi.url_scheme", "http"), None, None
+        )  # what else is known is the host's
+        self._channel = HostChannel(peer, self._parking.look, limit=1)
         stream = Stream(_request(environ), self._channel, window=0)
         waiter = _HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._channel)
