@@ -12,7 +12,7 @@ from typing import Any
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
-from bide.executors.hub import Hub
+from bide.executors.hub import Hub, Job
 from bide.transports.poller import READ
 from bide.waiting.outcome import Signal, Wait
 from bide.waiting.waiter import Waiter
@@ -95,7 +95,7 @@ class Outcomes:
         return error
 
 
-class Work:
+class Work(Job):
     """A job that calls a function in a hub."""
 
     def __init__(self, waiter: Waiter, function: Callable[[], object], name: str = "work") -> None:
@@ -109,7 +109,7 @@ class Work:
         self._function()
 
     def describe(self) -> str:
-        """Give the name."""
+        """Return the name."""
         return self.name
 
     def lost(self) -> None:
@@ -181,7 +181,7 @@ def a_stream(line: Channel | None = None) -> Stream:
     return Stream(request, Line() if line is None else line, window=65536)
 
 
-class Run:
+class Run(Job):
     """A conversation that a hub runs on this thread, and what came of it."""
 
     def __init__(self, function: Callable[[], Any], waiter: Waiter) -> None:
@@ -202,7 +202,7 @@ class Run:
         self.ended = True
 
     def describe(self) -> str:
-        """Give the function's name."""
+        """Return the function's name."""
         return self.function.__name__
 
     def lost(self) -> None:

@@ -19,7 +19,8 @@ from bide.capabilities import Decision, decide, name_of
 from bide.errors import RemoteProtocolError, ServerStopping
 from bide.exchange.call import Call
 from bide.exchange.stream import Stream
-from bide.executors.choice import Executor, Executors
+from bide.executors.choice import Executors
+from bide.executors.executor import Executor
 from bide.executors.hub import Job
 from bide.executors.threads import ThreadsExecutor
 from bide.forks import share

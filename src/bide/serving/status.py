@@ -4,29 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class Counting(Protocol):
-    """An executor, as far as it counts."""
-
-    def waiting_of(self, jobs: Collection[object]) -> int:
-        """Count those of ``jobs`` that are parked."""
-
-    def queued_of(self, jobs: Collection[object]) -> int:
-        """Count those of ``jobs`` that wait for a thread."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that have been started."""
-
-    @property
-    def threads_busy(self) -> int:
-        """Threads that run a job's code."""
-
-    @property
-    def threads_max(self) -> int:
-        """Threads that may begin jobs at a time."""
+from bide.executors.executor import Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +34,7 @@ class Status:
 
 
 def snapshot(
-    executor: Counting,
+    executor: Executor,
     in_progress: Collection[object],
     connections: int,
     stopping: bool,

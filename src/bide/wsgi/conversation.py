@@ -29,6 +29,7 @@ from bide.executors.hub import Job
 from bide.forks import end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
+from bide.waiting.locks import begins
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
@@ -196,6 +197,7 @@ class Conversation(Job):
     def _answer_failure(self) -> None:
         self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
 
+    @begins
     def _converse(self) -> None:
         environ = self.environ()
         result = self.site.application(environ, self.start_response)
