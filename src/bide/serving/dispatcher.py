@@ -225,7 +225,7 @@ class Dispatcher(Site):
     def _release(self, call: Call) -> None:
         """Have a call begin that is held."""
         if call in self._held:
-            self._held[call].submit_held()
+            self._held[call].submit_held(call.stream)
 
     def _expire(self, age: float, kind: str) -> None:
         """Reject calls that have waited for a thread for so many seconds."""
@@ -261,7 +261,7 @@ class Dispatcher(Site):
         calls = self.calls
         for call in calls:
             if call in self._held:
-                self._held[call].drop_held()
+                self._held[call].drop_held(call.stream)
             else:
                 call.cancel(ServerStopping("the server stops"), firm=True)
         return len(calls)

@@ -27,7 +27,10 @@ from bide.exchange.totals import Total
 from bide.executors.choice import Executors
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
-from bide.serving.connection import Connection
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Owner, Protocol, Transport
+from bide.serving.connection import Connection, Serving
+from bide.serving.deadlines import Allowances, Look
 from bide.serving.dispatcher import Dispatcher, Make
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import access
@@ -38,7 +41,7 @@ from bide.serving.status import Status
 from bide.settings import Settings
 from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import parse_address
-from bide.transports.poller import Poller, make_poller
+from bide.transports.poller import make_poller
 from bide.waiting.loops import Mailbox, close_mailbox, open_mailbox
 from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Application, Conversation
@@ -46,7 +49,7 @@ from bide.wsgi.conversation import Application, Conversation
 log = logging.getLogger("bide")
 
 
-class Server:
+class Server(Serving):
     """Serves one WSGI application: ``async with Server(app, bind="127.0.0.1:0") as server:``.
 
     All methods are for the thread of the loop that it was started on, but for ``status``. Leaving
@@ -101,13 +104,12 @@ class Server:
         )
         self._addresses = [parse_address(each) for each in self.settings.bind]
         self.limits = Limits.of(self.settings)
+        self.allowances = Allowances.of(self.settings)
         self.unsent_total = Total(self.settings.limit_unsent_total)
         self.unread_total = Total(self.settings.limit_unread_total)
         self.health = decoded(self.settings.health.encode())
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
-        self.loop: asyncio.AbstractEventLoop
-        self.poller: Poller
         self._mailbox: Mailbox
         self._executors: Executors
         self._acceptor = Acceptor(
@@ -290,15 +292,14 @@ class Server:
             elapsed: seconds since the last look, which clients have used.
             ahead: seconds to add to the age of each request; for tests.
         """
-        settings = self.settings
         # First: the looks at connections may queue more.
         self.dispatcher.mind_time(ahead)
-        crowded = self._acceptor.crowded
+        look = Look(elapsed, self.allowances, self.unsent_total, self._acceptor.crowded)
         connections = list(self._connections)
         if self.unsent_total.full:  # those that hold the most are given up first
             connections.sort(key=lambda each: each.held, reverse=True)
         for connection in connections:
-            connection.mind_time(elapsed, settings, crowded)
+            connection.mind_time(look)
         self._refusals.report(monotonic() + ahead)
         self._executors.recover()
         self.flush()  # for what no thread could be started for
@@ -319,6 +320,14 @@ class Server:
         connection = Connection(self, sock, Peer("http", server, client))
         self._connections.add(connection)
         connection.start()
+
+    def protocol(self, transport: Transport, owner: Owner) -> Protocol:
+        """Make the protocol that a connection begins with."""
+        return HTTP1(transport, owner, self.limits, self.unread_total)
+
+    def upgrades(self, stream: Stream) -> bool:  # noqa: ARG002 - none is known
+        """Whether a request may change its connection's protocol."""
+        return False
 
     def flush(self) -> None:
         """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""
