@@ -142,7 +142,7 @@ class Hub:
         worker = self.idle.pop() if self.idle else Worker(self)
         worker.job = job
         self.trace, self.profile = gettrace(), getprofile()
-        self.since = monotonic()
+        self.since = job.waiter.times.begun = monotonic()
         self.running = worker
         if kept:
             apart(worker.switch)

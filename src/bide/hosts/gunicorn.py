@@ -193,7 +193,7 @@ class _Server(Server):
     async def start(self) -> None:
         """Serve on gunicorn's sockets."""
         await super().start()
-        self._access = False  # gunicorn's line is written in place of Bide's
+        self._access = ""  # gunicorn's line is written in place of Bide's
         self._environ["wsgi.multiprocess"] = self.worker.cfg.workers > 1
 
     async def stop(self) -> None:

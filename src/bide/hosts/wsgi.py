@@ -218,6 +218,7 @@ class _HostParking:
     """
 
     since = math.inf  # nobody else waits for this thread
+    name = "the host's thread"
 
     def __init__(self, waiting: set[int]) -> None:
         self._waiting = waiting
@@ -275,6 +276,7 @@ class _Call:
         stream = Stream(_request(environ), self._channel, window=0)
         waiter = _HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._channel)
+        waiter.times.begun = self._conversation.started
         self._thread = _Thread(self._conversation.run)
         self._thread.waiter = waiter
         self._thread.gr_context = contextvars.copy_context()  # with what middleware has set

@@ -26,7 +26,8 @@ from bide.forks import share
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
 from bide.serving.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals
-from bide.serving.status import Status, snapshot
+from bide.serving.requests import RequestStatus, look_at
+from bide.serving.status import Status, hide, show, snapshot
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Application, Conversation
 from bide.wsgi.environ import connection_environ, server_environ
@@ -118,6 +119,7 @@ class Runner:
         self._ticker: asyncio.TimerHandle | None = None
         self._refusals = Refusals()
         share(self)
+        show(self)
 
     def after_fork(self) -> None:
         """Give the conversations up, in a forked child."""
@@ -231,6 +233,7 @@ class Runner:
             log.error("left running: %s", conversation.describe())
         self._refusals.report(math.inf)
         self._executor.stop()
+        hide(self)
 
     def abandon(self) -> None:
         """End what can be ended when the loop is closed; from any thread."""
@@ -246,6 +249,7 @@ class Runner:
         """End the threads, each with its last conversation: nothing will begin; from any thread."""
         if isinstance(self._executor, ThreadsExecutor):
             self._executor.stop()
+        hide(self)
 
     def done(self, conversation: Conversation) -> None:
         """Know that a conversation has ended; from its thread."""
@@ -256,3 +260,7 @@ class Runner:
     def status(self) -> Status:
         """Take a snapshot; from any thread. A host's own connections are not known: 0."""
         return snapshot(self._executor, self._conversations, 0, self.stopping)
+
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        return look_at(list(self._conversations), (), self.name)

@@ -13,12 +13,14 @@ from typing import Final, TextIO
 from bide.errors import RemoteProtocolError, SettingError
 from bide.serving.lines import LineHandler, Writer
 from bide.serving.loggers import access, hear_python, log, relay_handlers
-from bide.settings import Settings
+from bide.settings import TIMES, Settings
+from bide.waiting.times import Sums
 from bide.wsgi.conversation import Conversation
 
 _OFF: Final = logging.CRITICAL + 1
 _SHOWN: Final = 200
 """Bytes of a refused request's first line that are shown."""
+_NO_TIME: Final = Sums(0.0, 0.0, 0.0, 0.0)
 
 # What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
 _CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -121,10 +123,17 @@ def say(level: int, message: str, *args: object) -> None:
             log.relay.put(partial(logging.Logger.callHandlers, log, record))
 
 
-def log_access(conversation: Conversation) -> None:
-    """Write a conversation's line to the access log; from its thread, once it has ended."""
+def log_access(conversation: Conversation, form: str) -> None:
+    """Write a conversation's line to the access log; from its thread, once it has ended.
+
+    Args:
+        conversation: the one that has ended.
+        form: the setting ``access_format``.
+    """
     stream = conversation.stream
     request = stream.request
+    started = conversation.started
+    sums = conversation.waiter.times.look(started)[1] if form == TIMES else None
     access.info(
         "%s",
         access_line(
@@ -134,35 +143,55 @@ def log_access(conversation: Conversation) -> None:
             request.version,
             str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
             stream.sent,
-            monotonic() - conversation.started,
+            monotonic() - started if sums is None else sum(sums),
+            sums,
         ),
     )
 
 
 def access_line(
-    client: str, method: str, target: str, version: str, code: str, size: int, seconds: float
+    client: str,
+    method: str,
+    target: str,
+    version: str,
+    code: str,
+    size: int,
+    seconds: float,
+    sums: Sums | None = None,
 ) -> str:
-    """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds."""
+    """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds.
+
+    With ``sums`` it says where the seconds went.
+    """
     request = escaped(f"{method} {target} HTTP/{version}")
-    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
+    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s{_shown(sums)}'
 
 
-def log_refusal(error: RemoteProtocolError, client: str, accessed: bool) -> None:
+def _shown(sums: Sums | None) -> str:
+    if sums is None:
+        return ""
+    return "".join(
+        f" {name}={seconds:.3f}" for name, seconds in zip(sums._fields, sums, strict=True)
+    )
+
+
+def log_refusal(error: RemoteProtocolError, client: str, form: str) -> None:
     """Write why a request was refused, and its line in the access log; it may be any bytes.
 
     Args:
         error: why, with what came.
         client: its address; empty on a Unix socket.
-        accessed: whether the server writes to the access log.
+        form: the setting ``access_format``; empty where the server writes no access log.
     """
     first, end, _ = error.head.partition(b"\r\n")
     text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
     if len(first) > _SHOWN or not (end or not first):
         text += "..."
     log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
-    if accessed:
+    if form:
         size = len(f"{error}\n".encode())  # the answer's text
-        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
+        shown = _shown(_NO_TIME if form == TIMES else None)
+        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s{shown}')
 
 
 def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:

@@ -33,7 +33,8 @@ from bide.serving.loggers import access
 from bide.serving.logs import log_access, log_broken_off, log_refusal
 from bide.serving.overdue import end_overdue, interval
 from bide.serving.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, WAITED, Refusals, refused
-from bide.serving.status import Status, snapshot
+from bide.serving.requests import RequestStatus, look_at
+from bide.serving.status import Status, hide, show, snapshot
 from bide.settings import Settings
 from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import parse_address
@@ -124,7 +125,7 @@ class Server:
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0  # monotonic seconds
         self._interval = interval(self.settings)
-        self._access = False
+        self._access = ""  # the form of its lines; empty: there is none
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ class Server:
             settings.limit_threads,
         )
         self._environ = server_environ(self._executor.multithread)
-        self._access = access.isEnabledFor(logging.INFO)
+        self._access = settings.access_format if access.isEnabledFor(logging.INFO) else ""
         self.monitor = Monitor(
             self.loop,
             lambda: self._executor.hubs,
@@ -188,6 +189,7 @@ class Server:
         self._acceptor.start(self.loop)
         self._ticked = monotonic()
         share(self)
+        show(self)
         self._tick()
 
     def after_fork(self) -> None:
@@ -254,6 +256,7 @@ class Server:
 
     def _end(self) -> None:
         unshare(self)
+        hide(self)
         if self._ticker is not None:
             self._ticker.cancel()
         if self.monitor is not None:
@@ -409,9 +412,13 @@ class Server:
         if self.draining and not self._conversations and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._finished.set)
         if self._access:
-            log_access(conversation)
+            log_access(conversation, self._access)
 
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
         in_progress, connections = self._conversations, len(self._connections)
         return snapshot(self._executor, in_progress, connections, self.draining, len(self._held))
+
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        return look_at(list(self._conversations), self._held, self.name)

@@ -176,6 +176,11 @@ class Desk:
     def since(self, since: float) -> None:
         self.inner.since = since
 
+    @property
+    def name(self) -> str:
+        """The thread's."""
+        return self.inner.name
+
     def wake(self, wait: Wait) -> None:
         """Let ``park`` look again; from any thread."""
         self.inner.wake(wait)
