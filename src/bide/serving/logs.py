@@ -29,14 +29,14 @@ _UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 
 
 class LineFormatter(logging.Formatter):
-    """One record begins at the margin; what follows in it, such as a traceback, is indented.
+    """Writes a record's first line at the margin, and indents the others, such as a traceback.
 
-    An application's error may quote its client: neither can write a line of its own, or steer a
-    terminal.
+    Control characters are escaped. An application's error may quote its client, who could write
+    log lines of its own with them, or steer a terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Return a record's lines."""
         first, *rest = super().format(record).split("\n")
         lines = [first, *(each if each[:1] == " " else f"  {each}" for each in rest)]
         return "\n".join(_CONTROLS.sub(_escape, each) for each in lines)
@@ -45,11 +45,12 @@ class LineFormatter(logging.Formatter):
 def configure(settings: Settings) -> Callable[[], None]:
     """Send Bide's log to standard error, and the access log where the settings say.
 
-    Handlers that somebody else has given to these loggers stay, in place of Bide's own. For a
-    program that is the server; inside somebody's own program logging is theirs.
+    Handlers that somebody else has given to these loggers stay, and Bide's own are left out. Call
+    this where the server is the whole program; in anybody else's program logging is theirs.
 
     Returns:
-        What to call when the application has been imported, which may have configured logging.
+        A function to call when the application has been imported, since it may have configured
+        logging.
 
     Raises:
         SettingError: the access log cannot be written, or the log configuration is wrong.
@@ -113,7 +114,7 @@ def _access_handler(path: str) -> LineHandler:
 
 
 def say(level: int, message: str, *args: object) -> None:
-    """Write to Bide's own log, and run nothing of the application's: no handler that it has added.
+    """Write to Bide's own log without calling any handler of the application's on this thread.
 
     For threads that must not be held up.
     """
@@ -159,7 +160,7 @@ def access_line(
     seconds: float,
     sums: Sums | None = None,
 ) -> str:
-    """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds.
+    """Return one request's line: client, request, status (``-``: none was sent), bytes, seconds.
 
     With ``sums`` it says where the seconds went.
     """
@@ -176,7 +177,9 @@ def _shown(sums: Sums | None) -> str:
 
 
 def log_refusal(error: RemoteProtocolError, client: str, form: str) -> None:
-    """Write why a request was refused, and its line in the access log; it may be any bytes.
+    """Write why a request was refused, and its line in the access log.
+
+    Its bytes may be anything.
 
     Args:
         error: why, with what came.
@@ -201,7 +204,7 @@ def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> No
 
 
 def escaped(text: str) -> str:
-    """Escape what a client could break a log line with: controls, quotes, backslashes."""
+    """Return a text in which controls, quotes and backslashes are escaped: it breaks no line."""
     return _UNSAFE.sub(_escape, text)
 
 
