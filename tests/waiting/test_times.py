@@ -151,19 +151,20 @@ def test_a_call_that_is_made_in_the_midst_of_a_wait_runs(lane: Lane, clock: Hand
 
     callings: list[Calling] = []
     run, started = begin_after(lane, clock, 1, lambda: waiting_with_calls(callings, outer))
+    clock.advance(13)
     callings[0].call(work)
     lane.settle()
-    assert sums_of(run, started) == (1, 3, 0, 0)
+    assert sums_of(run, started) == (1, 3, 13, 0)
     clock.advance(7)
     inner.fire()
     lane.settle()
-    assert sums_of(run, started) == (1, 8, 7, 0)
+    assert sums_of(run, started) == (1, 8, 20, 0)
     clock.advance(11)
-    assert sums_of(run, started) == (1, 8, 18, 0)
+    assert sums_of(run, started) == (1, 8, 31, 0)
     outer.fire()
     lane.settle()
     assert run.ended
-    assert sums_of(run, started) == (1, 8, 18, 0)
+    assert sums_of(run, started) == (1, 8, 31, 0)
 
 
 def test_a_cancelled_wait_is_counted_up_to_its_end(lane: Lane, clock: HandClock) -> None:
@@ -211,6 +212,37 @@ def test_a_wait_that_must_block_its_thread_is_a_wait(clock: HandClock) -> None:
     assert sums == [(0, 0, 4, 0)]
     assert waiter.times.look(started) == (None, (0, 1, 4, 0))
     loop.close()
+
+
+def test_a_look_in_the_midst_of_a_switch_sees_the_time_before_it(
+    lane: Lane, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call goes on, and stops again, while another thread has read half of its clock."""
+    first, second = Signal(), Signal()
+
+    def view() -> None:
+        wait(first)
+        clock.advance(2)
+        wait(second)
+
+    run, started = begin_after(lane, clock, 1, view)
+    clock.advance(4)
+    switches = [first.fire, lane.go_on]
+
+    def read() -> float:
+        while switches:
+            switches.pop(0)()
+        return clock()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(times, "monotonic", read)
+        stopped, sums = run.waiter.times.look(started)
+    assert stopped is not None
+    assert sums == (1, 0, 6, 0), "all of its age, the last of it as it was before"
+    assert sums_of(run, started) == (1, 2, 4, 0)
+    second.fire()
+    lane.go_on()
+    assert run.ended
 
 
 def test_a_wait_names_what_it_waits_for_while_it_does(lane: Lane, clock: HandClock) -> None:
