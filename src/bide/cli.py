@@ -110,7 +110,7 @@ def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) 
         raise
     if explain:
         loop.close()
-        decision = Server(application, settings, name=app).decision
+        decision = Server(application, settings, name=app).dispatcher.decision
         where = {
             "loop": "on the event loop",
             "threads": f"in threads, up to {settings.threads}",

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from bide.errors import SettingError
 
@@ -368,6 +368,10 @@ def _located(path: str) -> str:
         raise SettingError(
             f"{path} is a relative path, and the current directory is no more"
         ) from None
+
+
+DEFAULTS: Final = Settings()
+"""The defaults of all settings. Whoever needs one takes it from here."""
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

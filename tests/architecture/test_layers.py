@@ -36,7 +36,6 @@ LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
 LONG: dict[str, tuple[int, str]] = {
     "settings.py": (410, "one declaration for each setting, all in one class"),
-    "serving/server.py": (430, "one process's life, from start to stop, all on the loop"),
     "waiting/waiter.py": (420, "one wait, from beginning to outcome; its methods share its state"),
     "transports/tcp.py": (440, "its methods share one lock, and one state that it guards"),
 }
@@ -260,7 +259,7 @@ def test_each_dependency_is_imported_in_its_place() -> None:
                 places.setdefault(top, set()).add(module.part)
     assert places == {
         "httptools": {"protocols"},
-        "greenlet": {"waiting", "executors", "serving", "hosts", "forks"},
+        "greenlet": {"waiting", "executors", "hosts", "forks"},
         "click": {"cli"},
     }
     assert names == set(places)

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, Final
 
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
+from bide.exchange.call import Call
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
 from bide.protocols.interfaces import Limits
@@ -20,6 +21,7 @@ from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import connection_environ, server_environ
+from bide.wsgi.site import Site
 from tests.fakes import Lane, ManualLoop
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.programs import INJECTED, MARK, Asked, Program
@@ -74,7 +76,7 @@ class Owner(FakeOwner):
         self._connection.loop.call_soon(super().ended, stream)
 
 
-class Connection:
+class Connection(Site):
     """One connection, its conversations on one hub, and what happens to it; the site of them all.
 
     Attributes:
@@ -98,7 +100,7 @@ class Connection:
         self.environ = connection_environ(server_environ(True), "http", ("a", "80"), ("b", "1"))
         self.asked: list[Asked] = []
         self.current: Asked | None = None
-        self.done_with: list[Conversation] = []
+        self.done_with: list[Call] = []
         self.application: Any = None
         self.state: dict[str, Any] = {}
         self.left = False
@@ -115,9 +117,9 @@ class Connection:
     def status(self) -> Any:
         """Give nothing: no application asks."""
 
-    def done(self, conversation: Conversation) -> None:
+    def done(self, call: Call) -> None:
         """Keep that it has ended."""
-        self.done_with.append(conversation)
+        self.done_with.append(call)
 
     # The connection's
 

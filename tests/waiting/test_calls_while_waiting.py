@@ -10,9 +10,11 @@ import pytest
 
 from bide import wait
 from bide.errors import ClientDisconnected
+from bide.exchange.call import Call
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter, current_waiter
 from bide.wsgi.conversation import Conversation
+from bide.wsgi.site import Site
 from tests.conftest import Serve
 from tests.fakes import Calling, Lane, Line, a_stream, waiting_with_calls
 from tests.served import Application, Environ, Log, answering
@@ -129,7 +131,7 @@ def test_a_wait_for_the_client_survives_a_call_of_a_client_that_half_closed(lane
     assert run.value == b"read"
 
 
-class Site:
+class Keeping(Site):
     """A site whose conversations' ends are kept."""
 
     name = "site"
@@ -142,7 +144,7 @@ class Site:
     def status(self) -> Any:
         """Give none."""
 
-    def done(self, conversation: Conversation) -> None:
+    def done(self, call: Call) -> None:
         """Keep it."""
         self.events.append("done")
 
@@ -165,7 +167,7 @@ def test_what_is_to_be_done_in_the_end_is_done_though_one_fails(log: Log, lane: 
 
     waiter = Waiter(lane.loop, lane.hub)
     waiter.ends += (fails, lambda: events.append("second"))
-    lane.hub.run(Plain(Site(events), a_stream(Line()), {}, waiter))
+    lane.hub.run(Plain(Keeping(events), a_stream(Line()), {}, waiter))
     assert events == ["first", "second", "done"]
     log.take("the application failed when it had ended")
 

@@ -12,13 +12,13 @@ import contextlib
 import logging
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from sys import getprofile, gettrace
 from time import monotonic
-from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
+from bide.exchange.call import Call
 from bide.executors.tracing import put_away
 from bide.forks import Shared, came_back
 from bide.waiting.outcome import Wait
@@ -31,25 +31,20 @@ IDLE_WORKERS = 256
 """How many greenlets of ended jobs one thread keeps for the next."""
 
 
-class Job(Protocol):
-    """What a hub runs.
+class Job(Call):
+    """A call that runs in a greenlet of a hub.
 
     Attributes:
         waiter: where the job waits; its parking is the hub.
-        started: when it was made, in monotonic seconds.
     """
 
+    __slots__ = ("waiter",)
+
     waiter: Waiter
-    started: float
-
-    def run(self) -> None:
-        """Run to the end, waiting by ``waiter``; must not raise."""
-
-    def describe(self) -> str:
-        """Name the job for people; from any thread."""
 
     def lost(self) -> None:
-        """End what cannot be run to its end; without effect on a job that has ended."""
+        """Called when the job cannot be run to its end; has no effect after the end."""
+        raise NotImplementedError
 
 
 class Worker(greenlet):
@@ -186,6 +181,10 @@ class Hub:
             wait.parked = None
             if bring_back is not None:
                 bring_back()
+
+    def parked_of(self, jobs: Container[object]) -> int:
+        """Count those of ``jobs`` that are parked here; a look from any thread."""
+        return sum(job_of(wait.parked) in jobs for wait in self.waits.copy())
 
     def close(self) -> None:
         """End the idle greenlets; on the hub's thread, when no job is left."""

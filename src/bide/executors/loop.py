@@ -8,7 +8,7 @@ run on top of it, in the midst of what the server does for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from greenlet import getcurrent
@@ -45,6 +45,14 @@ class LoopExecutor:
         """How many jobs are parked."""
         return self._hub.parked
 
+    def waiting_of(self, jobs: Container[object]) -> int:
+        """Count those of ``jobs`` that are parked."""
+        return self._hub.parked_of(jobs)
+
+    def queued_of(self, jobs: Container[object]) -> int:  # noqa: ARG002 - an executor's signature
+        """Nothing waits for a thread here."""
+        return 0
+
     def waiter(self) -> Waiter:
         """Make a new job's waiter."""
         return Waiter(self._loop, self._hub)
@@ -77,7 +85,7 @@ class LoopExecutor:
     def recover(self) -> None:
         """Nothing is lost here."""
 
-    def expire(self, age: float) -> list[Job]:  # noqa: ARG002 - an executor's signature
+    def expire(self, age: float, jobs: Container[object]) -> list[Job]:  # noqa: ARG002 - as above
         """Nothing waits for a thread here."""
         return []
 

@@ -19,7 +19,8 @@ import bisect
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from itertools import takewhile
 from operator import attrgetter
 from time import monotonic
 from typing import Any, Final
@@ -199,13 +200,14 @@ class ThreadsExecutor(Roster):
         return Waiter(self._loop)
 
     @holds_lock
-    def expire(self, age: float) -> list[Job]:
-        """Take out the jobs that have waited for a lane for longer than ``age`` seconds."""
-        expired = []
+    def expire(self, age: float, jobs: Container[object]) -> list[Job]:
+        """Take out those of ``jobs`` that have waited for a lane for ``age`` seconds or longer."""
         before = monotonic() - age
         with self._lock:
-            while self._jobs and self._jobs[0].started <= before:
-                expired.append(self._jobs.popleft())
+            old = takewhile(lambda job: job.started <= before, self._jobs)
+            expired = [job for job in old if job in jobs]
+            for job in expired:
+                self._jobs.remove(job)
         return expired
 
     @holds_lock

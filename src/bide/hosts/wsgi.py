@@ -23,6 +23,7 @@ from greenlet import getcurrent, greenlet
 
 from bide.capabilities import name_of
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
+from bide.exchange.call import Call
 from bide.exchange.messages import Head, Request
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
@@ -35,14 +36,15 @@ from bide.waiting.parking import refuse_under_lock
 from bide.waiting.thread_locals import apart
 from bide.waiting.waiter import Parking, Waiter, background_loop, current_waiter
 from bide.wsgi.conversation import Application, Conversation
+from bide.wsgi.site import Site
 
 
-class Blocking:
+class Blocking(Site):
     """A WSGI application made of one that waits; see :func:`blocking`."""
 
     def __init__(self, application: Application) -> None:
         self.app = application
-        self.application = application  # a conversation's word for it
+        self.application = application
         self.name = name_of(application)
         # By identity, which keeps nothing; single operations only, from any thread:
         self._running: set[int] = set()
@@ -98,13 +100,13 @@ class Blocking:
             stopping=False,
         )
 
-    def started(self, conversation: Conversation) -> None:
-        """Know that a conversation begins."""
-        self._running.add(id(conversation))
+    def started(self, call: Call) -> None:
+        """Called when a call begins."""
+        self._running.add(id(call))
 
-    def done(self, conversation: Conversation) -> None:
-        """Know that a conversation has ended."""
-        self._running.discard(id(conversation))
+    def done(self, call: Call) -> None:
+        """Called when a call has ended."""
+        self._running.discard(id(call))
 
 
 def blocking(application: Application) -> Blocking:

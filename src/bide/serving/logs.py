@@ -11,11 +11,11 @@ from time import monotonic
 from typing import Final, TextIO
 
 from bide.errors import RemoteProtocolError, SettingError
+from bide.exchange.call import Call
 from bide.serving.lines import LineHandler, Writer
 from bide.serving.loggers import access, hear_python, log, relay_handlers
 from bide.settings import TIMES, Settings
 from bide.waiting.times import Sums
-from bide.wsgi.conversation import Conversation
 
 _OFF: Final = logging.CRITICAL + 1
 _SHOWN: Final = 200
@@ -124,27 +124,26 @@ def say(level: int, message: str, *args: object) -> None:
             log.relay.put(partial(logging.Logger.callHandlers, log, record))
 
 
-def log_access(conversation: Conversation, form: str) -> None:
-    """Write a conversation's line to the access log; from its thread, once it has ended.
+def log_access(form: str, call: Call) -> None:
+    """Write a call's line to the access log; on its thread, when it has ended.
 
     Args:
-        conversation: the one that has ended.
         form: the setting ``access_format``.
+        call: the one that has ended.
     """
-    stream = conversation.stream
+    stream = call.stream
     request = stream.request
-    started = conversation.started
-    sums = conversation.waiter.times.look(started)[1] if form == TIMES else None
+    sums = call.times.look(call.started)[1] if form == TIMES else None
     access.info(
         "%s",
         access_line(
-            conversation.client,
+            call.client,
             request.method,
             request.target.decode("latin-1"),
             request.version,
             str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
             stream.sent,
-            monotonic() - started if sums is None else sum(sums),
+            monotonic() - call.started if sums is None else sum(sums),
             sums,
         ),
     )
@@ -197,9 +196,9 @@ def log_refusal(error: RemoteProtocolError, client: str, form: str) -> None:
         access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s{shown}')
 
 
-def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:
+def log_broken_off(call: Call, error: RemoteProtocolError) -> None:
     """Write why a request's body was refused; its line in the access log comes with its end."""
-    described = conversation.describe()
+    described = call.describe()
     log.debug("refused with %d: %s: the body of %s", error.status, error, described)
 
 

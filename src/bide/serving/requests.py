@@ -10,9 +10,9 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from bide.exchange.call import Call
 from bide.serving.logs import escaped
 from bide.waiting.names import name_of_promise
-from bide.wsgi.conversation import Conversation
 
 State = Literal["reading", "queued", "running", "waiting", "sending"]
 
@@ -55,7 +55,7 @@ class RequestStatus:
 
 
 def look_at(
-    calls: Iterable[Conversation], held: Container[Conversation], application: str
+    calls: Iterable[Call], held: Container[Call], application: str
 ) -> tuple[RequestStatus, ...]:
     """Look at calls, the oldest first; from any thread.
 
@@ -68,13 +68,12 @@ def look_at(
     return tuple(_look(each, each in held, application) for each in oldest)
 
 
-def _look(call: Conversation, held: bool, application: str) -> RequestStatus:
-    waiter, stream = call.waiter, call.stream
-    begun = bool(waiter.times.begun)
-    wait, sums = waiter.times.look(call.started)
+def _look(call: Call, held: bool, application: str) -> RequestStatus:
+    stream = call.stream
+    wait, sums = call.times.look(call.started)
     waits_for = ""
     state: State = "running"
-    if not begun:
+    if not call.times.begun:
         state = "reading" if held else "queued"
     elif wait is not None:
         if not wait.for_client:
@@ -89,7 +88,7 @@ def _look(call: Conversation, held: bool, application: str) -> RequestStatus:
         client=call.client,
         state=state,
         waits_for=waits_for,
-        thread=waiter.parking.name if begun and waiter.parking is not None else "",
+        thread=call.thread,
         total=sum(sums),
         queued=sums.queued,
         running=sums.running,

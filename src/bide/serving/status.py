@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sized
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,13 +14,11 @@ from bide.serving.requests import RequestStatus
 class Counting(Protocol):
     """An executor, as far as it counts."""
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that are parked."""
+    def waiting_of(self, jobs: Collection[object]) -> int:
+        """Count those of ``jobs`` that are parked."""
 
-    @property
-    def queued(self) -> int:
-        """Jobs that wait for a thread."""
+    def queued_of(self, jobs: Collection[object]) -> int:
+        """Count those of ``jobs`` that wait for a thread."""
 
     @property
     def threads(self) -> int:
@@ -122,14 +120,18 @@ def status() -> ProcessStatus:
 
 
 def snapshot(
-    executor: Counting, in_progress: Sized, connections: int, stopping: bool, held: int = 0
+    executor: Counting,
+    in_progress: Collection[object],
+    connections: int,
+    stopping: bool,
+    held: int = 0,
 ) -> Status:
     """Read an executor's numbers and those of the requests that it has; from any thread.
 
     ``held`` of these requests wait for their bodies, and the executor has not seen them.
     """
-    waiting = executor.waiting + held
-    queued = executor.queued
+    waiting = executor.waiting_of(in_progress) + held
+    queued = executor.queued_of(in_progress)
     return Status(
         running=max(0, len(in_progress) - waiting - queued),
         waiting=waiting,

@@ -14,8 +14,10 @@ from urllib.request import Request as UrlRequest
 
 from bide.errors import BideError
 from bide.exchange.messages import Request
+from bide.serving.dispatcher import Dispatcher, hosted
 from bide.serving.status import Status
-from bide.testing.exchange import Exchange, Overdue, WatchedRunner
+from bide.settings import DEFAULTS, Settings
+from bide.testing.exchange import Exchange, Overdue
 from bide.testing.live import START, STOP, LoopThread
 from bide.testing.response import Response
 from bide.waiting.waiter import background_loop
@@ -69,10 +71,10 @@ class Client:
         self,
         application: Application,
         *,
-        executor: str = "auto",
-        threads: int = 4,
-        queue: int = 1000,
-        queue_timeout: float = 30.0,
+        executor: str = DEFAULTS.executor,
+        threads: int = DEFAULTS.threads,
+        queue: int = DEFAULTS.queue,
+        queue_timeout: float = DEFAULTS.queue_timeout,
         base_url: str = "http://localhost",
         headers: Headers = (),
         environ: Mapping[str, Any] | None = None,
@@ -81,12 +83,9 @@ class Client:
         follow_redirects: bool = False,
     ) -> None:
         self._application = application
-        self._options = {
-            "executor": executor,
-            "threads": threads,
-            "queue": queue,
-            "queue_timeout": queue_timeout,
-        }
+        self._settings = Settings(
+            executor=executor, threads=threads, queue=queue, queue_timeout=queue_timeout
+        )
         self._base_url = base_url
         self._headers = _pairs(headers)
         self._environ = dict(environ or {})
@@ -95,7 +94,7 @@ class Client:
         self._follow_redirects = follow_redirects
         self.cookies = CookieJar()
         self._thread: LoopThread | None = None
-        self._made: WatchedRunner | None = None
+        self._made: Dispatcher | None = None
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -104,8 +103,8 @@ class Client:
         thread = LoopThread("bide-test-client")
         thread.start()
 
-        async def make() -> WatchedRunner:
-            return WatchedRunner(self._application, thread.loop, **self._options)
+        async def make() -> Dispatcher:
+            return hosted(self._application, self._settings, thread.loop)
 
         # As a server does: what the application has made once waits there outside requests, too.
         background_loop.lend(thread.loop)
@@ -121,12 +120,12 @@ class Client:
 
     def close(self) -> None:
         """Cancel what waits, and end the threads; without effect on one that is closed."""
-        thread, runner = self._thread, self._made
+        thread, dispatcher = self._thread, self._made
         self._thread = self._made = None
-        if thread is None or runner is None:
+        if thread is None or dispatcher is None:
             return
         try:
-            thread.call(runner.stop(), STOP)
+            thread.call(dispatcher.stop(), STOP)
         finally:
             background_loop.take_back(thread.loop)
         thread.stop()
@@ -140,7 +139,7 @@ class Client:
 
     def status(self) -> Status:
         """Take a snapshot: how many requests run, wait, and are queued; from any thread."""
-        return self._runner.status()
+        return self._dispatcher.status()
 
     def until_waiting(self, number: int) -> None:
         """Return once exactly ``number`` requests wait, and none else is in progress.
@@ -161,7 +160,7 @@ class Client:
             sleep(_LOOK)
 
     @property
-    def _runner(self) -> WatchedRunner:
+    def _dispatcher(self) -> Dispatcher:
         if self._made is None:
             raise BideError("the client is not open: use it in `with Client(app) as client:`")
         return self._made
@@ -290,16 +289,16 @@ class Client:
         cookie = asking.get_header("Cookie")
         if cookie and "cookie" not in named:
             fields.append(("Cookie", cookie))
-        runner = self._runner
+        dispatcher = self._dispatcher
         assert self._thread is not None
         exchange = Exchange(
-            runner,
-            self._thread.loop,
+            dispatcher,
+            self._thread,
             _request(method, parts, fields, content is not None),
             self._raise_errors if raise_errors is None else raise_errors,
         )
         port = str(parts.port or (443 if parts.scheme == "https" else 80))
-        base = runner.environ(parts.scheme, (parts.hostname or "", port), ("127.0.0.1", "0"))
+        base = dispatcher.environ(parts.scheme, (parts.hostname or "", port), ("127.0.0.1", "0"))
         base.update(self._environ, **(environ or {}))
         exchange.start(base, content)
         return Response(

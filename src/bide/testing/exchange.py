@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -21,9 +22,10 @@ from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
 from bide.hosts.channel import HostChannel, Part
-from bide.serving.dispatcher import TICK, Runner
-from bide.waiting.waiter import Waiter, _ClientWait
-from bide.wsgi.conversation import Application, Conversation
+from bide.serving.dispatcher import Dispatcher
+from bide.testing.live import LoopThread
+from bide.waiting.waiter import _ClientWait
+from bide.wsgi.conversation import Conversation
 
 WINDOW: Final = 64 * 1024
 """Bytes of a request's body that wait for the application."""
@@ -43,10 +45,8 @@ class Watched(Conversation):
 
     __slots__ = ("_exchange",)
 
-    def __init__(
-        self, runner: Runner, base: dict[str, Any], waiter: Waiter, exchange: Exchange
-    ) -> None:
-        super().__init__(runner, exchange.stream, base, waiter)
+    def __init__(self, exchange: Exchange, *args: Any) -> None:
+        super().__init__(*args)
         self._exchange = exchange
 
     def failed(self, error: BaseException) -> None:
@@ -71,52 +71,6 @@ class Watched(Conversation):
                 self._exchange.error = error
 
 
-class WatchedRunner(Runner):
-    """Runs the conversations of a client; made on the loop.
-
-    Attributes:
-        thread: the identity of the loop's thread.
-    """
-
-    def __init__(
-        self, application: Application, loop: asyncio.AbstractEventLoop, **options: Any
-    ) -> None:
-        super().__init__(application, loop, **options)
-        self.thread = threading.get_ident()
-
-    def begin_watched(self, exchange: Exchange, environ: dict[str, Any]) -> Conversation:
-        """Do what ``begin`` does, with a conversation that tells the exchange."""
-        conversation = Watched(self, environ, self.waiter(), exchange)
-        exchange.conversation = conversation
-        self.run(conversation, exchange.ended)
-        return conversation
-
-    async def stop(self) -> None:
-        """End the threads as well."""
-        await super().stop()
-        deadline = self._loop.time() + TICK
-        while self._executor.alive and not self.busy and self._loop.time() < deadline:
-            await asyncio.sleep(0.002)
-
-    def activity(self, conversation: Conversation) -> str:
-        """Say what a conversation does, for people; from any thread, and so a moment old."""
-        stack = stack_of(conversation, self._executor.hubs)
-        if stack:
-            return f"its code runs:\n{stack}"
-        wait = conversation.waiter._current
-        if wait is None:
-            status = self.status()
-            return f"it has not begun: {status.threads_busy} threads are busy"
-        if type(wait) is _ClientWait and conversation.stream.behind:
-            return "it waits for its client to take what it has sent"
-        frame = getattr(wait.parked, "gr_frame", None)
-        frames = traceback.extract_stack(frame) if frame is not None else []
-        lines = traceback.format_list([each for each in frames if not _is_own(each.filename)])
-        if not lines:
-            return "it waits for a promise that it has yielded"
-        return f"it waits:\n{''.join(lines[-12:]).rstrip()}"
-
-
 def _is_own(filename: str) -> bool:
     return filename.startswith(_OWN)
 
@@ -133,13 +87,14 @@ class Exchange:
 
     def __init__(
         self,
-        runner: WatchedRunner,
-        loop: asyncio.AbstractEventLoop,
+        dispatcher: Dispatcher,
+        thread: LoopThread,
         request: Request,
         raises: bool,
     ) -> None:
-        self._runner = runner
-        self._loop = loop
+        self._dispatcher = dispatcher
+        self._thread = thread
+        self._loop = thread.loop
         self.raises = raises
         self._something = threading.Event()
         self._channel = HostChannel(self._something.set, room_again=self._room_again)
@@ -155,7 +110,7 @@ class Exchange:
         """Have the conversation begin, and its body come."""
         # In a context of its own, as behind a socket.
         call = self._loop.call_soon_threadsafe
-        call(self._runner.begin_watched, self, environ, context=contextvars.Context())
+        call(self._begin, environ, context=contextvars.Context())
         if isinstance(body, bytes):
             call(self.stream.body.feed, body)
             call(self.stream.body.finish)
@@ -164,13 +119,19 @@ class Exchange:
                 target=self._upload, args=(body,), name="bide-upload", daemon=True
             ).start()
 
+    def _begin(self, environ: dict[str, Any]) -> None:
+        self.conversation = self._dispatcher.begin(
+            self.stream, environ, partial(Watched, self), self.ended
+        )
+        self._dispatcher.run(self.conversation)
+
     # From other threads -------------------------------------------------------------------------
 
     def _room_again(self) -> None:
         self._loop.call_soon_threadsafe(self._room.set)
 
     def ended(self) -> None:
-        """Know that the conversation has ended; on its thread."""
+        """Called when the conversation has ended; on its thread."""
         self.done.set()
         self._something.set()
         if not self._loop.is_closed():
@@ -225,7 +186,7 @@ class Exchange:
                 raise overdue
 
     def sent(self, blocks: list[bytes]) -> None:
-        """Know that the test has taken these."""
+        """Called when the test has taken these."""
         self._channel.sent(blocks)
 
     def finish(self, deadline: float) -> None:
@@ -248,12 +209,30 @@ class Exchange:
     def _overdue(self, what: str) -> Overdue:
         conversation = self.conversation
         if conversation is None:
-            frame = sys._current_frames().get(self._runner.thread)
+            frame = sys._current_frames().get(self._thread.ident)
             stack = "".join(traceback.format_stack(frame)[-12:]).rstrip()
             return Overdue(f"the event loop is blocked, and {what} does not come:\n{stack}")
         name = conversation.describe()
-        doing = self._runner.activity(conversation)
+        doing = self._activity(conversation)
         return Overdue(f"{name}: {what} has not come in time; {doing}")
+
+    def _activity(self, conversation: Conversation) -> str:
+        """Say what the conversation does, for people; from any thread, and so a moment old."""
+        stack = stack_of(conversation, self._dispatcher.executor.hubs)
+        if stack:
+            return f"its code runs:\n{stack}"
+        wait = conversation.waiter._current
+        if wait is None:
+            status = self._dispatcher.status()
+            return f"it has not begun: {status.threads_busy} threads are busy"
+        if type(wait) is _ClientWait and conversation.stream.behind:
+            return "it waits for its client to take what it has sent"
+        frame = getattr(wait.parked, "gr_frame", None)
+        frames = traceback.extract_stack(frame) if frame is not None else []
+        lines = traceback.format_list([each for each in frames if not _is_own(each.filename)])
+        if not lines:
+            return "it waits for a promise that it has yielded"
+        return f"it waits:\n{''.join(lines[-12:]).rstrip()}"
 
     def leave(self, reason: str = "the client has left") -> None:
         """Leave, as a client that closes its connection; from any thread."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from http import HTTPStatus
 from time import monotonic
 from types import CoroutineType, TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bide.errors import (
     Cancelled,
@@ -25,7 +25,8 @@ from bide.errors import (
     ThreadEnded,
 )
 from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
-from bide.forks import ForkedSite, end_child
+from bide.executors.hub import Job
+from bide.forks import end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
 from bide.waiting.outcome import Signal
@@ -43,6 +44,7 @@ from bide.wsgi.environ import request_environ
 from bide.wsgi.file_responses import file_of, send_file
 from bide.wsgi.input import Input
 from bide.wsgi.push import Guard, Write
+from bide.wsgi.site import ForkedSite, Site
 
 log = logging.getLogger("bide")
 
@@ -58,50 +60,28 @@ _LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at o
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 
-class Site(Protocol):
-    """What the conversations of one application share."""
-
-    application: Application
-    name: str
-    state: dict[str, Any]  # becomes environ["bide.state"]
-
-    def status(self) -> Any:
-        """Give a snapshot of the server; becomes ``environ["bide.status"]``."""
-
-    def done(self, conversation: Conversation) -> None:
-        """Know that a conversation has ended; on its thread."""
-
-
-class Conversation:
-    """One request's call of the application; a job for an executor.
+class Conversation(Job):
+    """One request's call of a WSGI application.
 
     Attributes:
-        stream: the exchange with the client.
-        waiter: where it waits.
-        started: when its request had come, in monotonic seconds.
-        expired: whether it has taken too long, and been told so; the loop's.
+        base: the keys that the environs of all requests of its connection have.
         finished: set when the application took ``finish``; see :mod:`bide.wsgi.push`.
         guard: see :mod:`bide.wsgi.push`.
-        over: whether all of it has ended.
     """
 
     __slots__ = (
-        "_base",
         "_site",
-        "expired",
+        "base",
         "finished",
         "guard",
-        "over",
-        "started",
-        "stream",
-        "waiter",
     )
 
     def __init__(self, site: Site, stream: Stream, base: dict[str, Any], waiter: Waiter) -> None:
         self._site = site
-        self._base = base
+        self.base = base
         self.stream = stream
         self.waiter = waiter
+        self.times = waiter.times
         self.started = monotonic()
         self.expired = False
         self.finished: Signal | None = None
@@ -111,22 +91,28 @@ class Conversation:
     @property
     def client(self) -> str:
         """The client's address, for the access log; empty on a Unix socket."""
-        return str(self._base["REMOTE_ADDR"])
+        return str(self.base["REMOTE_ADDR"])
+
+    @property
+    def thread(self) -> str:
+        """The thread that it has begun on, for people; empty before."""
+        parking = self.waiter.parking
+        return parking.name if parking is not None and self.times.begun else ""
 
     # From the loop ------------------------------------------------------------------------------
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
-        """End the wait in progress, or the next one; as :meth:`Waiter.cancel`."""
+        """End the wait in progress, or the next one, by raising; as :meth:`Waiter.cancel`."""
         self.waiter.cancel(cancellation, firm)
 
     def reject(self, retry_after: int) -> None:
-        """Answer 503 in place of running; on the loop, for a conversation no executor has."""
+        """Answer 503 in place of running; on the loop, for a conversation that no executor has."""
         headers = [*_PLAIN, ("Retry-After", str(retry_after))]
         self._answer("503 Service Unavailable", b"All threads are busy.\n", headers)
         self._site.done(self)
 
     def describe(self) -> str:
-        """Name the request and the application, for people."""
+        """Name the request and the application, for people; from any thread."""
         request = self.stream.request
         target = request.target.decode("latin-1")
         return f"{request.method} {target} of {self._site.name}"
@@ -134,7 +120,7 @@ class Conversation:
     # On the conversation's thread ---------------------------------------------------------------
 
     def run(self) -> None:
-        """Call the application and send what it gives; never raises."""
+        """Call the application and send what it returns; never raises."""
         try:
             if not self.stream.gone:
                 self._converse()
@@ -167,7 +153,7 @@ class Conversation:
         self.waiter.cancel(ClientDisconnected("a forked child has no client"), firm=True)
 
     def lost(self) -> None:
-        """End it though its code cannot: answer 500, or cut what it has begun."""
+        """End the conversation though its code cannot: answer 500, or cut what it has begun."""
         if not self.over:
             try:
                 self._answer_failure()
@@ -189,8 +175,8 @@ class Conversation:
             log.exception("the application failed when it had ended: %s", self.describe())
 
     def environ(self) -> dict[str, Any]:
-        """Make what the application is called with."""
-        environ = request_environ(self._base, self.stream.request)
+        """Make what the application is called with; called once, right before the call."""
+        environ = request_environ(self.base, self.stream.request)
         environ["wsgi.input"] = Input(self.stream)
         return self.extended(environ)
 
