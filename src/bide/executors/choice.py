@@ -17,7 +17,7 @@ class Executors:
     """What runs the applications of one server, or of one host.
 
     Applications that run on the loop share one executor. Those that run in threads share another:
-    one pool of threads, with one queue before it. An application that bears one request at a time
+    one pool of threads, with one queue before it. An application that can run one request at a time
     has a thread and a queue of its own.
 
     On the loop, but where noted.

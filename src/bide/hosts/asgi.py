@@ -234,7 +234,7 @@ class _Exchange:
             raise self._failure
 
     def _announced(self) -> bool:
-        """Say whether the head announces a body (RFC 9112 section 6.3; HTTP/2 need not)."""
+        """Whether the head announces a body (RFC 9112 section 6.3; HTTP/2 need not)."""
         names = {name.lower() for name, _ in self._stream.request.headers}
         if b"content-length" in names or b"transfer-encoding" in names:
             return True
@@ -334,7 +334,7 @@ class _Exchange:
             self._leave("the server has failed")
 
     def _leave(self, reason: str) -> None:
-        """Know that nobody takes the response any more."""
+        """Called when nobody takes the response any more."""
         self._left = True
         complete = self._stream.state == ENDED
         self._channel.lose(self._stream, reason)

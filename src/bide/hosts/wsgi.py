@@ -195,7 +195,7 @@ class _Hosted(Conversation):
         return str(self.base.get("REMOTE_ADDR", ""))
 
     def environ(self) -> dict[str, Any]:
-        """Give the host's, once."""
+        """Return the host's, once."""
         environ, self._environ = self._environ, None  # it will refer to this: no cycle
         assert environ is not None
         return self.extended(environ)

@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sized
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bide.applications.loading import check
 from bide.capabilities import Decision, decide, name_of
@@ -23,6 +23,7 @@ from bide.executors.choice import Executor, Executors
 from bide.executors.hub import Job
 from bide.executors.threads import ThreadsExecutor
 from bide.forks import share
+from bide.serving.connection import Connection
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
 from bide.serving.logs import log_broken_off
@@ -45,18 +46,8 @@ class PlainFileWrapper(FileWrapper):
     """``wsgi.file_wrapper`` of hosts that cannot have the kernel send: an iterable like any."""
 
 
-class Holder(Protocol):
-    """Who holds a call whose body is still to come."""
-
-    def submit_held(self) -> None:
-        """Submit it, with what has come of its body."""
-
-    def drop_held(self) -> None:
-        """Drop it."""
-
-
 class Dispatcher(Site):
-    """Begins an application's calls, runs them by the executor that it bears, and ends them.
+    """Begins an application's calls, has an executor run them, and ends them.
 
     Args:
         application: the WSGI callable.
@@ -104,10 +95,10 @@ class Dispatcher(Site):
         self._connections = connections
         self._make = make
         self._environ = environ or {}
-        # Those in progress, and what is called when they end. Added to on the loop, taken from on
+        # Calls in progress, and what is called when they end. Added to on the loop, taken from on
         # any thread; single operations only.
         self._calls: dict[Call, Callable[[], None] | None] = {}
-        self._held: dict[Call, Holder] = {}  # whose bodies are still to come
+        self._held: dict[Call, Connection] = {}  # whose bodies are still to come
         self._awaited = False  # somebody waits for all calls to end
         self._all_ended = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
@@ -131,7 +122,7 @@ class Dispatcher(Site):
         share(self)
 
     def after_fork(self) -> None:
-        """Give the calls up, in a forked child."""
+        """Called in a forked child, where the calls are the parent's: leave their clients alone."""
         for call in self.calls:
             call.stream.after_fork()
 
@@ -162,23 +153,26 @@ class Dispatcher(Site):
         self._calls[call] = ended
         return call
 
-    def hold(self, call: Call, holder: Holder) -> None:
-        """Called when a call is to be submitted once its body has come; it may expire meanwhile."""
-        self._held[call] = holder
+    def hold(self, call: Call, connection: Connection) -> None:
+        """Called when a call is to be submitted once its body has come.
+
+        When it takes too long, or the server stops, the connection is told to submit or drop it.
+        """
+        self._held[call] = connection
 
     def drop(self, call: Call) -> None:
-        """End one that was held without beginning it; where there still is a client, by a 503."""
+        """End a call that was held without beginning it; its client, if there, is answered 503."""
         del self._held[call]
         call.reject(1)
 
     def submit(self, call: Job) -> None:
-        """Have a call run, or reject it; the executor begins it by its next ``flush``."""
+        """Have a call run, or reject it. The executor begins it at its next ``flush``."""
         self._held.pop(call, None)
         if not self.executor.submit(call):
             self._refuse(call, QUEUE_FULL)
 
     def run(self, call: Job) -> None:
-        """Have a call run, or reject it, and look after it: for a host, which has no ticks."""
+        """Have a call run, or reject it, and look at the time while it waits; for hosts."""
         if self.stopping:
             self._refuse(call, STOPPING)
         else:
@@ -200,7 +194,7 @@ class Dispatcher(Site):
             self._refusals.count(refused(body.error.status))
             if self._refusals.may_tell():
                 log_broken_off(call, body.error)
-        # One that was left running may end when its server, and the loop, are no more.
+        # A call that was left running may end after the loop was closed.
         if self._awaited and not self._calls and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._all_ended.set)
         if self._ended is not None:
@@ -210,7 +204,7 @@ class Dispatcher(Site):
 
     @property
     def calls(self) -> list[Call]:
-        """Those in progress; from any thread."""
+        """The calls in progress; from any thread."""
         return list(self._calls)
 
     @property
@@ -219,7 +213,7 @@ class Dispatcher(Site):
         return len(self._calls)
 
     def status(self) -> Status:
-        """Take a snapshot; from any thread. Threads are those that it shares with others."""
+        """Return a snapshot; from any thread. Its threads may be shared with other applications."""
         held, connections = len(self._held), len(self._connections)
         return snapshot(self.executor, self._calls, connections, self.stopping, held)
 
@@ -230,10 +224,10 @@ class Dispatcher(Site):
     # Time ---------------------------------------------------------------------------------------
 
     def mind_time(self, ahead: float = 0.0) -> None:
-        """Look once at what waits for a thread, and at what takes too long.
+        """End what has waited too long for a thread, and what takes too long; called now and then.
 
         Args:
-            ahead: seconds that a test is ahead of the clock, by which requests are the older.
+            ahead: seconds to add to the age of each request; for tests.
         """
         self._expire(self._settings.queue_timeout - ahead, QUEUE_TIMEOUT)
         if self._settings.request_timeout:
@@ -268,7 +262,10 @@ class Dispatcher(Site):
     # The end ------------------------------------------------------------------------------------
 
     def cancel(self) -> int:
-        """Reject what waits for a thread or its body, and cancel the rest; return how many."""
+        """Begin to stop: reject the calls that wait for a thread, and cancel the others.
+
+        Return how many were in progress then, without those that waited for a thread.
+        """
         self.stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
@@ -282,7 +279,7 @@ class Dispatcher(Site):
         return len(calls)
 
     async def all_ended(self, seconds: float) -> bool:
-        """Wait until no call is in progress, for so many seconds; whether that is so then."""
+        """Wait until no call is in progress, for so many seconds; return whether that has come."""
         deadline = self._loop.time() + seconds
         self._awaited = True
         await asyncio.sleep(0)  # one that has ended may have left a pipelined one to be begun
@@ -302,7 +299,7 @@ class Dispatcher(Site):
     async def stop(self) -> None:
         """Cancel what waits, give it time to clean up, call ``on_stop`` functions, end the threads.
 
-        For a host whose loop is asyncio's, once it has no more requests in progress, or ends them.
+        For a host on asyncio's loop, which brings no more requests.
         """
         self.cancel()
         await self.all_ended(self.cleanup_seconds)
@@ -317,12 +314,12 @@ class Dispatcher(Site):
         return self.close()
 
     def name_left(self) -> None:
-        """Write to the log what still runs, and is left behind."""
+        """Name in the log each call that is left running."""
         for call in self.calls:
             log.error("left running: %s", call.describe())
 
     def close(self) -> bool:
-        """Give the executor back: no call will begin. Return whether that has ended its threads."""
+        """Give the executor back: no call will begin; return whether that has ended its threads."""
         hide(self)
         return self._executors.give_back(self.executor, self)
 
@@ -334,23 +331,23 @@ class Dispatcher(Site):
             await asyncio.sleep(0.002)
 
     def abandon(self) -> None:
-        """End what can be ended when the loop is closed; from any thread."""
+        """End what can still be ended once the loop is closed; from any thread."""
         self.stopping = True
         self._expire(0.0, STOPPING)
         for call in self.calls:
-            # On the loop itself nothing can go on any more: RuntimeError says so.
+            # What would go on on the closed loop cannot: that raises RuntimeError.
             with contextlib.suppress(RuntimeError):
                 call.cancel(ServerStopping("the event loop is closed"), firm=True)
         self.forget()
 
     def forget(self) -> None:
-        """End the threads, each with its last call: nothing will begin; from any thread."""
+        """End the threads, each when its last call has ended; from any thread."""
         hide(self)
         if isinstance(self.executor, ThreadsExecutor):
             self.close()
 
 
-HOSTS_ENVIRON: Final = {"wsgi.file_wrapper": PlainFileWrapper}
+_OF_HOSTS: Final = {"wsgi.file_wrapper": PlainFileWrapper}
 
 
 def hosted(
@@ -370,7 +367,7 @@ def hosted(
     Raises:
         LoadError: what was given is no WSGI application.
     """
-    dispatcher = Dispatcher(application, settings, lifetime=lifetime, environ=HOSTS_ENVIRON)
+    dispatcher = Dispatcher(application, settings, lifetime=lifetime, environ=_OF_HOSTS)
     dispatcher.open(Executors(loop, settings.threads, settings.queue))
     show(dispatcher)
     return dispatcher

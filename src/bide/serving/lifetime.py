@@ -137,7 +137,7 @@ class Lifetime:
     # What asyncio's loops do in this way, and another host's in its own -------------------------
 
     def begin(self, coro: Coroutine[Any, Any, None]) -> Any:
-        """Make a task, in the context of all of them."""
+        """Make a task, in the context that all functions share."""
         return asyncio.get_running_loop().create_task(coro, context=self.context)
 
     async def wait(self, task: Any, seconds: float) -> None:

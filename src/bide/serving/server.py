@@ -1,4 +1,4 @@
-"""One process's server: listeners, connections, what serves their requests, and the end of it all.
+"""One process's server: its listeners and connections, from start to stop.
 
 Everything runs on the event loop that the server was started on.
 """
@@ -202,7 +202,7 @@ class Server:
         self._tick()
 
     def after_fork(self) -> None:
-        """Give all of it up, in a forked child."""
+        """Called in a forked child, where all of it is the parent's: give it up there."""
         for connection in list(self._connections):
             connection.after_fork()
         self._acceptor.after_fork()
@@ -216,8 +216,9 @@ class Server:
         """Finish: accept no more, let requests end in time, then cancel those that wait.
 
         Requests have ``graceful_timeout`` seconds to end by themselves, and some more to clean up
-        once they are cancelled. Code that still runs then is left behind, and said so. When this
-        is cancelled, it waits for nothing more. A second call returns when the first one has ended.
+        once they are cancelled. Code that still runs then is left running, and named in the log.
+        When this is cancelled, it waits for nothing more. A second call returns when the first one
+        has ended.
         """
         if self.draining:
             await self._stopped.wait()
@@ -273,7 +274,7 @@ class Server:
         self._stopped.set()
 
     async def _flush(self) -> None:
-        """Let clients take what is queued for them while there is time; all else has a moment."""
+        """Wait while clients take what is queued for them; for other connections a second."""
         soon = self.loop.time() + 1.0
         while self._connections:
             now = self.loop.time()
@@ -289,8 +290,8 @@ class Server:
         self.flush()
 
     def _tick(self) -> None:
-        """Mind the time, once in a while: deadlines cost no timers of their own."""
-        # First: whatever fails, time goes on.
+        """Look at the time, every second or more often: no deadline has a timer of its own."""
+        # First, so that the looks go on whatever fails.
         self._ticker = self.loop.call_later(self._interval, self._tick)
         now = monotonic()
         # What was not looked at, the loop being blocked, is not the clients' time.
@@ -303,14 +304,14 @@ class Server:
 
         Args:
             elapsed: seconds since the last look, which clients have used.
-            ahead: seconds that a test is ahead of the clock, by which requests are the older.
+            ahead: seconds to add to the age of each request; for tests.
         """
         settings = self.settings
         # First: the looks at connections may queue more.
         self.dispatcher.mind_time(ahead)
         crowded = self._acceptor.crowded
         connections = list(self._connections)
-        if self.unsent_total.full:  # until it is no more, those that hold the most are given up
+        if self.unsent_total.full:  # those that hold the most are given up first
             connections.sort(key=lambda each: each.held, reverse=True)
         for connection in connections:
             connection.mind_time(elapsed, settings, crowded)

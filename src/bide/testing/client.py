@@ -326,7 +326,7 @@ class _Answer:
 def _content(
     body: bytes | str | Iterable[bytes] | None, json: Any, form: Any
 ) -> tuple[bytes | Iterable[bytes] | None, str]:
-    """Give a body's bytes or pieces, and its type, where that is known."""
+    """Return a body's bytes or pieces, and its type, where that is known."""
     if (body is not None) + (json is not None) + (form is not None) > 1:
         raise ValueError("give one of body, json and form")
     if json is not None:

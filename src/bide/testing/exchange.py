@@ -217,7 +217,7 @@ class Exchange:
         return Overdue(f"{name}: {what} has not come in time; {doing}")
 
     def _activity(self, conversation: Conversation) -> str:
-        """Say what the conversation does, for people; from any thread, and so a moment old."""
+        """Return what the conversation does, for people; from any thread, and so a moment old."""
         stack = stack_of(conversation, self._dispatcher.executor.hubs)
         if stack:
             return f"its code runs:\n{stack}"

@@ -45,7 +45,7 @@ class ReactorLifetime(Lifetime):
             raise asyncio.CancelledError from error
 
     def begin(self, coro: Coroutine[Any, Any, None]) -> Any:
-        """Make a task, in the context of all of them."""
+        """Make a task, in the context that all functions share."""
         return self._loop.create_task(self._keeping(coro), context=self.context)
 
     async def _keeping(self, coro: Coroutine[Any, Any, None]) -> None:

@@ -288,18 +288,18 @@ class _Exchange:
     # IPushProducer ------------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Know that the client is behind."""
+        """Called when the client is behind."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Know that the client takes more."""
+        """Called when the client takes more."""
         self._paused = False
         unsent, self._unsent = self._unsent, []
         if unsent:
             self._channel.sent(unsent)
 
     def stopProducing(self) -> None:
-        """Know that the client has left."""
+        """Called when the client has left."""
         self._leave(None)
 
 
