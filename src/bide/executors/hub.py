@@ -12,7 +12,7 @@ import contextlib
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from sys import getprofile, gettrace
 from time import monotonic
 
@@ -181,10 +181,6 @@ class Hub:
             wait.parked = None
             if bring_back is not None:
                 bring_back()
-
-    def parked_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that are parked here; a look from any thread."""
-        return sum(job_of(wait.parked) in jobs for wait in self.waits.copy())
 
     def close(self) -> None:
         """End the idle greenlets; on the hub's thread, when no job is left."""

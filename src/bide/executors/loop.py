@@ -45,14 +45,6 @@ class LoopExecutor:
         """How many jobs are parked."""
         return self._hub.parked
 
-    def waiting_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that are parked."""
-        return self._hub.parked_of(jobs)
-
-    def queued_of(self, jobs: Container[object]) -> int:  # noqa: ARG002 - an executor's signature
-        """Nothing waits for a thread here."""
-        return 0
-
     def waiter(self) -> Waiter:
         """Make a new job's waiter."""
         return Waiter(self._loop, self._hub)
@@ -85,7 +77,7 @@ class LoopExecutor:
     def recover(self) -> None:
         """Nothing is lost here."""
 
-    def expire(self, age: float, jobs: Container[object]) -> list[Job]:  # noqa: ARG002 - as above
+    def expire(self, age: float, jobs: Container[object]) -> list[Job]:  # noqa: ARG002 - an executor's signature
         """Nothing waits for a thread here."""
         return []
 

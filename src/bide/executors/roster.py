@@ -16,7 +16,6 @@ The rules, in this order:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
 from operator import attrgetter
 from time import monotonic
 from typing import Final
@@ -80,14 +79,6 @@ class Roster:
     def queued(self) -> int:
         """How many jobs wait for a lane."""
         return len(self._jobs)
-
-    def waiting_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that are parked."""
-        return sum(hub.parked_of(jobs) for hub in self.hubs if hub.parked)
-
-    def queued_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that wait for a lane."""
-        return sum(job in jobs for job in self._jobs.copy())
 
     @property
     def threads(self) -> int:

@@ -189,11 +189,6 @@ class _Hosted(Conversation):
         self._channel = channel
         self.error: BaseException | None = None
 
-    @property
-    def client(self) -> str:
-        """The client's address; empty where the host does not tell it."""
-        return str(self.base.get("REMOTE_ADDR", ""))
-
     def environ(self) -> dict[str, Any]:
         """Return the host's, once."""
         environ, self._environ = self._environ, None  # it will refer to this: no cycle

@@ -68,6 +68,25 @@ def look_at(
     return tuple(_look(each, each in held, application) for each in oldest)
 
 
+def count(calls: Iterable[Call], held: Container[Call]) -> tuple[int, int]:
+    """Return how many calls have begun and wait without a thread, and how many wait for a thread.
+
+    From any thread.
+
+    Args:
+        calls: those in progress.
+        held: those of them whose bodies have to come before they begin.
+    """
+    waiting = queued = 0
+    for call in calls:
+        if not call.times.begun:
+            queued += call not in held
+        else:
+            wait = call.times.spent[2]
+            waiting += wait is not None and wait.parked is not None
+    return waiting, queued
+
+
 def _look(call: Call, held: bool, application: str) -> RequestStatus:
     stream = call.stream
     wait, sums = call.times.look(call.started)

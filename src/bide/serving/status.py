@@ -4,33 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from bide.serving.requests import RequestStatus
-
-
-class Counting(Protocol):
-    """An executor, as far as it counts."""
-
-    def waiting_of(self, jobs: Collection[object]) -> int:
-        """Count those of ``jobs`` that are parked."""
-
-    def queued_of(self, jobs: Collection[object]) -> int:
-        """Count those of ``jobs`` that wait for a thread."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that have been started."""
-
-    @property
-    def threads_busy(self) -> int:
-        """Threads that run a job's code."""
-
-    @property
-    def threads_max(self) -> int:
-        """Threads that may begin jobs at a time."""
 
 
 class Looking(Protocol):
@@ -116,29 +93,4 @@ def status() -> ProcessStatus:
         connections=sum(each.connections for each in numbers),
         stopping=any(each.stopping for each in numbers),
         requests=tuple(each for server in servers for each in server.requests()),
-    )
-
-
-def snapshot(
-    executor: Counting,
-    in_progress: Collection[object],
-    connections: int,
-    stopping: bool,
-    held: int = 0,
-) -> Status:
-    """Read an executor's numbers and those of the requests that it has; from any thread.
-
-    ``held`` of these requests wait for their bodies, and the executor has not seen them.
-    """
-    waiting = executor.waiting_of(in_progress) + held
-    queued = executor.queued_of(in_progress)
-    return Status(
-        running=max(0, len(in_progress) - waiting - queued),
-        waiting=waiting,
-        queued=queued,
-        threads=executor.threads,
-        threads_busy=executor.threads_busy,
-        threads_max=executor.threads_max,
-        connections=connections,
-        stopping=stopping,
     )

@@ -90,8 +90,8 @@ class Conversation(Job):
 
     @property
     def client(self) -> str:
-        """The client's address, for the access log; empty on a Unix socket."""
-        return str(self.base["REMOTE_ADDR"])
+        """The client's address; empty on a Unix socket, or where a host does not tell it."""
+        return str(self.base.get("REMOTE_ADDR", ""))
 
     @property
     def thread(self) -> str:
