@@ -36,6 +36,7 @@ class Sums(NamedTuple):
 Spent = tuple[float, float, Wait | None, float]
 """Seconds waiting and sending; the wait that goes on, and since when, in monotonic seconds."""
 
+_UNKNOWN: Final = math.inf
 _NOTHING: Final[Spent] = (0.0, 0.0, None, 0.0)
 
 
@@ -55,38 +56,32 @@ class Times:
 
     def park(self, wait: Wait, parking: Parking) -> None:
         """Stop in a wait until ``parking`` has the call go on, and count the time."""
-        self._stop(wait)
+        waiting, sending, _, _ = self.spent
+        self.spent = (waiting, sending, wait, monotonic())
         try:
             parking.park(wait)
         finally:
-            self._go_on(parking.since)
+            waiting, sending, _, since = self.spent
+            at = parking.since
+            # A parking that has not stopped since then, or reads no clock, does not know.
+            if at < since or at == _UNKNOWN:
+                at = monotonic()
+            if wait.for_client:
+                self.spent = (waiting, sending + at - since, None, 0.0)
+            else:
+                self.spent = (waiting + at - since, sending, None, 0.0)
 
     def run(self, function: Callable[[], None]) -> None:
         """Call a function while the call is stopped in a wait: it runs meanwhile."""
         wait = self.spent[2]
-        self._go_on(math.inf)
+        waiting, sending = _waited(self.spent, monotonic())
+        self.spent = (waiting, sending, None, 0.0)
         try:
             function()
         finally:
             if wait is not None:
-                self._stop(wait)
-
-    def _stop(self, wait: Wait) -> None:
-        waiting, sending, _, _ = self.spent
-        self.spent = (waiting, sending, wait, monotonic())
-
-    def _go_on(self, at: float) -> None:
-        """Count the wait, up to when the parking says that the call has gone on.
-
-        A parking that has not stopped since the wait began, or reads no clock (infinite), does not
-        know: it has gone on now.
-        """
-        waiting, sending, wait, since = self.spent
-        if wait is None:
-            return
-        if not since <= at < math.inf:
-            at = monotonic()
-        self.spent = _added(waiting, sending, wait, at - since)
+                waiting, sending, _, _ = self.spent
+                self.spent = (waiting, sending, wait, monotonic())
 
     def look(self, started: float) -> tuple[Wait | None, Sums]:
         """Return the wait that the call is stopped in, and the sums up to now; from any thread.
@@ -96,17 +91,19 @@ class Times:
         """
         # The clock last: nothing that is seen has happened later.
         begun = self.begun
-        spent = waiting, sending, wait, since = self.spent
+        spent = self.spent
         now = monotonic()
         if not begun:
             return None, Sums(now - started, 0.0, 0.0, 0.0)
-        if wait is not None:
-            spent = _added(waiting, sending, wait, now - since)
-        waiting, sending, _, _ = spent
-        return wait, Sums(begun - started, now - begun - waiting - sending, waiting, sending)
+        waiting, sending = _waited(spent, now)
+        return spent[2], Sums(begun - started, now - begun - waiting - sending, waiting, sending)
 
 
-def _added(waiting: float, sending: float, wait: Wait, seconds: float) -> Spent:
+def _waited(spent: Spent, now: float) -> tuple[float, float]:
+    """Return the seconds waiting and sending, with the wait that goes on."""
+    waiting, sending, wait, since = spent
+    if wait is None:
+        return waiting, sending
     if wait.for_client:
-        return waiting, sending + seconds, None, 0.0
-    return waiting + seconds, sending, None, 0.0
+        return waiting, sending + now - since
+    return waiting + now - since, sending
