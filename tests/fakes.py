@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 
-from bide.exchange.messages import Head, Request
+from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
-from bide.executors.hub import Hub
+from bide.executors.hub import Hub, Job
 from bide.transports.poller import READ
 from bide.waiting.api import wait as wait_for
 from bide.waiting.outcome import Signal, Wait
@@ -112,7 +113,7 @@ class Outcomes:
         return error
 
 
-class Work:
+class Work(Job):
     """A job that calls a function in a hub."""
 
     def __init__(self, waiter: Waiter, function: Callable[[], object], name: str = "work") -> None:
@@ -126,7 +127,7 @@ class Work:
         self._function()
 
     def describe(self) -> str:
-        """Give the name."""
+        """Return the name."""
         return self.name
 
     def lost(self) -> None:
@@ -160,19 +161,21 @@ class Wakes:
         self.woken.append(wait)
 
 
-class Line:
+PEER = Peer("http", ("127.0.0.1", 8000), ("192.0.2.1", 50000))
+"""The two ends of a connection that is not there. Tests that look at ``kept`` make their own."""
+
+
+class Line(Channel):
     """A channel of a protocol that has no framing: what was sent, as it was sent."""
 
     def __init__(self) -> None:
         self.lock: AbstractContextManager[Any] = threading.RLock()
+        self.peer = PEER
         self.blocks: list[bytes] = []
         self.ends: list[str] = []
         self.sent = threading.Event()  # a block was
         self.gone = False
         self.behind: Signal | None = None
-
-    def prepare(self, head: Head) -> None:
-        """Take any head."""
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Keep a block."""
@@ -181,23 +184,9 @@ class Line:
             self.sent.set()
         return not self.gone
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Be behind."""
-        return 0
-
-    def writable(self) -> Signal:
-        """Never fire."""
-        return Signal()
-
-    def room(self) -> Signal | None:
+    def room(self, stream: Stream) -> Signal | None:
         """Give the test's signal."""
         return self.behind
-
-    def wanted(self, stream: Stream) -> None:
-        """Take no notice."""
-
-    def taken(self, stream: Stream) -> None:
-        """Take no notice."""
 
     def ended(self, stream: Stream) -> None:
         """Keep how it ended."""
@@ -210,7 +199,7 @@ def a_stream(line: Channel | None = None) -> Stream:
     return Stream(request, Line() if line is None else line, window=65536)
 
 
-class Run:
+class Run(Job):
     """A conversation that a hub runs on this thread, and what came of it."""
 
     def __init__(self, function: Callable[[], Any], waiter: Waiter) -> None:
@@ -231,7 +220,7 @@ class Run:
         self.ended = True
 
     def describe(self) -> str:
-        """Give the function's name."""
+        """Return the function's name."""
         return self.function.__name__
 
     def lost(self) -> None:

@@ -325,7 +325,7 @@ class Served:
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the server did not stop"
         if self.server.monitor is not None:  # else the next test may count it as its own
-            self.server.monitor.join(DEADLINE)
+            self.server.monitor.thread.join(DEADLINE)
 
     def _leave(self) -> None:
         for client in self._clients:

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from bide.errors import LocalProtocolError, RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.messages import Head, Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.protocols.http1 import chunked
 from bide.protocols.http1 import syntax as http1_syntax
@@ -30,7 +32,6 @@ from bide.protocols.http1.syntax import (
     split_target,
     without_trailing_blanks,
 )
-from bide.protocols.interfaces import Limits
 from bide.serving.logs import escaped
 from bide.transports.tcp import READ_SIZE
 from bide.wsgi.environ import request_environ
@@ -234,7 +235,7 @@ SPLITS: dict[str, tuple[int, int]] = {
 
 def with_environ(stream: Stream) -> None:
     """Answer as a conversation does, with an environ."""
-    request_environ({}, stream.request)
+    request_environ({}, stream.peer, stream.request)
     path_of(stream)
 
 
@@ -304,7 +305,7 @@ def test_a_repeated_header_is_joined_once(name: bytes) -> None:
 
     def written(count: int) -> int:
         request = Request("GET", b"/", b"/", b"", "1.1", [(name, b"0123456789")] * count)
-        environ = request_environ(Ledger(), request)
+        environ = request_environ(Ledger(), Peer("http", None, None), request)
         assert isinstance(environ, Ledger)
         return environ.written
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from bide.errors import Cancelled, ClientDisconnected
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.protocols.interfaces import Limits
 from bide.serving.connection import Connection
 from bide.transports.poller import GONE, READ
-from tests.fakes import HandPoller
+from tests.fakes import PEER, HandPoller
 from tests.served import request
 
 
@@ -58,7 +58,7 @@ class Server:
         sock.setblocking(False)
         self.client.setblocking(False)
         serving: Any = self  # the protocol has a plain attribute where a hook is here
-        self.connection = Connection(serving, sock, {"REMOTE_ADDR": "192.0.2.1"})
+        self.connection = Connection(serving, sock, PEER)
         self.transport = self.connection._transport
         self.connection.start()
 
@@ -77,7 +77,7 @@ class Server:
         self.at_half_close()
         return True
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Any:
+    def conversation(self, stream: Stream) -> Any:
         """Make one."""
         return Conversation(stream)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bide.executors import hub
 from bide.executors.lane import LOOK, Lane
 from bide.executors.threads import ThreadsExecutor
 from bide.waiting.outcome import Signal
@@ -19,10 +20,10 @@ from bide.waiting.waiter import Waiter
 from tests.served import DEADLINE, happened, until
 
 
-class Job:
+class Act(hub.Job):
     """A job that a test can see begin, and hold."""
 
-    def __init__(self, executor: ThreadsExecutor, act: Callable[["Job"], object]) -> None:
+    def __init__(self, executor: ThreadsExecutor, act: Callable[["Act"], object]) -> None:
         self.waiter: Waiter = executor.waiter()
         self.started = time.monotonic()
         self.begun = threading.Event()
@@ -45,16 +46,16 @@ class Job:
         """Nothing is left to end."""
 
 
-def nothing(job: Job) -> None:
+def nothing(job: Act) -> None:
     pass
 
 
-def held(release: threading.Event) -> Callable[[Job], object]:
+def held(release: threading.Event) -> Callable[[Act], object]:
     """Block the thread until ``release`` is set."""
     return lambda job: happened(release)
 
 
-def parked(signal: Signal) -> Callable[[Job], object]:
+def parked(signal: Signal) -> Callable[[Act], object]:
     """Park until ``signal`` fires."""
     return lambda job: job.waiter.wait(signal)
 
@@ -86,9 +87,9 @@ class Lanes:
         self.lanes = [Lane(self.executor, number) for number in range(threads)]
         self.executor._lanes = list(self.lanes)
 
-    def job(self) -> Job:
+    def job(self) -> Act:
         """Make a job."""
-        return Job(self.executor, nothing)
+        return Act(self.executor, nothing)
 
     def words(self, lane: int) -> list[object]:
         """Take what a lane has been told."""
@@ -174,7 +175,7 @@ def test_of_a_batch_each_job_gets_a_lane_though_the_first_blocks(
     """One lane is woken for all that came at once; the next when that was not enough."""
     executor = ThreadsExecutor(loop, 3, queue=10)
     release = threading.Event()
-    jobs = [Job(executor, held(release)) for _ in range(3)]
+    jobs = [Act(executor, held(release)) for _ in range(3)]
     try:
         for job in jobs:
             assert executor.submit(job)
@@ -195,12 +196,12 @@ def test_a_job_gets_a_new_lane_when_the_woken_one_is_resumed_and_blocks(
     executor = ThreadsExecutor(loop, 2, queue=10)
     release, signal, late = threading.Event(), Signal(), threading.Event()
 
-    def park_then_block(job: Job) -> None:
+    def park_then_block(job: Act) -> None:
         job.waiter.wait(signal)
         late.set()
         happened(release)
 
-    waiting, job = Job(executor, park_then_block), Job(executor, nothing)
+    waiting, job = Act(executor, park_then_block), Act(executor, nothing)
     try:
         assert executor.submit(waiting)
         executor.flush()

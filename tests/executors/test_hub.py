@@ -9,7 +9,8 @@ from typing import Any
 import greenlet
 import pytest
 
-from bide.executors.hub import IDLE_WORKERS, Hub, Worker, job_of
+from bide.executors.hub import IDLE_WORKERS, Hub, Job, job_of
+from bide.executors.shells import WorkerGreenlet
 from bide.waiting.api import wait
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter
@@ -20,7 +21,7 @@ def test_a_job_runs_to_its_end_in_a_greenlet_of_the_hub(lane: Lane) -> None:
     """On the hub's thread, with its waiter at hand."""
     run = lane.begin(lambda: (greenlet.getcurrent(), threading.get_ident(), current_waiter()))
     worker, thread, waiter = run.value
-    assert isinstance(worker, Worker)
+    assert isinstance(worker, WorkerGreenlet)
     assert thread == lane.hub.thread == threading.get_ident()
     assert waiter is run.waiter
 
@@ -96,7 +97,7 @@ def test_a_job_that_raises_is_logged_and_the_greenlet_goes_on(
     """A job answers for its own errors: one that comes here is ours, and the thread lives."""
     lost: list[BaseException] = []
 
-    class Broken:
+    class Broken(Job):
         """Raises."""
 
         def __init__(self, error: BaseException) -> None:

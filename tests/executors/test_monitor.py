@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from bide.executors import monitor as module
 from bide.executors.hub import Hub
 from bide.executors.monitor import Monitor, _Seen
 from bide.executors.places import frames_of
@@ -60,7 +59,9 @@ class Watched:
         self.caplog = caplog
         caplog.set_level(logging.INFO, "bide")
         loop: Any = self.loop
-        self.monitor = Monitor(loop, lambda: self.hubs, lambda: self.in_progress, 0.5, 2.0)
+        self.monitor = Monitor(
+            loop, lambda: self.hubs, lambda: self.in_progress, 0.5, 2.0, lambda: self.now
+        )
 
     def look(self, seconds: float = 0.0) -> None:
         """Let time pass, and look."""
@@ -80,11 +81,9 @@ class Watched:
 
 
 @pytest.fixture
-def watched(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Watched:
+def watched(caplog: pytest.LogCaptureFixture) -> Watched:
     """Give a monitor."""
-    watched = Watched(caplog)
-    monkeypatch.setattr(module, "monotonic", lambda: watched.now)
-    return watched
+    return Watched(caplog)
 
 
 class Seen:
@@ -173,12 +172,11 @@ def test_an_idle_servers_loop_is_left_asleep(watched: Watched) -> None:
 
 
 def test_a_late_loop_that_runs_nothing_of_the_application_is_not_blocked(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The machine is busy, or threads compute: in its own select, or anywhere in asyncio."""
     with real_loop() as (loop, thread):
         starved = Watched(caplog)
-        monkeypatch.setattr(module, "monotonic", lambda: starved.now)
         starved.monitor._loop_thread = thread
         until_in(thread, "select")
         starved.pass_seconds(0, 10, 10)
@@ -415,16 +413,17 @@ INSTALLED = "/venv/lib/python3.13/site-packages/"
     ],
 )
 def test_frames_of_bide_are_nobodys_where_it_is_an_installed_package(
-    files: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+    files: list[str], expected: list[str]
 ) -> None:
     """As it is for most; those of other packages count where there are no others."""
-    monkeypatch.setattr("bide.executors.places._BIDE", INSTALLED + "bide/")
-
     frame: Any = None
     for file in files:
         code = SimpleNamespace(co_filename=file, co_name="call")
         frame = SimpleNamespace(f_code=code, f_back=frame)
-    names = [each.f_code.co_filename.removeprefix(INSTALLED) for each in frames_of(frame)]
+    names = [
+        each.f_code.co_filename.removeprefix(INSTALLED)
+        for each in frames_of(frame, bide=INSTALLED + "bide/")
+    ]
     assert names == expected
 
 
@@ -463,9 +462,9 @@ def test_the_thread_looks_by_itself_until_it_is_stopped(heard: Heard) -> None:
         await asyncio.sleep(0)
         assert heard.heard.wait(TIMEOUT)
         monitor.stop()
-        await asyncio.to_thread(monitor.join, TIMEOUT)
-        assert not monitor.is_alive()
-        assert monitor.daemon
+        await asyncio.to_thread(monitor.thread.join, TIMEOUT)
+        assert not monitor.thread.is_alive()
+        assert monitor.thread.daemon
 
     asyncio.run(main())
     assert "has been blocked" in heard.lines[0]
@@ -479,8 +478,8 @@ def test_the_thread_ends_when_its_loop_is_closed() -> None:
     watching: Any = loop
     monitor = Monitor(watching, list, lambda: 1, 0.01, 0.01)
     monitor.start()
-    monitor.join(TIMEOUT)
-    assert not monitor.is_alive()
+    monitor.thread.join(TIMEOUT)
+    assert not monitor.thread.is_alive()
 
 
 def test_a_lane_that_waits_is_not_blocked_while_it_does(watched: Watched) -> None:

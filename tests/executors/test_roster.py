@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bide.executors import roster, threads
 from bide.executors.lane import LOOK
 from bide.executors.roster import PARKS, PARKS_AT_ONCE, START_PAUSE
 from bide.executors.threads import BLOCKED, PATIENCE, ThreadsExecutor
@@ -25,13 +24,6 @@ def loop() -> Iterator[ManualLoop]:
     loop = ManualLoop()
     yield loop
     loop.close()
-
-
-@pytest.fixture(autouse=True)
-def clock(loop: ManualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the executor's time be the loop's."""
-    monkeypatch.setattr(threads, "monotonic", loop.time)
-    monkeypatch.setattr(roster, "monotonic", loop.time)
 
 
 class Site(Played):
@@ -387,6 +379,10 @@ def test_a_lane_that_another_was_about_to_wake_does_not_sleep_for_ever(
         lane.idle = False
         raise Stray
 
+    def left(site: Site, lane: Any) -> None:
+        ThreadsExecutor._leaves_idle(site, lane)
+        raise Stray
+
     def struck(*_: Any) -> None:
         raise Stray
 
@@ -400,7 +396,7 @@ def test_a_lane_that_another_was_about_to_wake_does_not_sleep_for_ever(
         if point == "half left":
             patch.setattr(Site, "_leaves_idle", half)
         elif point == "left":
-            patch.setattr(roster, "_limit", struck)
+            patch.setattr(Site, "_leaves_idle", left)
         else:
             patch.setattr(Site, "_wake", struck)
         with pytest.raises(Stray):

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from bide.executors import roster, threads
 from bide.executors.lane import Lane
 from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
@@ -40,7 +39,7 @@ class Played(ThreadsExecutor):
     """An executor whose lanes are no threads: the test does what they do."""
 
     def __init__(self, loop: ManualLoop, lanes: int, queue: int = 100, **options: Any) -> None:
-        super().__init__(loop, lanes, queue, **options)
+        super().__init__(loop, lanes, queue, clock=loop.time, **options)
         self.loop = loop
         self.refuses_threads = False
         self.rested = 0
@@ -51,7 +50,7 @@ class Played(ThreadsExecutor):
             def refuse() -> None:
                 raise RuntimeError("can't start new thread")
 
-            lane.start = refuse  # type: ignore[method-assign]
+            lane.thread.start = refuse  # type: ignore[method-assign]
             return super()._start(lane)
         lane.hub = SimpleNamespace(parked=0, since=self.loop.now, running=None)  # type: ignore[assignment]
         return True
@@ -111,14 +110,6 @@ class Played(ThreadsExecutor):
         self._jobs.clear()
 
 
-@pytest.fixture
-def clock(loop: ManualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the executor's time be the loop's."""
-    monkeypatch.setattr(threads, "monotonic", loop.time)
-    monkeypatch.setattr(roster, "monotonic", loop.time)
-
-
-@pytest.mark.usefixtures("clock")
 class TestPlayed:
     """The queue and the waking of lanes, in the test's time."""
 
@@ -469,7 +460,7 @@ def lanes(loop: ManualLoop) -> Iterator[Callable[[int], Threads]]:
     for each in made:
         each.executor.stop()
         each.executor.join(TIMEOUT)
-        assert not any(lane.is_alive() for lane in each.executor._lanes)
+        assert not any(lane.thread.is_alive() for lane in each.executor._lanes)
 
 
 def test_a_job_runs_on_a_lane(lanes: Callable[[int], Threads]) -> None:
@@ -554,7 +545,7 @@ def test_stopping_waits_for_parked_jobs(lanes: Callable[[int], Threads]) -> None
     threads.until(lambda: threads.executor.waiting == 1)
     threads.executor.stop()
     threads.executor.join(0.01)
-    assert threads.executor._lanes[0].is_alive()
+    assert threads.executor._lanes[0].thread.is_alive()
     signal.fire("value")
     threads.executor.join(TIMEOUT)
     assert run.ended

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
 from bide.exchange.call import Call
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Conversation
-from bide.wsgi.environ import connection_environ, server_environ
+from bide.wsgi.environ import server_environ
 from bide.wsgi.site import Site
 from tests.fakes import Lane, ManualLoop
 from tests.fuzz.drawing import Source, cut
@@ -97,7 +97,7 @@ class Connection(Site):
         self.transport = FakeTransport()
         self.owner = Owner(self)
         self.protocol = self.owner.protocol = HTTP1(self.transport, self.owner, LIMITS)
-        self.environ = connection_environ(server_environ(True), "http", ("a", "80"), ("b", "1"))
+        self.environ = server_environ(True)
         self.asked: list[Asked] = []
         self.current: Asked | None = None
         self.done_with: list[Call] = []
@@ -129,7 +129,7 @@ class Connection(Site):
         self.asked.append(asked)
         self.application = self.program.application(asked)
         waiter = Waiter(self.loop, self.lane.hub)
-        asked.conversation = Conversation(self, stream, self.environ, waiter)
+        asked.conversation = Conversation(self, stream, waiter)
         self.lane.hub.run(asked.conversation)
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bide.protocols.interfaces import Limits
+from bide.exchange.limits import Limits
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.strict import MalformedError, Reader, ShortError
 from tests.protocols.fakes import Received, connect, drain

@@ -7,8 +7,8 @@ The input: how to split, how the application behaves, and then the bytes.
 
 from __future__ import annotations
 
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
-from bide.protocols.interfaces import Limits
 from bide.waiting.outcome import Signal
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.strict import MalformedError, Message, Reader, ShortError

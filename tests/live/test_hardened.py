@@ -21,7 +21,6 @@ import bide.waiting.waiter
 from bide import ClientDisconnected, using, wait
 from bide.errors import BindError, SettingError
 from bide.exchange.messages import _FIELDS, _STATUSES, Head
-from bide.executors.lane import Lane
 from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
 from bide.serving.loggers import access
@@ -29,7 +28,7 @@ from bide.transports.addresses import Address, listen, parse_address
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import background_loop
 from tests.conftest import Serve
-from tests.contract.test_races_of_lanes import Job, nothing, turn
+from tests.contract.test_races_of_lanes import Act, nothing, turn
 from tests.served import (
     DEADLINE,
     LONG,
@@ -52,12 +51,12 @@ def test_a_woken_lane_takes_its_job_before_a_wait_that_was_settled_since() -> No
     executor = ThreadsExecutor(loop, 2, queue=10)
     release, signal, late = threading.Event(), Signal(), threading.Event()
 
-    def park_then_block(job: Job) -> None:
+    def park_then_block(job: Act) -> None:
         job.waiter.wait(signal)
         late.set()
         happened(release)
 
-    waiting, job = Job(executor, park_then_block), Job(executor, nothing)
+    waiting, job = Act(executor, park_then_block), Act(executor, nothing)
     try:
         assert executor.submit(waiting)
         executor.flush()
@@ -464,14 +463,14 @@ def test_a_request_gets_a_thread_when_one_can_be_started_again(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system gives no thread for a moment; nobody else asks for one meanwhile."""
-    start = Lane.start
+    start = threading.Thread.start
 
-    def refuse(lane: Lane) -> None:
-        monkeypatch.setattr(Lane, "start", start)
+    def refuse(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
         raise RuntimeError("can't start new thread")
 
     served = serve(answering(lambda environ: b"x"), executor="threads")
-    monkeypatch.setattr(Lane, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     client = served.request()
     log.take("can't start new thread")
     served.tick()
@@ -536,7 +535,7 @@ def test_limits_may_be_infinite(serve: Serve) -> None:
     served = serve(answering(lambda environ: b"x"), blocked_loop=never, blocked_lane=never)
     assert served.get().complete
     assert served.server.monitor is not None
-    assert served.server.monitor.is_alive()
+    assert served.server.monitor.thread.is_alive()
 
 
 @both

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
-from bide.protocols.interfaces import Limits
+from bide.exchange.limits import Limits
 from bide.waiting.outcome import Signal
 from tests.protocols.exchanges import CHUNKED_POST
 from tests.protocols.fakes import connect

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import UNBOUND
-from bide.protocols.interfaces import Limits
 from bide.serving.connection import Connection
 from bide.transports.poller import READ, WRITE
 from bide.waiting.outcome import Signal
-from tests.fakes import HandPoller, ManualLoop
+from tests.fakes import PEER, HandPoller, ManualLoop
 from tests.fuzz.strict import Message, Reader, ShortError
 
 WINDOW = 32
@@ -95,12 +95,12 @@ class Pipelines(RuleBasedStateMachine):
         self.client.setblocking(False)
         self.descriptor = self.server.fileno()
         serving: Any = self
-        self.connection = Connection(serving, self.server, {"REMOTE_ADDR": "client"})
+        self.connection = Connection(serving, self.server, PEER)
         self.connection.start()
 
     # The server's
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Any:
+    def conversation(self, stream: Stream) -> Any:
         """Make one."""
         return Conversation(stream)
 

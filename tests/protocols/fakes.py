@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
-from bide.exchange.messages import Head
-from bide.exchange.stream import Stream
+from bide.exchange.limits import Limits
+from bide.exchange.peer import Peer
+from bide.exchange.stream import Channel, Stream
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits
 from bide.waiting.outcome import Signal
 
 Answer = Callable[[Stream], object]
@@ -118,6 +118,7 @@ class FakeOwner:
     """
 
     def __init__(self, answer: Answer | None) -> None:
+        self.peer = Peer("http", ("127.0.0.1", 8000), ("192.0.2.1", 50000))
         self.protocol: HTTP1 | None = None
         self.begun: list[Stream] = []
         self.refused: list[RemoteProtocolError] = []
@@ -246,7 +247,7 @@ def feed(pieces: Iterable[bytes]) -> Result:
         head = (
             request.method,
             request.target,
-            request.path,
+            request.raw_path,
             request.query,
             request.version,
             tuple(request.headers),
@@ -256,30 +257,26 @@ def feed(pieces: Iterable[bytes]) -> Result:
     return Result(requests, [error.status for error in client.owner.refused])
 
 
-class FakeChannel:
+class FakeChannel(Channel):
     """A protocol that encodes nothing: it keeps what a stream sends and tells it.
 
     Attributes:
         pieces: what was sent: the state it was sent in, the block, whether it was the last.
         told: the names of the other calls, in order.
+        peer: nobody in particular.
         alive: whether the client takes anything.
         behind: what fires when the client has caught up, if it is behind.
     """
 
     def __init__(self) -> None:
-        self.lock = CountingLock()
+        self.lock: CountingLock = CountingLock()
+        self.peer = Peer("http", None, None)
         self.pieces: list[tuple[str, bytes, bool]] = []
         self.told: list[str] = []
         self.alive = True
         self.behind: Signal | None = None
-        self.refusal: Exception | None = None  # raised by prepare
         self.file_sends: deque[int] = deque()
         self.caught_up = Signal()
-
-    def prepare(self, head: Head) -> None:
-        """Refuse a head if the test wants it."""
-        if self.refusal is not None:
-            raise self.refusal
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Keep a piece."""
@@ -288,16 +285,16 @@ class FakeChannel:
             self.pieces.append((stream.state, block, last))
         return self.alive
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+    def send_file(self, stream: Stream, descriptor: int, offset: int, count: int) -> int:
         """Answer what the test has put in ``file_sends``."""
         assert not self.lock.depth, "a file is sent under the connection's lock"
         return self.file_sends.popleft()
 
-    def writable(self) -> Signal:
+    def writable(self, stream: Stream) -> Signal:
         """Give what the test may fire."""
         return self.caught_up
 
-    def room(self) -> Signal | None:
+    def room(self, stream: Stream) -> Signal | None:
         """Give what the test has put in ``behind``."""
         return self.behind
 

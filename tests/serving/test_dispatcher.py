@@ -15,6 +15,7 @@ from bide.executors.choice import Executors
 from bide.hosts.channel import HostChannel
 from bide.serving.dispatcher import Dispatcher, hosted
 from bide.settings import Settings
+from tests.fakes import PEER
 from tests.hosts.asgi_server import run, until
 from tests.served import LONG, Application, Environ, Gate, Log, answering, happened
 
@@ -33,16 +34,13 @@ class Hosting:
         else:
             self.dispatcher = Dispatcher(application, Settings(**options))
             self.dispatcher.open(executors)
-        self.environ = self.dispatcher.environ("http", ("localhost", "80"), ("10.0.0.1", "1"))
         self.ended: list[int] = []
 
     def begin(self) -> HostChannel:
         """Begin a request."""
-        channel = HostChannel(lambda: None)
+        channel = HostChannel(PEER, lambda: None)
         stream = Stream(Request("GET", b"/", b"/", b"", "1.1", []), channel, window=0)
-        call = self.dispatcher.begin(
-            stream, self.environ, ended=lambda: self.ended.append(threading.get_ident())
-        )
+        call = self.dispatcher.begin(stream, ended=lambda: self.ended.append(threading.get_ident()))
         self.dispatcher.run(call)
         return channel
 

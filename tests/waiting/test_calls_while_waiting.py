@@ -167,7 +167,7 @@ def test_what_is_to_be_done_in_the_end_is_done_though_one_fails(log: Log, lane: 
 
     waiter = Waiter(lane.loop, lane.hub)
     waiter.ends += (fails, lambda: events.append("second"))
-    lane.hub.run(Plain(Keeping(events), a_stream(Line()), {}, waiter))
+    lane.hub.run(Plain(Keeping(events), a_stream(Line()), waiter))
     assert events == ["first", "second", "done"]
     log.take("the application failed when it had ended")
 

@@ -12,28 +12,28 @@ from wsgiref.util import request_uri
 import pytest
 
 from bide.exchange.messages import Request
-from bide.wsgi.environ import connection_environ, request_environ, server_environ
+from bide.exchange.peer import Peer
+from bide.wsgi.environ import request_environ, server_environ
 from bide.wsgi.files import FileWrapper
 from tests.protocols.fakes import connect
 
-BASE = connection_environ(
-    server_environ(True), "http", ("127.0.0.1", "8000"), ("192.0.2.1", "50000")
-)
+BASE = server_environ(True)
+PEER = Peer("http", ("127.0.0.1", 8000), ("192.0.2.1", 50000))
 
 
 def environ_of(*headers: tuple[bytes, bytes], **request: Any) -> dict[str, Any]:
     """Make the environ of a request with some headers."""
-    given: dict[str, Any] = {"method": "GET", "target": b"/", "path": b"/", "query": b""}
+    given: dict[str, Any] = {"method": "GET", "target": b"/", "raw_path": b"/", "query": b""}
     given.update(version="1.1", headers=list(headers))
     given.update(request)
-    return request_environ(BASE, Request(**given))
+    return request_environ(BASE, PEER, Request(**given))
 
 
 def environ_on_the_wire(data: bytes) -> dict[str, Any]:
     """Make the environ of a request as the protocol parses it."""
     client = connect()
     client.send(data)
-    return request_environ(BASE, client.stream.request)
+    return request_environ(BASE, client.stream.peer, client.stream.request)
 
 
 def variables(environ: dict[str, Any]) -> dict[str, Any]:
@@ -69,13 +69,16 @@ def test_environ_says_whether_another_thread_may_call(multithread: bool) -> None
 
 
 def test_environ_names_the_two_ends_of_the_connection() -> None:
-    """And the scheme; empty strings where a Unix socket has none."""
+    """And the scheme. A Unix socket has no addresses, and the server's is never empty."""
     environ = environ_of()
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("127.0.0.1", "8000")
     assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("192.0.2.1", "50000")
-    unix = connection_environ(server_environ(True), "https", ("a", "443"), ("", ""))
-    assert (unix["REMOTE_ADDR"], unix["REMOTE_PORT"]) == ("", "")
-    assert unix["wsgi.url_scheme"] == "https"
+    request = Request("GET", b"/", b"/", b"", "1.1", [])
+    for scheme, port in (("http", "80"), ("https", "443")):
+        unix = request_environ(BASE, Peer(scheme, None, None), request)
+        assert (unix["REMOTE_ADDR"], unix["REMOTE_PORT"]) == ("", "")
+        assert (unix["SERVER_NAME"], unix["SERVER_PORT"]) == ("localhost", port)
+        assert unix["wsgi.url_scheme"] == scheme
 
 
 def test_environ_is_the_application_s_own() -> None:
@@ -87,9 +90,27 @@ def test_environ_is_the_application_s_own() -> None:
     assert "mine" not in environ_of()
     assert "HTTP_X" not in environ_of()
     assert "HTTP_X" not in BASE
-    server = server_environ(True)
-    connection_environ(server, "http", ("a", "1"), ("b", "2"))
-    assert "SERVER_NAME" not in server
+    assert "SERVER_NAME" not in BASE
+
+
+def test_what_a_connection_keeps_is_of_one_server() -> None:
+    """Two applications behind one connection do not get each other's variables."""
+    request = Request("GET", b"/", b"/", b"", "1.1", [])
+    peer = Peer("http", None, None)
+    other = {**BASE, "wsgi.multithread": False}
+    for base in (BASE, other, BASE):
+        environ = request_environ(base, peer, request)
+        assert environ["wsgi.multithread"] is base["wsgi.multithread"]
+    assert request_environ(BASE, peer, request) == environ
+
+
+def test_the_root_is_the_script_and_the_path_is_the_rest() -> None:
+    """PEP 3333, environ Variables; both are decoded, once."""
+    request = Request("GET", b"/a%25b/c%2525?q", b"/a%25b/c%2525", b"q", "1.1", [])
+    assert request.mount(b"/a%b")
+    environ = request_environ(BASE, PEER, request)
+    names = ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "RAW_URI")
+    assert [environ[name] for name in names] == ["/a%b", "/c%25", "q", "/a%25b/c%2525?q"]
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -115,7 +136,7 @@ def test_environ_says_the_version_of_the_request(version: str) -> None:
 def test_path_info_is_decoded_once_into_latin_1(path: bytes, info: str) -> None:
     """Percent escapes become bytes, bytes become Latin-1; a bad escape stays, + is no blank."""
     info = info if info.startswith("/") else f"/{info}"
-    environ = environ_of(path=path, target=path)
+    environ = environ_of(raw_path=path, target=path)
     assert environ["PATH_INFO"] == info
     assert environ["RAW_URI"] == environ["REQUEST_URI"] == path.decode("latin-1")
 

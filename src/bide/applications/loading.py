@@ -19,11 +19,11 @@ DEFAULT_NAMES = ("app", "application")
 
 
 class ApplicationFailed(LoadError):  # noqa: N818 - says what happened
-    """The user's own code raised while it was imported or called; ``__cause__`` is what."""
+    """The user's own code raised while it was imported or called; ``__cause__`` is the error."""
 
 
 def load(spec: str) -> Any:
-    """Import an application; the current directory is importable.
+    """Import an application. The current directory is put on Python's path.
 
     Args:
         spec: ``module``, ``module:name``, ``module:dotted.name`` or ``module:factory()``, a factory
@@ -78,9 +78,10 @@ def _similar(name: str, here: str) -> str:
 
 
 def _origin(name: str, here: str) -> str:
-    """Say which file was found for a module, where it is not one of the current directory.
+    """Return a text with the file of a module that was found outside the current directory.
 
-    Not the user's, for instance, though that would come first: Python had imported the other.
+    Empty for one inside. A file of the same name may be in the current directory all the same, if
+    Python had imported the other one before.
     """
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
@@ -152,7 +153,7 @@ def _names(node: ast.expr) -> list[str]:
 
 
 def _candidates(found: Any) -> str:
-    """Say what an object has that may be an application."""
+    """Return a text with the names in an object that may be applications."""
     names = []
     for name, value in vars(found).items() if hasattr(found, "__dict__") else ():
         if name.startswith("_") or isinstance(value, ModuleType) or not callable(value):
@@ -172,13 +173,13 @@ def _fits(application: Any) -> bool:
         return False
     try:
         check(application, "")
-    except Exception:  # noqa: BLE001 - LoadError; or whatever a proxy raises when it is looked at
+    except Exception:  # noqa: BLE001 - LoadError, or what a proxy raises when it is asked
         return False
     return True
 
 
 def check(application: Any, spec: str) -> None:
-    """Raise LoadError for what is no WSGI application, naming what it is."""
+    """Raise LoadError, with what it is, for an object that is not a WSGI application."""
     if not callable(application):
         raise LoadError(f"{spec} is no application: {type(application).__name__} is not callable")
     if is_asgi(application):
@@ -187,7 +188,7 @@ def check(application: Any, spec: str) -> None:
             "use an ASGI server such as uvicorn for it"
         )
     try:
-        # Not the wrapped function's: a decorator may make a WSGI application of something else.
+        # Not that of a wrapped function: a decorator may make a WSGI application of something else.
         signature = inspect.signature(application, follow_wrapped=False)
     except (TypeError, ValueError):  # written in C: calling it will tell
         return
@@ -206,7 +207,7 @@ def check(application: Any, spec: str) -> None:
 
 
 def is_asgi(application: Any) -> bool:
-    """Say whether a callable takes (scope, receive, send) and is a coroutine function."""
+    """Whether a callable is a coroutine function that takes (scope, receive, send)."""
     call = application if inspect.isroutine(application) else type(application).__call__
     if isinstance(application, type) or not (
         inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call)

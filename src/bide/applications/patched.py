@@ -1,8 +1,8 @@
-"""Whether gevent or eventlet has put greenlets in the place of what the server runs on.
+"""Whether gevent or eventlet has patched modules that the server runs on.
 
-Their locks, queues and child processes belong to one thread's own loop: what another thread does to
-them is not noticed. A process that is Bide's server has an event loop and lanes, so it would stop.
-Where waiting blocks (``bide.hosts.wsgi``) nothing is in the way, and nobody asks.
+Their locks, queues and child processes belong to the loop of one thread, which does not notice what
+another thread does to them. Bide's server has an event loop and lanes, so it would hang. Where
+waiting blocks (``bide.hosts.wsgi``) they do no harm, and this is not called.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ HARMFUL: Final = {
     "subprocess": ("subprocess",),
     "os": ("os",),
 }
-"""gevent's options, and the modules that they patch. Measured with gevent 26.9: with any of these a
-view that starts a thread or a process hangs or fails. With socket, dns, time, select, ssl and
-builtins together everything works, on both executors."""
+"""gevent's options that do harm, and the modules that they patch.
+
+Measured with gevent 26.9: with any of these, a view that starts a thread or a process hangs or
+fails. With socket, dns, time, select, ssl and builtins together everything works, on both
+executors.
+"""
 
 
 def refuse_patched() -> None:
-    """Raise StartError, whose line names what is patched and the remedy, where that is harmful."""
+    """Raise StartError, with the remedy, if a module has been patched that must not be."""
     gevent: Any = sys.modules.get("gevent.monkey")
     if gevent is not None:
         options = [

@@ -30,12 +30,7 @@ class Call:
     over: bool
 
     @property
-    def client(self) -> str:
-        """The client's address, for the access log; empty on a Unix socket."""
-        raise NotImplementedError
-
-    @property
-    def thread(self) -> str:
+    def thread_name(self) -> str:
         """The thread that it has begun on, for people; empty before."""
         raise NotImplementedError
 

@@ -14,11 +14,12 @@ The response goes through these states; ``_LEGAL`` says what may be done in each
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bide.errors import ClientDisconnected, LocalProtocolError
 from bide.exchange.body import NO_BODY, Body
 from bide.exchange.messages import Head, Request
+from bide.exchange.peer import Peer
 from bide.exchange.totals import UNBOUND, Total
 from bide.waiting.locks import holds_lock
 from bide.waiting.outcome import Signal
@@ -47,45 +48,57 @@ class NotStartedError(LocalProtocolError):
     """A block, or the end, of a response that has no head."""
 
 
-class Channel(Protocol):
-    """The protocol's side of a stream: encodes, writes, and knows the connection. Any thread."""
+class Channel:
+    """A stream's way to its client: encodes, writes, and knows the connection.
 
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """The connection's lock (reentrant): held while one piece is encoded and written."""
+    It may be the channel of several streams, so each call names its own. From any thread.
 
-    def prepare(self, head: Head) -> None:
-        """Encode a head's fields, or raise LocalProtocolError for what cannot be sent."""
+    Attributes:
+        lock: the connection's (reentrant): held while one piece is encoded and written.
+        peer: the two ends of the connection.
+        sends_files: whether ``send_file`` and ``writable`` are there to be called.
+    """
+
+    __slots__ = ()
+
+    lock: AbstractContextManager[Any]
+    peer: Peer
+    sends_files = False
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Write a block, the head before it where it was not sent; false if the client is gone.
 
-        Of a block for a stream without a body, only the length is of use.
+        Called under the lock. Of a block for a stream without a body only the length is of use.
         """
+        raise NotImplementedError
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send from a file; give the bytes sent, 0 if the client is behind, -1 if it is gone.
+    def send_file(self, stream: Stream, descriptor: int, offset: int, count: int) -> int:
+        """Send from a file; return the bytes sent, 0 if the client is behind, -1 if it is gone.
 
-        Never under the lock: a disk may be slow.
+        Never called under the lock: a disk may be slow.
         """
+        raise NotImplementedError
 
-    def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again, or is gone."""
+    def writable(self, stream: Stream) -> Signal:
+        """Return what fires when the client takes bytes of a file again, or is gone."""
+        raise NotImplementedError
 
-    def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
+    def room(self, stream: Stream) -> Signal | None:
+        """Return what fires when the client has caught up; None when it is not behind."""
+        raise NotImplementedError
 
     def wanted(self, stream: Stream) -> None:
         """Called when the application waits for the body (100 Continue).
 
-        Raises LocalProtocolError when it is too late to ask for it.
+        Raises:
+            LocalProtocolError: it is too late to ask the client for it.
         """
 
     def taken(self, stream: Stream) -> None:
-        """Know that the application has made room in a full window."""
+        """Called when the application has made room in a window of the body that was full."""
 
     def ended(self, stream: Stream) -> None:
-        """Know that the response is complete, or cut: the connection goes on or closes."""
+        """Called when the response is complete, or cut: the connection goes on or closes."""
 
 
 class Stream:
@@ -93,6 +106,7 @@ class Stream:
 
     Attributes:
         request: what was asked.
+        peer: who asked, and where.
         body: the request's body.
         state: the response's state.
         head: the response's head, once started.
@@ -109,6 +123,7 @@ class Stream:
         "expects_continue",
         "gone",
         "head",
+        "peer",
         "request",
         "sent",
         "state",
@@ -117,11 +132,16 @@ class Stream:
     def __init__(
         self, request: Request, channel: Channel, window: int, unread: Total = UNBOUND
     ) -> None:
-        """Make a stream; a ``window`` of 0 bytes is for a request without a body.
+        """Make a stream.
 
-        What is unread of the body counts in ``unread``.
+        Args:
+            request: what was asked.
+            channel: the way to the client.
+            window: bytes of the body that wait for the application; 0 for a request without one.
+            unread: the total that counts what is unread of the body.
         """
         self.request = request
+        self.peer = channel.peer
         self._channel = channel
         self._lock = channel.lock
         self.body = Body(window, unread) if window else NO_BODY
@@ -133,7 +153,7 @@ class Stream:
         self.gone = False
 
     def after_fork(self) -> None:
-        """Have no client any more, in a forked child: the exchange is its parent's."""
+        """Give the client up, in a forked child: the exchange is its parent's."""
         self._channel = _NOBODY
         self._lock = _NOBODY.lock  # the connection's may be held by a thread that is not here
         self.body = _LOST
@@ -142,7 +162,7 @@ class Stream:
     # The request, on the application's thread ------------------------------------------------
 
     def receive(self) -> bytes | Signal:
-        """Give the next block of the body; as :meth:`Body.receive`.
+        """Return the next block of the body; as :meth:`Body.receive`.
 
         Raises:
             LocalProtocolError: a refusal has begun to go out to a client that sends its body only
@@ -167,18 +187,22 @@ class Stream:
     @property
     def behind(self) -> bool:
         """Whether the client has more to take before it should be sent more."""
-        return self._channel.room() is not None
+        return self._channel.room(self) is not None
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether :meth:`send_file` may be called."""
+        return self._channel.sends_files
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         """Set the head, or replace one that has not been sent.
 
         Raises:
-            LocalProtocolError: it is too late, or the head is none that may be sent.
+            LocalProtocolError: it is too late, or the head may not be sent.
         """
         if self.state != IDLE:
             self._require("start")
         head = Head(status, headers)
-        self._channel.prepare(head)
         self.head = head
         self.bodiless = head.bodiless or self.request.method == "HEAD"
         self.state = READY
@@ -188,13 +212,12 @@ class Stream:
         head = self.head
         assert head is not None
         head.announce(length)
-        self._channel.prepare(head)
 
     @holds_lock
     def send(self, block: bytes) -> Signal | None:
         """Send a block that is not empty, and before the first one the head.
 
-        Gives None, or what to wait for before the next block, since the client is behind. After
+        Return what to wait for before the next block when the client is behind, else None. After
         as much as Content-Length says there is no next block, and nothing to wait for.
 
         Raises:
@@ -207,7 +230,7 @@ class Stream:
             head = self.head
             if head is not None and head.length == self.sent:
                 return None
-        return self._channel.room()
+        return self._channel.room(self)
 
     @holds_lock
     def end(self, block: bytes = b"") -> None:
@@ -227,7 +250,7 @@ class Stream:
     def send_file(self, descriptor: int, offset: int, count: int) -> int | Signal:
         """Send ``count`` bytes of a file at most, straight from the kernel, the head before them.
 
-        The head has a Content-Length. Gives the bytes sent, or what to wait for when the client
+        The head has a Content-Length. Return the bytes sent, or what to wait for when the client
         takes none now; raises as :meth:`send`.
         """
         with self._lock:
@@ -235,17 +258,17 @@ class Stream:
             if self.state == READY:
                 self._write(b"", False)
         # Not under the lock, which the loop takes too: a disk may be slow.
-        sent = self._channel.send_file(descriptor, offset, count)
+        sent = self._channel.send_file(self, descriptor, offset, count)
         with self._lock:
             if sent < 0:
                 self.gone = True
                 raise ClientDisconnected("the client has left")
             self._count(sent, False)
-        return sent if sent else self._channel.writable()
+        return sent if sent else self._channel.writable(self)
 
     @holds_lock
     def cut(self) -> None:
-        """Give the response up: the client must see that it is not complete.
+        """Give the response up, so that the client sees that it is not complete.
 
         Without effect on a response that has ended; from any thread.
         """
@@ -293,41 +316,26 @@ class Stream:
             raise kind(_ILLEGAL[self.state])
 
 
-class _Nobody:
+class _Nobody(Channel):
     """The channel of a stream that has no client."""
+
+    __slots__ = ("lock", "peer")
 
     def __init__(self) -> None:
         self.lock = nullcontext()
-
-    def prepare(self, head: Head) -> None:
-        """Take any."""
+        self.peer = Peer("http", None, None)
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:  # noqa: ARG002
         """Send nothing."""
         return False
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:  # noqa: ARG002
-        """Send nothing."""
+    def send_file(self, *_: object) -> int:
+        """Send nothing, also where a file had begun to be sent."""
         return -1
 
-    def writable(self) -> Signal:
-        """Return what has fired."""
-        signal = Signal()
-        signal.fire()
-        return signal
-
-    def room(self) -> Signal | None:
+    def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002
         """Return None."""
         return None
-
-    def wanted(self, stream: Stream) -> None:
-        """Nothing."""
-
-    def taken(self, stream: Stream) -> None:
-        """Nothing."""
-
-    def ended(self, stream: Stream) -> None:
-        """Nothing."""
 
 
 _NOBODY: Final = _Nobody()

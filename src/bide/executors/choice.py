@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from bide.capabilities import ExecutorName
+from bide.executors.executor import Executor
 from bide.executors.hub import Hub
 from bide.executors.loop import LoopExecutor
 from bide.executors.threads import ThreadsExecutor, nothing
-
-Executor = LoopExecutor | ThreadsExecutor
 
 
 class Executors:

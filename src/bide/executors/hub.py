@@ -1,9 +1,10 @@
 """The greenlets of one thread: pooled workers that run jobs, park in a wait, and are resumed.
 
-A new greenlet costs more than ten times what a pooled one does, so ended jobs leave theirs for the
-next. Each job runs in a context of its own from start to end. The hub knows nothing of requests.
+A new greenlet costs more than ten times what a pooled one does. So a job that ends leaves its
+greenlet for the next. Each job runs in a context of its own from start to end. The hub knows
+nothing of requests.
 
-All of it belongs to one thread, but for ``wake``, which may be called from any.
+All of it is called on one thread, except ``wake``, which may be called from any.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from time import monotonic
 from greenlet import getcurrent, greenlet
 
 from bide.exchange.call import Call
+from bide.executors.shells import WorkerGreenlet
 from bide.executors.tracing import put_away
 from bide.forks import Shared, came_back
 from bide.waiting.outcome import Wait
+from bide.waiting.parking import Parking
 from bide.waiting.thread_locals import apart, begin, kept, own, wait_apart
 from bide.waiting.waiter import Waiter
 
@@ -47,50 +50,60 @@ class Job(Call):
         raise NotImplementedError
 
 
-class Worker(greenlet):
-    """A greenlet that runs one job after another; ``waiter`` is the current job's."""
+class Worker:
+    """Runs one job after another, in a greenlet of its own.
+
+    Attributes:
+        job: the current one; None while the worker is idle.
+    """
+
+    __slots__ = ("_hub", "job")
 
     def __init__(self, hub: Hub) -> None:
-        super().__init__(self._work)
         self._hub = hub
-        self.waiter: Waiter | None = None
         self.job: Job | None = None
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Run the current job, and each that comes after it; in the worker's greenlet."""
         hub = self._hub
+        here = getcurrent()
+        assert isinstance(here, WorkerGreenlet)
         while True:
             job = self.job
             assert job is not None
-            self.waiter = job.waiter
+            here.waiter = job.waiter
             try:
                 if kept:
                     own(job.run)
                 else:
                     job.run()
             except BaseException:  # noqa: BLE001 - it is reported, and the thread lives
-                # A job answers for its own errors; one that comes here is ours, or one of a log
-                # handler that the program has added; or an asynchronous exception came in between.
+                # A job answers for its own errors. What comes here is an error of ours, or of a log
+                # handler that the program has added, or an asynchronous exception.
                 _report()
                 job.lost()
-            self.job = self.waiter = job = None
+            self.job = here.waiter = job = None
             # The next job begins with none; this one holds what the application kept there.
-            self.gr_context = None
+            here.gr_context = None
             if len(hub.idle) >= hub.idle_most:
                 return
-            hub.idle.append(self)
+            hub.idle.append(here)
             hub.main.switch()
 
-    def after_fork(self) -> None:
-        """In a child that this has forked: it runs no job any more, and comes back to nobody."""
+    def after_fork(self, here: greenlet) -> None:
+        """Give the job up in a forked child; ``here`` is the worker's greenlet, which has forked.
+
+        It runs no job any more. When it ends, the child ends.
+        """
         job = self.job
         if job is None:
             return
-        root: greenlet = self
+        root = here
         while root.parent is not None:
             root = root.parent
         # What it would come back to has the parent's queue, and goes on as the server.
-        self._hub.main = self.parent = greenlet(came_back, root)
-        self.job = self.waiter = None
+        self._hub.main = here.parent = greenlet(came_back, root)
+        self.job = None
         if isinstance(job, Shared):
             job.after_fork()
 
@@ -98,12 +111,12 @@ class Worker(greenlet):
 def _report() -> None:
     try:
         log.exception("internal error: a job raised")
-    except BaseException:  # noqa: BLE001 - the log is what fails, and all that is left is this
+    except BaseException:  # noqa: BLE001 - the log itself fails
         with contextlib.suppress(OSError, ValueError):  # nobody reads, or it is closed
             traceback.print_exc()
 
 
-class Hub:
+class Hub(Parking):
     """The greenlets of one thread, each either running, parked or idle."""
 
     def __init__(
@@ -113,43 +126,42 @@ class Hub:
 
         Args:
             name: for people, in the log.
-            wake: has :meth:`resume` called with a settled wait, soon, on the hub's thread; called
-                from any thread.
+            wake: what :meth:`wake` calls.
             idle_most: how many greenlets of ended jobs it keeps.
         """
         self.name = name
         self.idle_most = idle_most
-        self.wake = wake
+        self._wake = wake
         self.thread = threading.get_ident()
         self.main: greenlet = getcurrent()
-        self.idle: list[Worker] = []
+        self.idle: list[WorkerGreenlet] = []
         self.waits: set[Wait] = set()  # what the parked ones wait for
-        # For the monitor and the status, which look from their own threads:
+        # Read by the monitor and the status from their own threads:
         self.parked = 0
         self.running: greenlet | None = None
         self.since = 0.0  # monotonic seconds at which ``running`` was switched to
-        self.trace = gettrace()  # the thread's, as a debugger has set it; requests have their own
+        self.trace = gettrace()  # the thread's own, not a request's
         self.profile = getprofile()
 
     def run(self, job: Job) -> None:
         """Run a job in a greenlet; returns when it has ended or waits."""
         self.main = getcurrent()
-        worker = self.idle.pop() if self.idle else Worker(self)
-        worker.job = job
+        running = self.idle.pop() if self.idle else WorkerGreenlet(Worker(self))
+        running.worker.job = job
         self.trace, self.profile = gettrace(), getprofile()
         self.since = job.waiter.times.begun = monotonic()
-        self.running = worker
+        self.running = running
         if kept:
-            apart(worker.switch)
+            apart(running.switch)
         else:
-            worker.switch()
+            running.switch()
         self.running = None
 
     def resume(self, wait: Wait) -> None:
         """Let a parked job go on; returns when it has ended or waits again."""
         parked = wait.parked
         if parked is None:
-            return  # something else has ended it meanwhile
+            return  # it has gone on meanwhile
         self.main = getcurrent()
         self.trace, self.profile = gettrace(), getprofile()
         self.since = monotonic()
@@ -182,6 +194,10 @@ class Hub:
             if bring_back is not None:
                 bring_back()
 
+    def wake(self, wait: Wait) -> None:
+        """Have :meth:`resume` called with a settled wait, soon; from any thread."""
+        self._wake(wait)
+
     def close(self) -> None:
         """End the idle greenlets; on the hub's thread, when no job is left."""
         self.main = getcurrent()
@@ -190,7 +206,10 @@ class Hub:
 
 
 def job_of(running: greenlet | None) -> Job | None:
-    """Find the job that a greenlet runs, or that it runs below; from any thread."""
+    """Return the job of a greenlet, or of the nearest of its parents that has one.
+
+    From any thread.
+    """
     while running is not None:
         job: Job | None = getattr(running, "job", None)
         if job is not None:

@@ -1,11 +1,11 @@
 """Names what blocks: a thread that watches the loop and the lanes, and writes to the log.
 
-It only looks: at when a hub last switched, and at whether the loop still answers. The looks are
-without locks, so a figure may be a moment old; what it reports has lasted far longer.
+It reads when a hub last switched, and whether the loop still answers, and changes nothing. It takes
+no locks, so a figure may be a moment old; what it reports has lasted far longer.
 
-A loop that is late is not blocked by that alone: the machine may be busy, or threads may have the
-interpreter. It is blocked when the same call of the application's is on it at two looks, and either
-stands at one instruction, or has used the processor for half of the time.
+A loop that is late need not be blocked: the machine may be busy, or threads may have the
+interpreter. It is blocked when two looks find it in the same call of the application's, and that
+call either stands at one instruction, or has used the processor for half of the time.
 """
 
 from __future__ import annotations
@@ -34,29 +34,33 @@ _thread_clock = getattr(time, "pthread_getcpuclockid", None)  # macOS has none
 class _Blocked:
     since: float
     name: str
-    level: int | None  # of the line that said so; None: it was counted
+    level: int | None  # of the line in the log; None: there was none, it was only counted
 
 
 @dataclass(slots=True, frozen=True)
 class _Seen:
-    """What the loop was at, at one look."""
+    """What the loop's thread was doing, at one look."""
 
     at: float
     stint: float  # when its hub last switched
     call: int  # the outermost frame of the application's
-    point: tuple[int, int]  # the innermost one, and its instruction
+    point: tuple[int, int]  # the innermost frame, and its instruction
     queued: float  # seconds that the thread has waited for a processor, in all
 
 
-class Monitor(threading.Thread):
+class Monitor:
     """Watches one server's loop and lanes until stopped.
 
     Args:
         loop: the server's loop, which is the running one.
-        hubs: gives the hubs to watch, those of lanes; from this thread.
-        held_up: says how many requests a blocked loop holds up.
+        hubs: returns the hubs to watch; called on the monitor's thread.
+        held_up: returns how many requests a blocked loop holds up; called there, too.
         loop_seconds: how long the loop may take to answer.
         lane_seconds: how long a conversation may run on a lane without waiting.
+        clock: returns monotonic seconds.
+
+    Attributes:
+        thread: what watches.
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class Monitor(threading.Thread):
         held_up: Callable[[], int],
         loop_seconds: float,
         lane_seconds: float,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        super().__init__(name="bide-monitor", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="bide-monitor", daemon=True)
+        self._clock = clock
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._loop_number = threading.get_native_id()
@@ -77,30 +83,34 @@ class Monitor(threading.Thread):
         self._loop_seconds = loop_seconds
         self._lane_seconds = lane_seconds
         self._ended = threading.Event()
-        self._asked: float | None = None  # when the loop was asked for a sign; None: it answered
-        self._used = 0.0  # processor time of its thread, at that
-        self._seen: _Seen | None = None  # at the last look since
+        self._asked: float | None = None  # when the loop was asked to answer; None: it has
+        self._used = 0.0  # processor time of the loop's thread, when it was asked
+        self._seen: _Seen | None = None  # at the last look since then
         self._loop_blocked: _Blocked | None = None
         self._lanes_blocked: dict[Hub, _Blocked] = {}
         self._reports = Reports()
 
-    def run(self) -> None:
-        """Look, until stopped, often enough to see what the limits name."""
-        # Bounded: a limit that is infinite is one that nothing reaches.
+    def start(self) -> None:
+        """Begin to watch."""
+        self.thread.start()
+
+    def _run(self) -> None:
+        """Look, until stopped, twice within the shorter limit."""
+        # Bounded, since a limit may be infinite.
         interval = min(self._loop_seconds, self._lane_seconds, 60.0) / 2
         while not self._ended.wait(interval):
             self.look()
         self._say_repeated(math.inf)
 
     def look(self, ahead: float = 0.0) -> None:
-        """Look once. The thread does, and tests do when they say.
+        """Look once; on the monitor's thread, or in a test.
 
         Args:
-            ahead: seconds that a test is ahead of the clock, by which all has lasted the longer.
+            ahead: seconds to add to the time of the clock, for tests.
         """
         self._look_at_loop(ahead)
         self._look_at_lanes(ahead)
-        self._say_repeated(monotonic() + ahead)
+        self._say_repeated(self._clock() + ahead)
 
     def stop(self) -> None:
         """End the thread, soon; from any thread."""
@@ -111,7 +121,7 @@ class Monitor(threading.Thread):
 
     def _look_at_loop(self, ahead: float) -> None:
         asked = self._asked
-        now = monotonic() + ahead
+        now = self._clock() + ahead
         if asked is None:
             self._seen = None
             if self._loop_blocked is not None:
@@ -136,11 +146,11 @@ class Monitor(threading.Thread):
                 self._say_loop(now, asked, job, frames)
 
     def _see(self, frames: list[FrameType], running: list[Hub]) -> _Seen | None:
-        """Note what the loop is at; None: at nothing of the application's."""
+        """Note what the loop's thread is doing; None where it runs no code of the application's."""
         if not frames:
             return None
         return _Seen(
-            monotonic(),
+            self._clock(),
             running[0].since if running else 0.0,
             id(frames[0]),
             (id(frames[-1]), frames[-1].f_lasti),
@@ -148,7 +158,7 @@ class Monitor(threading.Thread):
         )
 
     def _is_stuck(self, before: _Seen | None, now: _Seen | None) -> bool:
-        """Whether one call has the loop, and neither the machine nor other threads."""
+        """Whether one call keeps the loop; not so if the machine or other threads do."""
         if before is None or now is None:
             return False
         if (before.stint, before.call) != (now.stint, now.call):
@@ -198,7 +208,7 @@ class Monitor(threading.Thread):
         for hub in self._hubs():
             if hub.thread == self._loop_thread:
                 continue
-            now = monotonic() + ahead
+            now = self._clock() + ahead
             blocked = self._lanes_blocked.get(hub)
             running, since = hub.running, hub.since
             if blocked is not None:
@@ -257,7 +267,7 @@ class Monitor(threading.Thread):
 def stack_of(call: Call, hubs: list[Hub]) -> str:
     """Return the stack of a call whose code runs; empty when it waits, or has not begun.
 
-    From any thread, and so a moment old.
+    From any thread, so it may be a moment old.
     """
     for hub in hubs:
         if job_of(hub.running) is call:

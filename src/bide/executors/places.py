@@ -1,8 +1,8 @@
 """Where in the application's code a thread is, and how often the log has said so.
 
 A thread's stack has frames of Python's library, of Bide, of whoever started it, of installed
-packages and of the application. Which are the application's is told from their files. A look is
-from another thread, and so a moment old.
+packages and of the application. The files of the frames tell them apart. A stack is read from
+another thread, so it may be a moment old.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ EVERY: Final = 60.0
 FRAMES: Final = 12
 """The most frames of a stack that are shown, the innermost."""
 
-_BIDE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+BIDE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+"""The directory of Bide's own code."""
 _PYTHON: Final = (
     "<frozen ",
     *{sysconfig.get_path(each) + os.sep for each in ("stdlib", "platstdlib")},
@@ -40,22 +41,23 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line} in {self.function}" if self.file else "code without a line"
 
 
-def frames_of(frame: FrameType | None, on_loop: bool = False) -> list[FrameType]:
+def frames_of(frame: FrameType | None, on_loop: bool = False, bide: str = BIDE) -> list[FrameType]:
     """Return the application's frames of a stack, outermost first.
 
-    Those of installed packages count where there are no others: the application may be one.
+    Frames of installed packages count where there are no others: the application may be one.
 
     Args:
         frame: the innermost frame.
-        on_loop: whether an event loop runs all of it: what stands around that, such as the script
-            that runs the loop, does not count.
+        on_loop: whether an event loop runs all of it. Frames around the loop, such as those of the
+            script that runs it, do not count.
+        bide: the directory of Bide's own code.
     """
     own: list[FrameType] = []
     packages: list[FrameType] = []
     inside: list[FrameType] | None = None
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(_BIDE):  # first: it is an installed package, too
+        if file.startswith(bide):  # first: it is an installed package, too
             pass
         elif any(each in file for each in _PACKAGES):
             packages.append(frame)
@@ -68,7 +70,7 @@ def frames_of(frame: FrameType | None, on_loop: bool = False) -> list[FrameType]
 
 
 def place_of(frames: list[FrameType], what: str, held: bool) -> Place:
-    """Return where a thread is whose stack has these frames of the application's."""
+    """Return the place of a thread from the application's frames of its stack."""
     if not frames:
         return Place(what, held, "", 0, "")
     code = frames[-1].f_code
@@ -76,7 +78,7 @@ def place_of(frames: list[FrameType], what: str, held: bool) -> Place:
 
 
 def stack_of_frames(frames: list[FrameType]) -> str:
-    """Write frames as a traceback does."""
+    """Return frames as text, in the form of a traceback."""
     if not frames:
         return "  (no code of the application)"
     pairs = ((each, each.f_lineno or 0) for each in frames[-FRAMES:])
@@ -84,19 +86,19 @@ def stack_of_frames(frames: list[FrameType]) -> str:
 
 
 class Reports:
-    """Which places have been in the log, so that each is there once a minute at most."""
+    """Which places have been in the log, so that each appears once a minute at most."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, list[float]] = {}  # when a line came, and how often since
+        self._places: dict[Place, list[float]] = {}  # when it was in the log, how often since then
 
     def is_due(self, place: Place, now: float) -> bool:
-        """Whether to say that a place blocks; else it is counted."""
+        """Whether to write a line that a place blocks; if not, it is counted."""
         said = self._places.setdefault(place, [now, -1.0])
         said[1] += 1
         return said[1] == 0
 
     def repeated(self, now: float) -> Iterator[tuple[Place, int]]:
-        """Take the places that blocked again, with how often, a minute after they were named."""
+        """Take out the places that blocked again, with how often, a minute after their line."""
         for place, said in list(self._places.items()):
             if now - said[0] < EVERY:
                 continue

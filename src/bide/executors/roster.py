@@ -1,79 +1,76 @@
 """Which lanes there are, and which of them is given a job.
 
-All of it under the executor's lock, but for the numbers, which are looks from any thread.
+All of it is called under the executor's lock. Only the numbers are read without, from any thread.
 
 The rules, in this order:
 
-- At most ``threads`` lanes are at new jobs at a time. One whose job blocks, as the loop has found,
-  does not count; nor does one that has been resumed.
-- A job is begun on a lane that has nothing parked, or on a new one, as long as there is one.
-- Else on the idle lane with the fewest parked jobs, for the new one may block them.
+- At most ``threads`` lanes are at new jobs at a time. A lane whose job blocks, as the loop has
+  found, does not count. Nor does a lane that has been resumed.
+- A job is begun on a lane that has nothing parked, or on a new lane, as long as there is one.
+- Else it is begun on the idle lane with the fewest parked jobs, since it may block them.
 - A lane that is awake takes job after job without asking, as long as it has nothing parked.
-- While many jobs a second park, they are kept to the first ``threads`` lanes: a switch to another
-  thread for each would cost more than a wait does.
+- While many jobs park each second, they are kept to the first ``threads`` lanes: a switch to
+  another thread for each would cost more than a wait does.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from operator import attrgetter
-from time import monotonic
 from typing import Final
 
 from bide.executors.hub import Hub, Job
-from bide.executors.lane import Lane
+from bide.executors.lane import Jobs, Lane
 
 START_PAUSE: Final = 1.0
-"""Seconds without a try after the system has refused a thread, where there are other lanes."""
+"""Seconds before the next try when the system has refused a thread, where there are other lanes."""
 PARKS: Final = 500.0
-"""Jobs that may park in a second, and the next one still have a lane of its own."""
+"""Jobs that may park in a second while each new one still has a lane of its own."""
 PARKS_AT_ONCE: Final = 256
-"""And so many more at once, or twice as many after a pause."""
+"""How many more may park at once; twice as many after a pause."""
 NEW: Final = object()
-"""A lane that is to be started."""
+"""In place of a lane: one that is to be started."""
 
 _count = attrgetter("count")
 
 
-class Roster:
+class Roster(Jobs):
     """The lanes of an executor, and the jobs that wait for one.
 
     Args:
         threads: how many lanes may be at new jobs at a time.
         limit: how many lanes in all; never fewer than ``threads``. With one thread there is one.
         serial: a lane takes no new job while one of its own is parked.
+        clock: returns monotonic seconds.
     """
 
-    def __init__(self, threads: int, limit: int, serial: bool) -> None:
+    def __init__(self, threads: int, limit: int, serial: bool, clock: Callable[[], float]) -> None:
         self.threads_max = threads
         self.lanes_max = 1 if threads == 1 else max(threads, limit)
         self._threads = threads
         self._serial = serial
+        self._clock = clock
         self._jobs: deque[Job] = deque()
         self._lanes: list[Lane] = []
-        # Idle ones; of each the last one went idle last:
+        # Idle lanes, in the order in which they went idle:
         self._empty: dict[Lane, None] = {}  # with nothing parked
         self._idle: dict[Lane, None] = {}  # with parked jobs
         self._coming = 0  # lanes that have been woken or started, and have not looked yet
-        self._begun = 0  # lanes at a new job or on their way to one, but for those that block
-        self._taker: Lane | None = None  # which lane has noted a job last
+        self._begun = 0  # lanes at a new job or on their way to one, without those that block
+        self._taker: Lane | None = None  # which lane has last set its ``taken``
         self._asked = False  # the loop has been asked to start a lane
-        self._looking = False  # a look of the loop's is due; by the loop
+        self._looking = False  # the loop will check the queue; set by the loop
         self._refused = 0.0  # when the system refused a thread, in monotonic seconds
-        self._parks = 0.0  # jobs that have parked, but for PARKS each second up to _parked_at
-        self._cool_at = float(PARKS_AT_ONCE)
-        self._parked_at = monotonic()
-        self._crowded = False
+        self._parks = 0.0  # jobs that have parked, less PARKS for each second up to _parked_at
+        self._cool_at = float(PARKS_AT_ONCE)  # the value of _parks at which to count anew
+        self._parked_at = clock()
+        self._crowded = False  # so many jobs park that they are kept to the first lanes
 
     @property
     def hubs(self) -> list[Hub]:
-        """The hubs of the lanes that have started; for the monitor."""
+        """The hubs of the lanes that have started."""
         return [lane.hub for lane in list(self._lanes) if lane.hub is not None]
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs are parked."""
-        return sum(hub.parked for hub in self.hubs)
 
     @property
     def queued(self) -> int:
@@ -87,13 +84,13 @@ class Roster:
 
     @property
     def threads_busy(self) -> int:
-        """How many lanes run code now."""
+        """How many lanes run a job's code now."""
         return sum(hub.running is not None for hub in self.hubs)
 
     @property
     def alive(self) -> bool:
         """Whether a lane has not ended."""
-        return any(lane.is_alive() for lane in self._lanes)
+        return any(lane.thread.is_alive() for lane in self._lanes)
 
     @property
     def able(self) -> bool:
@@ -108,7 +105,7 @@ class Roster:
         lanes = len(self._lanes)
         if lanes >= self.lanes_max:
             return False
-        return not (lanes and self._refused and monotonic() - self._refused < START_PAUSE)
+        return not (lanes and self._refused and self._clock() - self._refused < START_PAUSE)
 
     def _choose(self) -> Lane | object | None:
         """Choose the lane for a new job; NEW for one that the loop is to start."""
@@ -131,8 +128,8 @@ class Roster:
         return min(reversed(first), key=_count, default=None)
 
     def _take_idle(self) -> Lane | None:
-        # One with nothing parked first; then the fewest, since a new job may block them. Of equals
-        # the one that ran last, which leaves the others asleep.
+        # First one with nothing parked. Then the one with the fewest, since a new job may block
+        # them. Of equals the one that ran last, which leaves the others asleep.
         if self._empty:
             return self._taken(next(reversed(self._empty)))
         if self._idle:
@@ -148,7 +145,7 @@ class Roster:
         return lane
 
     def _take(self, lane: Lane) -> Job | None:
-        """Give a lane a job, if there is one and the lane is as good for it as any other."""
+        """Return a job for a lane, if there is one and no other lane is better for it."""
         if not self._jobs or (self._serial and lane.parked):
             return None
         if not lane.begun and self._begun >= self._threads:
@@ -161,8 +158,8 @@ class Roster:
         return self._first_job(lane)
 
     def _first_job(self, lane: Lane) -> Job:
-        # First noted and then taken out: a lane that is ended in between has lost none, and notes
-        # nothing once another has it.
+        # First noted as taken, then taken out. A lane that is ended in between has lost no job; the
+        # lane that takes the job next clears its note.
         job = self._jobs[0]
         if self._taker is not None and self._taker.taken is job:
             self._taker.taken = None
@@ -176,13 +173,13 @@ class Roster:
         if self._crowded:
             if lane.number <= self._threads:
                 return False
-            # One that was woken while all of the first ones were at something goes on.
+            # It was woken since none of the first lanes was idle. It goes on until one is.
             return not lane.begun or self._first_idle() is not None
         if self._empty or self._may_start():
             return True
         if not self._idle:
             return False
-        if not lane.queue.empty():  # of its own are ready, and the job may block them
+        if not lane.queue.empty():  # some of its own jobs can go on, and the new one may block them
             return True
         if lane.parked > lane.limit:
             fewest = min(map(_count, self._idle))
@@ -192,7 +189,7 @@ class Roster:
         return False
 
     def _another(self) -> Lane | object | None:
-        """Choose a lane for a job that was left to others, unless one is on its way."""
+        """Choose a lane for a job that was left to others, unless enough are on their way."""
         if self._coming >= len(self._jobs) or self._begun >= self._threads:
             return None
         if self._crowded:
@@ -208,28 +205,25 @@ class Roster:
             self._asked = True
         return lane
 
-    def _note_parked(self, lane: Lane) -> None:
-        """Count what a lane has parked since it was last here."""
-        parked = lane.parked
-        if parked > lane.noted:
-            self._parks += 1.0
-            if self._parks >= self._cool_at:
-                self._cool()
-        lane.noted = parked
+    def _note_park(self) -> None:
+        """Count a job that a lane has parked since it was last here."""
+        self._parks += 1.0
+        if self._parks >= self._cool_at:
+            self._cool()
 
     def _is_crowded(self) -> bool:
         self._cool()
         return self._crowded
 
     def _cool(self) -> None:
-        now = monotonic()
+        now = self._clock()
         parks = self._parks - (now - self._parked_at) * PARKS
         self._parked_at = now
-        # No more than twice, so that it is soon over.
+        # Bounded, so that being crowded is soon over.
         self._parks = min(max(0.0, parks), 2.0 * PARKS_AT_ONCE)
         if parks >= PARKS_AT_ONCE:
             self._crowded = True
-            self._cool_at = self._parks + 16.0  # a look at the clock for each would show
+            self._cool_at = self._parks + 16.0  # reading the clock for each job would cost too much
         else:
             self._cool_at = float(PARKS_AT_ONCE)
             if parks < PARKS_AT_ONCE / 2:
@@ -246,7 +240,7 @@ class Roster:
             self._coming -= 1
 
     def _recount(self, gone: Lane) -> None:
-        """Count anew: a lane that was ended may have left the sums half done."""
+        """Count anew: a lane that was ended may have left the counts half done."""
         gone.coming = gone.begun = gone.idle = False
         known = [lane for lane in (*self._empty, *self._idle) if lane.idle]
         self._empty = {lane: None for lane in known if not lane.count}
@@ -258,10 +252,10 @@ class Roster:
         numbers = {lane.number for lane in self._lanes}
         return next(number for number in range(1, len(numbers) + 2) if number not in numbers)
 
-    def _goes_idle(self, lane: Lane) -> None:
+    def _goes_idle(self, lane: Lane, parked: int) -> None:
         lane.idle = True
-        lane.count = lane.parked
-        (self._idle if lane.count else self._empty)[lane] = None
+        lane.count = parked
+        (self._idle if parked else self._empty)[lane] = None
 
     def _leaves_idle(self, lane: Lane) -> None:
         lane.idle = False
@@ -269,7 +263,7 @@ class Roster:
 
 
 def _limit(fewest: int) -> int:
-    """Say how many a lane may have parked before it asks for one that has fewer.
+    """Return how many jobs a lane may have parked before its next job goes to one that has fewer.
 
     Some more than the fewest: a switch to another lane costs a turn at the interpreter's lock.
     """

@@ -1,7 +1,8 @@
-"""What traces or profiles a thread: a request's own is put away while it waits.
+"""Tracing and profiling: what a request has set is taken off its thread while the request waits.
 
-``sys.settrace`` and ``sys.setprofile`` are the thread's. A debugger or a profiler that a request
-has begun is to see that request alone. What the thread has, by ``threading.settrace``, stays.
+``sys.settrace`` and ``sys.setprofile`` belong to the thread. A debugger or a profiler that a
+request has begun must see that request alone. What ``threading.settrace`` has set for the thread
+stays.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-# A profiler is told of calls of C functions, but not of a partial's. The call that ends profiling,
-# or begins it, would be told by half, and each of its figures would go to the caller of its own.
+# A profiler is told of the calls of C functions, but not of a partial's. It would see only one half
+# of the call that begins or ends profiling, and count what follows for the wrong caller.
 _sys_setprofile: Final = functools.partial(sys.setprofile)
 _monitoring: Any = getattr(sys, "monitoring", None)  # from Python 3.12 on
 
 
 def put_away(trace: Any, profile: Any) -> Callable[[], None]:
-    """Set the thread's tracing and profiling; return what brings back what there was.
+    """Set a thread's tracing and profiling; return a function that brings back what was set before.
 
-    What is written in C and can only be set there stays where it is.
+    A tracer written in C, which only C code can set, stays where it is.
     """
     own_trace, own_profile = sys.gettrace(), sys.getprofile()
     profiles = own_profile is not profile and _can_be_set(own_profile) and _can_be_set(profile)
@@ -35,8 +36,8 @@ def put_away(trace: Any, profile: Any) -> Callable[[], None]:
             sys.settrace(own_trace)
         if profiles:
             _set_profile(own_profile)
-        # Python marks the code that runs when the first thread is traced. What was parked then has
-        # no marks, and would be traced no more.
+        # Python instruments the code that runs when the first thread is traced. Code that was
+        # parked then is not instrumented, and would not be traced any more.
         if _monitoring is not None:
             _monitoring.restart_events()
 

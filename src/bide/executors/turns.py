@@ -1,8 +1,9 @@
 """How long a thread keeps the interpreter's lock while others want it.
 
-CPython's default of 5 ms is long beside a request: with four threads that compute, the event loop
-has its turn after 20 ms and more, each time that it has waited for anything. So it is shortened for
-as long as any executor of the process has lanes. See docs/decisions/0011-short-turns.md.
+CPython's default of 5 ms is long beside a request. With four threads that compute, the event loop
+gets its turn after 20 ms and more, each time that it has waited for anything. So turns are
+shortened for as long as any executor of the process has lanes. See
+docs/decisions/0011-short-turns.md.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from typing import Final
 INTERVAL: Final = 0.0005
 """Seconds."""
 DEFAULT: Final = 0.005
-"""CPython's own, in seconds: another one is the application's choice, and is left alone."""
+"""CPython's own, in seconds. Any other value is the application's choice, and is left alone."""
 
 _lock = threading.Lock()
 # Under the lock:
 _users = 0
-_set = False  # by us
+_set = False  # the interval has been set here
 
 
 def _after_fork() -> None:
     global _lock, _users, _set
-    _lock = threading.Lock()  # its holder may not be here
+    _lock = threading.Lock()  # a thread that the child does not have may hold the old one
     if _set:
         sys.setswitchinterval(DEFAULT)
     _users, _set = 0, False
@@ -45,7 +46,7 @@ def shorten() -> None:
 
 
 def restore() -> None:
-    """Take back one ``shorten``; the last puts the default back, unless the application chose."""
+    """Undo one ``shorten``; the last puts the default back, unless the application has chosen."""
     global _users, _set
     with _lock:
         _users -= 1

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from greenlet import getcurrent
 
@@ -25,6 +25,7 @@ from bide.applications.loading import check
 from bide.capabilities import name_of
 from bide.errors import BideError, ClientDisconnected, StartError
 from bide.exchange.messages import Head, Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel
 from bide.serving.dispatcher import Dispatcher, hosted
@@ -37,7 +38,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-WINDOW: Final = 64 * 1024
+WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that wait for the application; the server is asked for no more."""
 
 
@@ -187,9 +188,13 @@ class _Exchange:
         self._something = asyncio.Event()  # to be sent
         self._room = asyncio.Event()  # in the body's window
         self._ended = asyncio.Event()  # the conversation
-        self._channel = HostChannel(self._ready, room_again=self._room_again)
-        self._script, request = _request(scope)
-        self._stream = Stream(request, self._channel, WINDOW)
+        peer = Peer(
+            scope.get("scheme", "http"),
+            _address(scope.get("server")),
+            _address(scope.get("client")),
+        )
+        self._channel = HostChannel(peer, self._ready, room_again=self._room_again)
+        self._stream = Stream(_request(scope), self._channel, WINDOW)
         self._conversation: Conversation | None = None
         self._left = False
         self._failure: Exception | None = None  # the server's, when it was asked for a message
@@ -242,18 +247,8 @@ class _Exchange:
         return not request.version.startswith("1") and request.method not in ("GET", "HEAD")
 
     def _begin(self, context: contextvars.Context) -> None:
-        scope = self._scope
-        scheme = scope.get("scheme", "http")
-        port = "443" if scheme == "https" else "80"
-        environ = self._dispatcher.environ(
-            scheme,
-            _address(scope.get("server"), ("localhost", port)),
-            _address(scope.get("client"), ("", "")),
-        )
-        environ["SCRIPT_NAME"] = self._script
-        environ["asgi.scope"] = scope
         self._conversation = self._dispatcher.begin(
-            self._stream, environ, partial(_InContext, context), self._over
+            self._stream, {"asgi.scope": self._scope}, partial(_InContext, context), self._over
         )
         self._dispatcher.run(self._conversation)
 
@@ -346,38 +341,36 @@ class _Exchange:
             self._conversation.cancel(ClientDisconnected(reason))
 
 
-def _request(scope: Scope) -> tuple[str, Request]:
-    """Give ``SCRIPT_NAME``, and what a stream has to know of a request."""
+def _request(scope: Scope) -> Request:
+    """Return what a stream has to know of a request."""
     text: str = scope["path"]
-    path = text.encode("utf-8", "surrogateescape")
-    raw: bytes = scope.get("raw_path") or quote(path).encode()
+    raw: bytes = scope.get("raw_path") or quote(text, safe="/*", errors="surrogateescape").encode()
     raw = raw.partition(b"?")[0]
-    # What is no UTF-8 has been lost where the server decoded. Middleware may have changed the path.
-    decoded = unquote_to_bytes(raw)
-    if decoded.decode("utf-8", "replace") == text:
-        path = decoded
-    # ASGI 3 has the root in the path; older servers and frameworks, and proxies, take it away.
-    root = scope.get("root_path", "").encode("utf-8", "surrogateescape").rstrip(b"/")
-    if root and (path == root or path.startswith(root + b"/")):
-        path = path[len(root) :]
     query = scope.get("query_string", b"")
     request = Request(
         scope["method"],
         raw + b"?" + query if query else raw,
-        path.replace(b"%", b"%25"),  # it is decoded once more where the environ is made
+        raw,
         query,
         scope.get("http_version", "1.1"),
         [(bytes(name), bytes(value)) for name, value in scope["headers"]],
     )
     request.has_body = True  # there is no telling: the first message says
-    return root.decode("latin-1"), request
+    # What is no UTF-8 has been lost where the server decoded. Middleware may have changed the path.
+    if request.path.decode("utf-8", "replace") != text and raw != b"*":
+        request.path = text.encode("utf-8", "surrogateescape")
+    # ASGI 3 has the root in the path; older servers and frameworks, and proxies, take it away.
+    root = scope.get("root_path", "").encode("utf-8", "surrogateescape").rstrip(b"/")
+    if not request.mount(root):
+        request.root = root
+    return request
 
 
-def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
-    """Give host and port; the default where it is a Unix socket, or not known."""
+def _address(address: Any) -> tuple[str, int] | None:
+    """Return host and port; None where it is a Unix socket, or not known."""
     if not address or address[1] is None:
-        return default
-    return (str(address[0]), str(address[1]))
+        return None
+    return (str(address[0]), int(address[1]))
 
 
 def _start(head: Head, length: int | None) -> Message:

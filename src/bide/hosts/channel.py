@@ -12,13 +12,14 @@ from typing import Final
 
 from bide.errors import ClientDisconnected
 from bide.exchange.messages import Head
-from bide.exchange.stream import ENDED, READY, Stream
-from bide.protocols.http1.syntax import encode_head
+from bide.exchange.peer import Peer
+from bide.exchange.stream import ENDED, READY, Channel, Stream
+from bide.settings import DEFAULTS
 from bide.waiting.locks import holds_lock
 from bide.waiting.loops import runs_loop
 from bide.waiting.outcome import Signal
 
-UNSENT: Final = 64 * 1024
+UNSENT: Final = DEFAULTS.limit_unsent
 """Bytes that wait for the host before the application does."""
 
 
@@ -46,26 +47,29 @@ class Part:
     length: int | None = None
 
 
-class HostChannel:
+class HostChannel(Channel):
     """A stream's channel whose other end is a host. Any thread.
 
     Args:
+        peer: who asks.
         ready: called when there is something to take; from any thread, under the lock.
         limit: bytes that may wait before the application does, as UNSENT.
         room_again: called when the body's window has room again, after it was full.
 
     Attributes:
-        lock: as a channel has.
+        lock, peer: as a channel has.
         gone: set by the host when it takes no more.
     """
 
     def __init__(
         self,
+        peer: Peer,
         ready: Callable[[], None],
         limit: int = UNSENT,
         room_again: Callable[[], None] = _nothing,
     ) -> None:
         self.lock = threading.RLock()
+        self.peer = peer
         self.gone = False
         self._ready = ready
         self._limit = limit
@@ -80,10 +84,6 @@ class HostChannel:
         self._closed: Signal | None = None
 
     # The stream's -------------------------------------------------------------------------------
-
-    def prepare(self, head: Head) -> None:
-        """Check a head as Bide's own HTTP/1.1 does; raises LocalProtocolError."""
-        encode_head(head)
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Put a block in, and before the first one the head."""
@@ -102,8 +102,8 @@ class HostChannel:
         return not self.gone  # it may have learnt that just now
 
     @holds_lock
-    def room(self) -> Signal | None:
-        """Give what fires when the host has sent on all that waits; None below the limit."""
+    def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - it is of one stream
+        """Return what fires when the host has sent on all that waits; None below the limit."""
         # On a loop's thread nobody can wait for each block, so there a few may be ahead.
         limit = UNSENT if runs_loop() else self._limit
         with self.lock:
@@ -112,17 +112,6 @@ class HostChannel:
             if self._room is None:
                 self._room = Signal()
             return self._room
-
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Never asked for: a host's conversations are given no FileWrapper of Bide's own."""
-        raise NotImplementedError
-
-    def writable(self) -> Signal:
-        """Never asked for, as above."""
-        raise NotImplementedError
-
-    def wanted(self, stream: Stream) -> None:
-        """Nothing: 100 Continue is the host's."""
 
     def taken(self, stream: Stream) -> None:
         """Have the host bring more of the body."""
@@ -152,7 +141,7 @@ class HostChannel:
 
     @holds_lock
     def sent(self, blocks: list[bytes]) -> None:
-        """Know that these have been sent on: the application may go on."""
+        """Called when the host has sent these on: the application may go on."""
         with self.lock:
             self._waiting -= sum(map(len, blocks))
             if self._waiting:
@@ -176,7 +165,7 @@ class HostChannel:
     def lose(self, stream: Stream, reason: str) -> ClientDisconnected:
         """Take no more for a client that has left, whose body breaks off; on the loop.
 
-        Gives what the conversation is to be cancelled with.
+        Return what the conversation is to be cancelled with.
         """
         gone = ClientDisconnected(reason)
         stream.gone = True
@@ -186,7 +175,7 @@ class HostChannel:
 
     @holds_lock
     def closed(self) -> Signal | None:
-        """Give what fires when the host takes no more; None where it has closed. Any thread."""
+        """Return what fires when the host takes no more; None if it has closed. Any thread."""
         with self.lock:
             if self.gone:
                 return None
@@ -196,5 +185,5 @@ class HostChannel:
 
 
 def status_line(head: Head) -> str:
-    """Give a head's status as PEP 3333 wants it: a code, a space, and a reason."""
+    """Return a head's status as PEP 3333 wants it: a code, a space, and a reason."""
     return f"{head.code:03d} {head.reason}"

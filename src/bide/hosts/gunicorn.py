@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any, Final
@@ -28,11 +28,13 @@ from gunicorn.workers.base import Worker as Base
 
 from bide.errors import SettingError, StartError
 from bide.exchange.call import Call
+from bide.exchange.stream import Stream
 from bide.serving.server import Server
 from bide.settings import Settings, from_environment, variable
 from bide.waiting.waiter import CLEANUP_SECONDS
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import request_environ
+from bide.wsgi.site import Site
 
 BEAT: Final = 1.0
 """Seconds between two signs of life for the arbiter, at most."""
@@ -178,13 +180,12 @@ class _Front:
 
     Attributes:
         worker: the worker that serves.
-        make: makes each request's conversation, with gunicorn's hooks around it where it has some.
     """
 
     def __init__(self, worker: Worker) -> None:
         cfg, log = worker.cfg, worker.log
         self.worker = worker
-        self._root = os.environ.get("SCRIPT_NAME", "").rstrip("/")
+        self._root = os.fsencode(os.environ.get("SCRIPT_NAME", "").rstrip("/"))
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)  # next() is atomic: requests end on many threads
         # A logger of another class may count what it does not write, as statsd's does.
@@ -197,12 +198,17 @@ class _Front:
                 for name in ("pre_request", "post_request")
             )
         )
-        self.make = partial(_Observed if observed else _Behind, self)
+        self._kind = _Observed if observed else _Behind
         self._trusts = _trusted(cfg.forwarded_allow_ips)
         self._secure = {
             f"HTTP_{name.upper().replace('-', '_')}": value
             for name, value in cfg.secure_scheme_headers.items()
         }
+
+    def make(self, site: Site, stream: Stream, *args: Any) -> Conversation:
+        """Make a stream's conversation, with gunicorn's hooks around it where it has some."""
+        stream.request.mount(self._root)
+        return self._kind(self, site, stream, *args)
 
     def ended(self, call: Call) -> None:
         """Called when a call has ended; on its thread. Logs it, and counts for ``max_requests``."""
@@ -214,16 +220,7 @@ class _Front:
             worker.log.info("Autorestarting worker after current request.")
             self._loop.call_soon_threadsafe(worker.stop)
 
-    def adapt(self, environ: dict[str, Any]) -> None:
-        """Put into an environ what the deployer and a trusted proxy tell."""
-        if self._secures(environ):
-            environ["wsgi.url_scheme"] = "https"
-        root = self._root
-        if root and environ["PATH_INFO"].startswith(root):
-            environ["SCRIPT_NAME"] = root
-            environ["PATH_INFO"] = environ["PATH_INFO"][len(root) :]
-
-    def _secures(self, environ: dict[str, Any]) -> bool:
+    def secures(self, environ: dict[str, Any]) -> bool:
         """Whether a trusted proxy says that its client came by TLS (``forwarded_allow_ips``).
 
         As in gunicorn, a peer on a Unix socket is trusted, and no header may deny what another
@@ -269,7 +266,8 @@ class _Behind(Conversation):
     def environ(self) -> dict[str, Any]:
         """Make the application's environ."""
         environ = super().environ()
-        self._front.adapt(environ)
+        if self._front.secures(environ):
+            environ["wsgi.url_scheme"] = "https"
         return environ
 
 
@@ -308,7 +306,8 @@ class _Observed(_Behind):
             worker.log.exception("Exception in post_request hook")
 
     def _logged(self) -> dict[str, Any]:
-        return self._seen or self._environ or request_environ(self.base, self.stream.request)
+        stream, base = self.stream, self.site.environ
+        return self._seen or self._environ or request_environ(base, stream.peer, stream.request)
 
     def log_access(self) -> None:
         """Write gunicorn's line."""
@@ -326,14 +325,14 @@ def _request(conversation: Conversation) -> SimpleNamespace:
     return SimpleNamespace(
         method=request.method,
         uri=request.target.decode("latin-1"),
-        path=request.path.decode("latin-1"),
+        path=request.raw_path.decode("latin-1"),
         query=request.query.decode("latin-1"),
         version=tuple(int(each) for each in request.version.split(".")),
         headers=[
             (name.decode("latin-1").upper(), value.decode("latin-1"))
             for name, value in request.headers
         ],
-        remote_addr=conversation.client,
+        remote_addr=conversation.stream.peer.client_host,
     )
 
 

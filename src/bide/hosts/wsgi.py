@@ -26,6 +26,7 @@ from bide.capabilities import name_of
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
 from bide.exchange.call import Call
 from bide.exchange.messages import Head, Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
 from bide.serving.lifetime import Lifetime
@@ -45,12 +46,12 @@ class Blocking(Site):
     """A WSGI application made of one that waits; see :func:`blocking`."""
 
     def __init__(self, application: Application) -> None:
-        self.app = application
-        self.application = application
+        self.app = self.application = application
         self.name = name_of(application)
         # By identity, which keeps nothing; single operations only, from any thread:
         self._running: dict[int, weakref.ref[Call]] = {}
         self.waiting: set[int] = set()
+        self.environ = {}  # those of its requests are the host's
         self._lifetime = Lifetime()
         self.state = self._lifetime.state
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -184,7 +185,7 @@ class _Hosted(Conversation):
         environ: dict[str, Any],
         channel: HostChannel,
     ) -> None:
-        super().__init__(site, stream, environ, waiter)
+        super().__init__(site, stream, waiter)
         self._environ: dict[str, Any] | None = environ
         self._channel = channel
         self.error: BaseException | None = None
@@ -281,8 +282,9 @@ class _Call:
     def __init__(self, site: Blocking, environ: dict[str, Any]) -> None:
         self._ident = get_ident()
         self._parking = _HostParking(site.waiting)
+        peer = Peer(environ.get("wsgi.url_scheme", "http"), None, None)  # the rest is the host's
         # One byte is enough for the application to wait for the host.
-        self._channel = HostChannel(self._parking.look, limit=1)
+        self._channel = HostChannel(peer, self._parking.look, limit=1)
         stream = Stream(_request(environ), self._channel, window=0)
         waiter = _HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._channel)

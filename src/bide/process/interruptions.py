@@ -1,7 +1,7 @@
-"""Running an event loop that belongs to a server, whatever the application raises into it.
+"""Running a server's event loop, which goes on whatever the application raises into it.
 
 asyncio lets ``SystemExit`` and ``KeyboardInterrupt`` of any task or callback end the loop, and with
-it everybody's requests. So does what a signal handler of the application raises while the loop's
+it all requests. So does an error of the application's signal handler that comes while the loop's
 own code runs, and a call of ``loop.stop()``. Here the loop goes on.
 """
 
@@ -25,21 +25,22 @@ _LOOPS_OWN: Final = (str(Path(asyncio.__file__).parent), selectors.__file__)
 
 
 def run_through(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
-    """Run a loop until ``main`` has ended; raise what that raises.
+    """Run a loop until ``main`` has ended; raise what it raises.
 
-    An error of the loop itself is raised too, and so is Python's own answer to Control-C while no
-    other handler is set.
+    An error of the loop itself is raised too. So is the ``KeyboardInterrupt`` of Control-C, while
+    Python's own handler is set.
     """
     task = loop.create_task(main)
     process = os.getpid()
     error: BaseException | None = None
     while True:
         try:
-            # In here: while it is looked at and told, a signal's handler may raise another one.
+            # Inside the ``try``: a signal's handler may raise another error while this one is
+            # looked at and logged.
             if error is not None:
                 if os.getpid() != process:  # a forked child has raised, and is not the server
                     end_child(error)
-                # What was ready is still queued: asyncio takes one callback out at a time.
+                # No callback is lost: asyncio takes them out one at a time.
                 if task.done() or not _from_application(error, loop):
                     break
                 told, error = error, None
@@ -62,8 +63,8 @@ def _from_application(error: BaseException, loop: asyncio.AbstractEventLoop) -> 
         return True
     if isinstance(error, RuntimeError) and "stopped before Future" in str(error):  # loop.stop()
         return True
-    # What the loop's own code raises would be raised again and again. A signal handler's error has
-    # been raised by the handler.
+    # An error of the loop's own code would be raised again and again. The last frame tells: that of
+    # a signal handler's error is the handler's.
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not frames[-1].filename.startswith(_LOOPS_OWN)
 
@@ -72,7 +73,7 @@ async def end_tasks(seconds: float) -> None:
     """Cancel all other tasks of the running loop, and close its async generators.
 
     Args:
-        seconds: how long they have for that; those that go on are named in the log.
+        seconds: how long they may take to end; those that go on are named in the log.
     """
     loop = asyncio.get_running_loop()
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}

@@ -1,10 +1,10 @@
 """How a process that is a server ends: in bounded time, whatever its threads do.
 
-Python waits for every thread that is no daemon, for as long as it runs, before it calls the
-``atexit`` functions. Here threads have until a deadline. Those that run on are named in the log;
-the ``atexit`` functions are called all the same, and the process ends without those threads.
+Python waits for every thread that is not a daemon, for as long as it runs, before it calls the
+``atexit`` functions. Here threads have until a deadline. Those that still run then are named in the
+log. The ``atexit`` functions are called all the same, and the process ends without those threads.
 
-For the command line alone, which owns its process. Main thread only.
+Only the command line uses it, since it owns its process. Main thread only.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from bide.waiting.waiter import CLEANUP_SECONDS
 log = logging.getLogger("bide")
 
 MOMENT: Final = 1.0
-"""Seconds that threads have at least, once the server has stopped."""
+"""Seconds that threads have at least to end, once the server has stopped."""
 
 _finish_by = [0.0]
 
 
 def allow(seconds: float) -> None:
-    """Let threads of this process run for so long from now on, in seconds, when it ends."""
+    """Set how long from now on threads of this process may run before it ends, in seconds."""
     _finish_by[0] = monotonic() + seconds
 
 
@@ -56,13 +56,13 @@ def leave(program: Callable[[], None]) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - it is raised again
         outcome = error
     code = code_of(outcome)
-    for number in (signal.SIGINT, signal.SIGTERM):  # one more ends it at once, as it did before
+    for number in (signal.SIGINT, signal.SIGTERM):  # from now on, too, one more ends it at once
         signal.signal(number, _end_at_once)
     deadline = max(_finish_by[0], monotonic() + MOMENT)
     left = _left(deadline)
     last = threading.Timer(max(CLEANUP_SECONDS, deadline - monotonic()), _give_up, (code,))
     last.daemon = True
-    with contextlib.suppress(RuntimeError):  # the system gives no thread: unbounded, then
+    with contextlib.suppress(RuntimeError):  # the system gives no thread, so the end is unbounded
         last.start()
     if left:
         log.warning("threads that still run are left behind: %s", "; ".join(map(_describe, left)))
@@ -82,7 +82,7 @@ def _end_at_once(number: int, _: FrameType | None) -> None:
 def _give_up(code: int) -> None:
     say(logging.ERROR, "functions registered with atexit have not ended: the process ends")
     flush()
-    os._exit(code)  # without the streams: who hangs may hold their locks
+    os._exit(code)  # without flushing the streams: the function that hangs may hold their locks
 
 
 def _exit(code: int) -> NoReturn:
@@ -102,7 +102,7 @@ def _left(deadline: float) -> list[threading.Thread]:
     Args:
         deadline: in monotonic seconds.
     """
-    # The pools' threads are told to end by functions that then wait for them.
+    # The functions that tell the pools' threads to end also wait for them.
     ending = threading.Thread(target=_end_pools, name="bide-end", daemon=True)
     try:
         ending.start()
@@ -131,7 +131,7 @@ def _end_pools() -> None:
 
 
 def _describe(thread: threading.Thread) -> str:
-    """Say which thread, and where it is: in the application's code, or called by a pool."""
+    """Return a thread's name and the function that it runs: the application's, or a pool's call."""
     frame = sys._current_frames().get(thread.ident or 0)
     own = frames_of(frame)
     if own:
@@ -146,7 +146,7 @@ def _describe(thread: threading.Thread) -> str:
 
 
 def _called(caller: object) -> Any:
-    """Return the function that a thread or a pool's call was given; None where there is none."""
+    """Return the function that a thread or a pool's call was given; None if there is none."""
     if isinstance(caller, Call):
         parts: list[Any] = [caller.function, *caller.args]
     elif isinstance(caller, threading.Thread):

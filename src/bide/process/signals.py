@@ -1,14 +1,14 @@
-"""SIGINT and SIGTERM, answered by a thread that runs nothing of the application.
+"""SIGINT and SIGTERM, answered by a thread that runs no code of the application.
 
-Python runs a signal's handler on the main thread, between two bytecodes: while that is blocked, it
-does not. But its C code writes the signal's number to the wake-up descriptor at once. Here a thread
-reads that: the first signal has the server stop, the second ends the process.
+Python runs a signal's handler on the main thread, between two bytecodes. While the main thread is
+blocked, no handler runs. But Python's C code writes the signal's number to the wake-up descriptor
+at once. A thread here reads it: the first signal has the server stop, the second ends the process.
 
-Both are heard from before the application is imported: the first process of a container gets no
-signal that it has no handler for. What the application has installed is called before the server
-stops.
+The handlers are set before the application is imported, because the kernel drops a signal without a
+handler for the first process of a container. A handler of the application's is called before the
+server stops.
 
-Nobody but a thread that keeps the interpreter's lock for itself (an extension in C) can delay it.
+Only a thread that keeps the interpreter's lock (in an extension in C) can delay the answer.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ from bide.serving.logs import say
 log = logging.getLogger("bide")
 
 NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
-LAST_SECONDS: Final = 0.5  # and no longer for one that reads slowly
-"""How long the process waits, at a second signal, for whoever reads its log."""
+LAST_SECONDS: Final = 0.5
+"""How long the process waits, at a second signal, until its log has been read."""
 AGAIN: Final = 1.0
-"""Seconds between two looks whether somebody else has taken the wake-up descriptor."""
+"""Seconds after which the wake-up descriptor is taken again, if somebody else has taken it."""
 ASKED: Final = 0
-"""In place of a signal's number: the main thread asks what has been heard before."""
+"""In place of a signal's number: the main thread asks which signals came before."""
 
 
 class StopHeard(BaseException):
-    """A signal has ended the start; its message is one line for whoever reads the output."""
+    """A signal has ended the start; the message is one line for the deployer."""
 
 
 class Signals:
-    """Hears the signals while it is entered; on the main thread.
+    """Answers the signals inside its ``with`` block; on the main thread.
 
-    A first signal that comes before :meth:`attach` is kept until then, or ends what runs in
+    A first signal that comes before :meth:`attach` is kept until then, or ends the block of
     :meth:`ending`.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
-        self._heard: list[int] = []  # by the thread
-        self._due = [True]  # taken by whoever has the server stop: the thread, or ``attach``
-        self._ends = False  # a signal raises, on the main thread
-        # The system's threads and locks: gevent may put others in their places.
+        self._heard: list[int] = []  # the numbers that the thread has read
+        self._due = [True]  # taken out by whoever has the server stop: the thread, or ``attach``
+        self._ends = False  # a signal's handler raises, on the main thread
+        # The system's threads and locks: gevent may patch those of ``threading``.
         self._asking = allocate_lock()
         self._listening = allocate_lock()
-        self._others = -1  # who had the wake-up descriptor: asyncio, or Twisted
+        self._others = -1  # the wake-up descriptor that was set before: asyncio's, or Twisted's
         self._before: dict[int, Any] = {}
         self._calling = False
         self._timer: asyncio.TimerHandle | None = None
@@ -99,21 +99,21 @@ class Signals:
 
     @contextmanager
     def ending(self, what: str) -> Iterator[None]:
-        """Have the first signal end what runs on the main thread meanwhile.
+        """Have the first signal end the block, which runs on the main thread.
 
-        That is by ``SystemExit`` or ``KeyboardInterrupt``, as from a handler of its own.
+        The signal's handler raises ``SystemExit`` or ``KeyboardInterrupt`` there.
 
         Raises:
-            StopHeard: at the end, whatever has come of that.
+            StopHeard: at the end of the block, however it ended, if a signal has come.
         """
         try:
             try:
                 self._ends = True
                 yield
             finally:
-                self._ends = False  # which a signal may interrupt, so that is not all
+                self._ends = False  # a signal may interrupt even this: so there is an outer block
         finally:
-            number = self._first() if self in _entered else 0  # a forked child goes its own way
+            number = self._first() if self in _entered else 0  # 0 in a forked child
             if number:
                 name = signal.Signals(number).name
                 raise StopHeard(f"stopped by {name} while {what}") from None
@@ -122,8 +122,8 @@ class Signals:
     def attach(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Iterator[None]:
         """Have the first signal stop a server; at once, if it has come already.
 
-        What handles the signals on entering is the application's, and is called too, before the
-        server stops; this logs which.
+        Handlers that are set on entering are the application's. They are named in the log, and
+        called before the server stops.
 
         Args:
             loop: the running loop.
@@ -132,7 +132,7 @@ class Signals:
         self._install()
         self._say_whose()
         self._keep(loop)
-        # The thread writes down what it hears, then looks for a loop: here it is the other way.
+        # The thread notes a signal, then looks for a loop. Here it is the other way round.
         self._stop = stop
         self._loop = loop
         if self._heard:
@@ -145,7 +145,7 @@ class Signals:
                 self._timer.cancel()
 
     def after_fork(self) -> None:
-        """Give the handlers up in a forked child: what it is sent is its own."""
+        """Give the handlers up in a forked child, which answers its signals itself."""
         _entered.remove(self)
         signal.set_wakeup_fd(-1)
         self._restore()
@@ -174,7 +174,7 @@ class Signals:
                 )
 
     def _take(self) -> bool:
-        """Have the numbers written to us; whether they were written to somebody else."""
+        """Take the wake-up descriptor; return whether somebody else had it."""
         before = signal.set_wakeup_fd(self._descriptor, warn_on_full_buffer=False)
         if before == self._descriptor:
             return False
@@ -199,7 +199,7 @@ class Signals:
         if self._calling:  # the application's handler calls the one that it has replaced
             return
         if self._take():
-            self._writer.send(bytes([number]))  # it has gone to somebody else
+            self._writer.send(bytes([number]))  # this number was written to somebody else
         sleep(0.001)  # lets the thread run, where this one keeps the interpreter's lock
         if self._ends:
             self._ends = False
@@ -211,14 +211,14 @@ class Signals:
             self._call(handler, number, frame)
 
     def _call(self, handler: Any, number: int, frame: FrameType | None) -> None:
-        """Call the application's handler. What it raises would end the process; this stops it."""
+        """Call the application's handler; log an error of it, which would end the process."""
         self._calling = True
         try:
             handler(number, frame)
-        except (SystemExit, KeyboardInterrupt):  # its word for what happens anyway
+        except (SystemExit, KeyboardInterrupt):  # the process is about to end anyway
             return
         except BaseException as error:  # noqa: BLE001 - any of them would end the loop
-            # Not from here: this may have interrupted whoever writes to the log.
+            # Logged later, on the loop: this may have interrupted code that writes to the log.
             assert self._loop is not None
             message = "the application's handler of %s failed"
             name = signal.Signals(number).name
@@ -245,14 +245,14 @@ class Signals:
     def _pass_on(self, data: bytes) -> None:
         if self._others != -1:
             try:
-                os.write(self._others, data)  # those who added handlers by their own means
-            except OSError:  # it is full, so they will look; or they are no more
+                os.write(self._others, data)  # for handlers that asyncio or Twisted have added
+            except OSError:  # it is full, and what is in it wakes them; or it is closed
                 return
 
     def _answer(self, number: int) -> None:
         self._heard.append(number)
         if len(self._heard) == 1:
-            if self._loop is not None:  # else whoever attaches looks
+            if self._loop is not None:  # else ``attach`` looks
                 self._begin_to_stop()
             return
         if self._stop is None:
@@ -282,7 +282,7 @@ class Signals:
 
 
 def _is_own(handler: Any) -> bool:
-    """Whether a handler is somebody's, and not Python's or the system's."""
+    """Whether a handler is the application's, and not Python's or the system's."""
     return callable(handler) and handler is not signal.default_int_handler
 
 

@@ -1,7 +1,4 @@
-"""A process that is a server: it serves one application until a signal ends it.
-
-Several processes are to come here; today there is the one.
-"""
+"""A process that is a server: it serves one application until a signal ends it."""
 
 from __future__ import annotations
 
@@ -29,9 +26,9 @@ log = logging.getLogger("bide")
 
 
 def open_loop(settings: Settings) -> asyncio.AbstractEventLoop:
-    """Make the process's event loop, which is Twisted's reactor too where the settings say so.
+    """Make the process's event loop; with ``reactor="twisted"`` it is Twisted's reactor, too.
 
-    To be called before the application is imported, since that may import the reactor.
+    Call it before the application is imported, since that may import the reactor.
 
     Raises:
         StartError: Twisted is not installed, or has another reactor already.
@@ -62,7 +59,7 @@ def _reactor() -> Any:
 async def serve(application: Application, settings: Settings, name: str, signals: Signals) -> None:
     """Serve until SIGINT or SIGTERM; a second one ends the process at once.
 
-    On a loop that is from :func:`open_loop` where the settings ask for Twisted's reactor.
+    With ``reactor="twisted"`` the running loop must be from :func:`open_loop`.
     """
     server = Server(application, settings, name=name)
     loop = asyncio.get_running_loop()
@@ -89,7 +86,7 @@ async def serve(application: Application, settings: Settings, name: str, signals
 
 
 async def _start(server: Server, stopping: asyncio.Event) -> bool:
-    """Start a server; false where it was to be stopped first, while ``on_start`` functions ran."""
+    """Start a server; return false if a signal came first, while ``on_start`` functions ran."""
     starting = asyncio.ensure_future(server.start())
     heard = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((starting, heard), return_when=asyncio.FIRST_COMPLETED)
@@ -159,9 +156,10 @@ def run_on(
     name: str,
     signals: Signals,
 ) -> None:
-    """Serve, as :func:`run`, on a loop from :func:`open_loop`, which turns on afterwards.
+    """Serve, as :func:`run`, on a loop from :func:`open_loop`.
 
-    So what was made on it can be closed there.
+    The loop runs on afterwards, in a thread, so that what was made on it can be closed there. One
+    that is Twisted's reactor is closed.
 
     Args:
         loop: made before the application was imported.

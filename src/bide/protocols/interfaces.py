@@ -6,38 +6,12 @@ Any protocol's; each is written to and called as its docstrings say.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bide.errors import RemoteProtocolError
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.waiting.outcome import Signal
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may ask of the server; in bytes where nothing else is said."""
-
-    request_line: int = 8 * 1024
-    head: int = 64 * 1024
-    fields: int = 100
-    body: int = 1024**3
-    """0: any size."""
-    chunks: int = 10_000
-    """How many chunks a body may have, and one more for each CHUNK_DUE bytes."""
-    framing: int = 4 * 1024
-    """How much a chunked body's sizes, extensions and trailers may take beyond their due."""
-    window: int = 64 * 1024
-    """How much of a body waits for the application before the connection is read no further."""
-    discard: int = 256 * 1024
-    """How much of a body that the application left unread is read to keep the connection."""
-    unsent: int = 64 * 1024
-    """How much of a response waits for the client before the application does."""
-    pipeline: int = 16
-    """Requests that may wait on one connection before it is read no further."""
-    linger: float = 2.0
-    """Seconds of silence for which a closing connection is read, so that the client gets the
-    answer."""
 
 
 class Transport(Protocol):
@@ -76,7 +50,13 @@ class Transport(Protocol):
 
 
 class Owner(Protocol):
-    """Who owns the connection: begins streams in order, one after another."""
+    """Who owns the connection: begins streams in order, one after another.
+
+    Attributes:
+        peer: the two ends of the connection.
+    """
+
+    peer: Peer
 
     @property
     def full(self) -> bool:

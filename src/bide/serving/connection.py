@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.exchange.limits import Limits
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Limits
 from bide.serving.client_time import BODY, HEAD, IDLE, RESPONSE, ClientTime
 from bide.settings import Settings
 from bide.transports.poller import Poller
@@ -44,7 +45,7 @@ class Serving(Protocol):
     def able(self) -> bool:
         """Whether there is a thread for requests, or could be one."""
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def conversation(self, stream: Stream) -> Conversation:
         """Make a stream's conversation. On the loop."""
 
     def hold(self, conversation: Conversation, connection: Connection) -> None:
@@ -82,12 +83,12 @@ class Connection:
         "_time",
         "_transport",
         "_turn",
-        "environ",
+        "peer",
     )
 
-    def __init__(self, serving: Serving, sock: socket.socket, environ: dict[str, Any]) -> None:
+    def __init__(self, serving: Serving, sock: socket.socket, peer: Peer) -> None:
         self._serving = serving
-        self.environ = environ
+        self.peer = peer
         limits = serving.limits
         self._transport = SocketTransport(
             sock,
@@ -186,7 +187,7 @@ class Connection:
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Queue the answer to a request that cannot be served."""
-        self._serving.refused(error, str(self.environ["REMOTE_ADDR"]))
+        self._serving.refused(error, self.peer.client_host)
         self._queue.append(error)
         self._advance()
 
@@ -241,7 +242,7 @@ class Connection:
         if health and stream.request.path == health:
             self._answer_health(stream)
             return
-        conversation = self._conversation = self._serving.conversation(stream, self.environ)
+        conversation = self._conversation = self._serving.conversation(stream)
         if stream.body.complete or stream.expects_continue or self._is_due():
             self._body_looks = 0
             self._serving.submit(conversation)
@@ -276,7 +277,7 @@ class Connection:
 
     @property
     def _client(self) -> str:
-        return str(self.environ["REMOTE_ADDR"]) or "on a Unix socket"
+        return self.peer.client_host or "on a Unix socket"
 
     def after_fork(self) -> None:
         """Give the connection up in a forked child: its client is the parent's."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from bide.applications.loading import check
 from bide.capabilities import Decision, decide, name_of
 from bide.errors import RemoteProtocolError, ServerStopping
 from bide.exchange.call import Call
 from bide.exchange.stream import Stream
-from bide.executors.choice import Executor, Executors
+from bide.executors.choice import Executors
+from bide.executors.executor import Executor
 from bide.executors.hub import Job
 from bide.executors.threads import ThreadsExecutor
 from bide.forks import share
@@ -34,20 +35,18 @@ from bide.serving.status import Status, hide, show
 from bide.settings import Settings
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Application, Conversation
-from bide.wsgi.environ import connection_environ, server_environ
-from bide.wsgi.files import FileWrapper
+from bide.wsgi.environ import server_environ
 from bide.wsgi.site import Site
 
-Make = Callable[[Site, Stream, dict[str, Any], Waiter], Conversation]
+Make = Callable[[Site, Stream, Waiter, Mapping[str, Any] | None], Conversation]
 """Makes a stream's call, of what :class:`Conversation` takes."""
-
-
-class PlainFileWrapper(FileWrapper):
-    """``wsgi.file_wrapper`` of hosts that cannot have the kernel send: an iterable like any."""
 
 
 class Dispatcher(Site):
     """Begins an application's calls, has an executor run them, and ends them.
+
+    Attributes:
+        environ: what is the same in every environ.
 
     Args:
         application: the WSGI callable.
@@ -94,7 +93,7 @@ class Dispatcher(Site):
         self._refusals = refusals or Refusals()
         self._connections = connections
         self._make = make
-        self._environ = environ or {}
+        self.environ = environ or {}
         # Calls in progress, and what is called when they end. Added to on the loop, taken from on
         # any thread; single operations only.
         self._calls: dict[Call, Callable[[], None] | None] = {}
@@ -118,7 +117,7 @@ class Dispatcher(Site):
         self._loop = executors.loop
         self._executors = executors
         self.executor = executors.take(self.decision.executor, self)
-        self._environ = server_environ(self.executor.multithread) | self._environ
+        self.environ = server_environ(self.executor.multithread) | self.environ
         share(self)
 
     def after_fork(self) -> None:
@@ -128,16 +127,10 @@ class Dispatcher(Site):
 
     # Calls --------------------------------------------------------------------------------------
 
-    def environ(
-        self, scheme: str, server: tuple[str, str], client: tuple[str, str]
-    ) -> dict[str, Any]:
-        """Make what is the same for the requests of one connection; see ``connection_environ``."""
-        return connection_environ(self._environ, scheme, server, client)
-
     def begin(
         self,
         stream: Stream,
-        environ: dict[str, Any],
+        more: Mapping[str, Any] | None = None,
         make: Make | None = None,
         ended: Callable[[], None] | None = None,
     ) -> Conversation:
@@ -145,11 +138,11 @@ class Dispatcher(Site):
 
         Args:
             stream: its exchange.
-            environ: from :meth:`environ`, with what the host adds.
+            more: what a host adds to the environ.
             make: makes the call; without, as all are made.
             ended: called once all of it has ended, ``close()`` too; from any thread.
         """
-        call = (make or self._make)(self, stream, environ, self.executor.waiter())
+        call = (make or self._make)(self, stream, self.executor.waiter(), more)
         self._calls[call] = ended
         return call
 
@@ -361,9 +354,6 @@ class Dispatcher(Site):
             self.close()
 
 
-_OF_HOSTS: Final = {"wsgi.file_wrapper": PlainFileWrapper}
-
-
 def hosted(
     application: Application,
     settings: Settings,
@@ -381,7 +371,7 @@ def hosted(
     Raises:
         LoadError: what was given is no WSGI application.
     """
-    dispatcher = Dispatcher(application, settings, lifetime=lifetime, environ=_OF_HOSTS)
+    dispatcher = Dispatcher(application, settings, lifetime=lifetime)
     dispatcher.open(Executors(loop, settings.threads, settings.queue))
     show(dispatcher)
     return dispatcher

@@ -137,7 +137,7 @@ def log_access(form: str, call: Call) -> None:
     access.info(
         "%s",
         access_line(
-            call.client,
+            stream.peer.client_host,
             request.method,
             request.target.decode("latin-1"),
             request.version,

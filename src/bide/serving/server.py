@@ -19,12 +19,14 @@ from typing import Any
 from bide.applications.patched import refuse_patched
 from bide.errors import RemoteProtocolError, StartError
 from bide.exchange.call import Call
+from bide.exchange.limits import Limits
+from bide.exchange.messages import decoded
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.executors.choice import Executors
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
-from bide.protocols.interfaces import Limits
 from bide.serving.connection import Connection
 from bide.serving.dispatcher import Dispatcher, Make
 from bide.serving.lifetime import Lifetime
@@ -99,22 +101,10 @@ class Server:
             environ=environ,
         )
         self._addresses = [parse_address(each) for each in self.settings.bind]
-        self.limits = Limits(
-            request_line=self.settings.limit_request_line,
-            head=self.settings.limit_head,
-            fields=self.settings.limit_fields,
-            body=self.settings.limit_body,
-            chunks=self.settings.limit_chunks,
-            framing=self.settings.limit_framing,
-            window=self.settings.limit_unread,
-            discard=self.settings.limit_discard,
-            unsent=self.settings.limit_unsent,
-            pipeline=self.settings.limit_pipeline,
-            linger=self.settings.linger_timeout,
-        )
+        self.limits = Limits.of(self.settings)
         self.unsent_total = Total(self.settings.limit_unsent_total)
         self.unread_total = Total(self.settings.limit_unread_total)
-        self.health = self.settings.health.encode("latin-1")
+        self.health = decoded(self.settings.health.encode())
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
@@ -327,9 +317,12 @@ class Server:
     # Connections --------------------------------------------------------------------------------
 
     def _connect(
-        self, sock: socket.socket, server: tuple[str, str], client: tuple[str, str]
+        self,
+        sock: socket.socket,
+        server: tuple[str, int] | None,
+        client: tuple[str, int] | None,
     ) -> None:
-        connection = Connection(self, sock, self.dispatcher.environ("http", server, client))
+        connection = Connection(self, sock, Peer("http", server, client))
         self._connections.add(connection)
         connection.start()
 
@@ -352,9 +345,9 @@ class Server:
 
     # Calls --------------------------------------------------------------------------------------
 
-    def conversation(self, stream: Stream, environ: dict[str, Any]) -> Conversation:
+    def conversation(self, stream: Stream) -> Conversation:
         """Make a stream's conversation, to be held or submitted."""
-        return self.dispatcher.begin(stream, environ)
+        return self.dispatcher.begin(stream)
 
     def hold(self, conversation: Conversation, connection: Connection) -> None:
         """Called when a conversation is to be submitted once its body has come."""

@@ -14,6 +14,7 @@ from urllib.request import Request as UrlRequest
 
 from bide.errors import BideError
 from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.serving.dispatcher import Dispatcher, hosted
 from bide.serving.status import Status
 from bide.settings import DEFAULTS, Settings
@@ -291,16 +292,15 @@ class Client:
             fields.append(("Cookie", cookie))
         dispatcher = self._dispatcher
         assert self._thread is not None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         exchange = Exchange(
             dispatcher,
             self._thread,
+            Peer(parts.scheme, (parts.hostname or "", port), ("127.0.0.1", 0)),
             _request(method, parts, fields, content is not None),
             self._raise_errors if raise_errors is None else raise_errors,
         )
-        port = str(parts.port or (443 if parts.scheme == "https" else 80))
-        base = dispatcher.environ(parts.scheme, (parts.hostname or "", port), ("127.0.0.1", "0"))
-        base.update(self._environ, **(environ or {}))
-        exchange.start(base, content)
+        exchange.start({**self._environ, **(environ or {})}, content)
         return Response(
             exchange, self._timeout if timeout is None else timeout, self._cookies_of(asking)
         )

@@ -11,7 +11,7 @@ import contextvars
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -19,15 +19,17 @@ from typing import Any, Final
 
 from bide.errors import BideError, Cancelled
 from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
 from bide.hosts.channel import HostChannel, Part
 from bide.serving.dispatcher import Dispatcher
+from bide.settings import DEFAULTS
 from bide.testing.live import LoopThread
 from bide.waiting.waiter import _ClientWait
 from bide.wsgi.conversation import Conversation
 
-WINDOW: Final = 64 * 1024
+WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that wait for the application."""
 _OWN: Final = str(Path(__file__).parent.parent)
 
@@ -89,6 +91,7 @@ class Exchange:
         self,
         dispatcher: Dispatcher,
         thread: LoopThread,
+        peer: Peer,
         request: Request,
         raises: bool,
     ) -> None:
@@ -97,7 +100,7 @@ class Exchange:
         self._loop = thread.loop
         self.raises = raises
         self._something = threading.Event()
-        self._channel = HostChannel(self._something.set, room_again=self._room_again)
+        self._channel = HostChannel(peer, self._something.set, room_again=self._room_again)
         self.stream = Stream(request, self._channel, WINDOW if request.has_body else 0)
         self.error: BaseException | None = None
         self.conversation: Conversation | None = None
@@ -106,11 +109,11 @@ class Exchange:
         self._upload_error: BaseException | None = None
         self._room = asyncio.Event()  # in the body's window; on the loop
 
-    def start(self, environ: dict[str, Any], body: bytes | Iterable[bytes] | None) -> None:
+    def start(self, more: Mapping[str, Any], body: bytes | Iterable[bytes] | None) -> None:
         """Have the conversation begin, and its body come."""
         # In a context of its own, as behind a socket.
         call = self._loop.call_soon_threadsafe
-        call(self._begin, environ, context=contextvars.Context())
+        call(self._begin, more, context=contextvars.Context())
         if isinstance(body, bytes):
             call(self.stream.body.feed, body)
             call(self.stream.body.finish)
@@ -119,9 +122,9 @@ class Exchange:
                 target=self._upload, args=(body,), name="bide-upload", daemon=True
             ).start()
 
-    def _begin(self, environ: dict[str, Any]) -> None:
+    def _begin(self, more: Mapping[str, Any]) -> None:
         self.conversation = self._dispatcher.begin(
-            self.stream, environ, partial(Watched, self), self.ended
+            self.stream, more, partial(Watched, self), self.ended
         )
         self._dispatcher.run(self.conversation)
 

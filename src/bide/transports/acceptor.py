@@ -36,7 +36,8 @@ def _nothing() -> None:
     pass
 
 
-Accepted = Callable[[socket.socket, tuple[str, str], tuple[str, str]], None]
+Name = tuple[str, int] | None  # host and port; a Unix socket has none
+Accepted = Callable[[socket.socket, Name, Name], None]
 
 
 class Acceptor:
@@ -64,7 +65,7 @@ class Acceptor:
         self._crowd = False  # since the limit was reached, the backlog was never empty
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
-        self._listeners: dict[socket.socket, tuple[str, str]] = {}
+        self._listeners: dict[socket.socket, Name] = {}
         self._opened: set[socket.socket] = set()  # those that nobody else listens on
         self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # of Unix ones, and inodes
         self._connections = 0
@@ -102,7 +103,7 @@ class Acceptor:
                 ports = [each.port for each in addresses if not each.path and each.port]
                 alone = ports.count(address.port) > 1
                 for listener in listen(address, backlog, mode, alone):
-                    self._listeners[listener] = _names(listener)
+                    self._listeners[listener] = _name(listener)
                     keep_alive(listener, self._keepalive)
                     self._opened.add(listener)
                     if listener.family == socket.AF_UNIX:
@@ -116,7 +117,7 @@ class Acceptor:
         for listener in listeners:
             listener.setblocking(False)
             keep_alive(listener, self._keepalive)
-            self._listeners[listener] = _names(listener)
+            self._listeners[listener] = _name(listener)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to accept, on the running loop."""
@@ -222,17 +223,16 @@ class Acceptor:
         if self._crowd:
             self._waited()
         sock.setblocking(False)
-        if sock.family == socket.AF_UNIX:
-            peer = ("", "")
-        else:
-            peer = (str(client[0]), str(client[1]))
+        name: Name = None
+        if sock.family != socket.AF_UNIX:
+            name = (client[0], client[1])
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:  # some systems' word for a client that has left already
                 sock.close()
                 return True
         self._connections += 1
-        self._accepted(sock, self._listeners[listener], peer)
+        self._accepted(sock, self._listeners[listener], name)
         return True
 
     def _fail(self, error: OSError) -> None:
@@ -260,9 +260,8 @@ def _inode(path: str) -> int | None:
         return None
 
 
-def _names(listener: socket.socket) -> tuple[str, str]:
-    """Give SERVER_NAME and SERVER_PORT, which PEP 3333 wants never to be empty."""
+def _name(listener: socket.socket) -> Name:
     if listener.family == socket.AF_UNIX:
-        return ("localhost", "80")
-    name = listener.getsockname()
-    return (str(name[0]), str(name[1]))
+        return None
+    host, port = listener.getsockname()[:2]
+    return (host, port)

@@ -28,10 +28,7 @@ class Parking(Protocol):
     """
 
     since: float
-
-    @property
-    def name(self) -> str:
-        """See above."""
+    name: str
 
     def park(self, wait: Wait) -> None:
         """Return once ``wait`` is settled or interrupted, or earlier; on the waiting thread."""
@@ -81,7 +78,10 @@ def refuse_under_lock(frames: int = 1) -> str:
     Args:
         frames: how many of those that it is called from are the wait's own, and hold none.
     """
-    found = obstacle(sys._getframe(frames))
+    try:
+        found = obstacle(sys._getframe(frames))
+    except ValueError:  # a greenlet begins with the wait
+        found = ""
     running: greenlet | None = getcurrent()
     # A library may run below the conversation in a greenlet of its own: each has its own frames.
     while getattr(running, "waiter", None) is None:
@@ -95,15 +95,16 @@ def refuse_under_lock(frames: int = 1) -> str:
     return found
 
 
-def pinned(loop: asyncio.AbstractEventLoop) -> str:
+def pinned(loop: asyncio.AbstractEventLoop, frames: int = 2) -> str:
     """Say why others must not run on this thread during a wait, empty where they may.
 
     An import and a running event loop are the thread's, not the greenlet's.
 
     Args:
         loop: the server's.
+        frames: how many of those that it is called from are the wait's own.
     """
-    why = refuse_under_lock(3)
+    why = refuse_under_lock(frames + 1)
     if not why and asyncio._get_running_loop() not in (None, loop):
         return LOOP
     return why

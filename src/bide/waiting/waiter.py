@@ -307,7 +307,7 @@ class Waiter:
         one of its own (asgiref's ``async_to_sync`` up the stack), the next conversation of the
         thread would find that loop running. So it blocks the thread, or is refused.
         """
-        why = pinned(self.loop)
+        why = pinned(self.loop, 4)
         if self.parking is not None and not why:
             return self.parking
         if self.parking is not None and must_turn(self.loop):

@@ -13,6 +13,7 @@ from bide.exchange.messages import Head, short
 
 log = logging.getLogger("bide")
 
+_BUFFERS: Final = (bytes, bytearray, memoryview)
 _noted: Final[set[str]] = set()  # applications whose Connection header was told; any thread
 
 
@@ -41,7 +42,7 @@ def check_iterable(name: str, result: Any) -> None:
     kind = type(result)
     if issubclass(kind, str):
         remedy = "encode it, and return it in a list: [text.encode()]"
-    elif issubclass(kind, bytes | bytearray | memoryview):
+    elif issubclass(kind, _BUFFERS):
         remedy = "return it in a list: [data]"
     elif not (
         hasattr(kind, "__iter__") or hasattr(kind, "__aiter__") or hasattr(kind, "__getitem__")

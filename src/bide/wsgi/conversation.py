@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from time import monotonic
 from types import CoroutineType, TracebackType
@@ -29,6 +29,7 @@ from bide.executors.hub import Job
 from bide.forks import end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
+from bide.waiting.locks import begins
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
@@ -52,10 +53,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Any]
 
 _END: Final = object()
-_MADE: Final[tuple[type, ...]] = (
-    type(iter([])),
-    type(iter(())),
-)  # iterators over blocks that are all there
+# Iterators over blocks that are all there.
+_MADE: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
 _LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at once
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
@@ -64,21 +63,28 @@ class Conversation(Job):
     """One request's call of a WSGI application.
 
     Attributes:
-        base: the keys that the environs of all requests of its connection have.
+        site: what it has in common with the application's other conversations.
         finished: set when the application took ``finish``; see :mod:`bide.wsgi.push`.
         guard: see :mod:`bide.wsgi.push`.
     """
 
     __slots__ = (
-        "_site",
-        "base",
+        "_more",
         "finished",
         "guard",
+        "site",
     )
 
-    def __init__(self, site: Site, stream: Stream, base: dict[str, Any], waiter: Waiter) -> None:
-        self._site = site
-        self.base = base
+    def __init__(
+        self,
+        site: Site,
+        stream: Stream,
+        waiter: Waiter,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a conversation; ``more`` is what a host adds to its environ."""
+        self.site = site
+        self._more = more
         self.stream = stream
         self.waiter = waiter
         self.times = waiter.times
@@ -89,12 +95,7 @@ class Conversation(Job):
         self.over = False
 
     @property
-    def client(self) -> str:
-        """The client's address; empty on a Unix socket, or where a host does not tell it."""
-        return str(self.base.get("REMOTE_ADDR", ""))
-
-    @property
-    def thread(self) -> str:
+    def thread_name(self) -> str:
         """The thread that it has begun on, for people; empty before."""
         parking = self.waiter.parking
         return parking.name if parking is not None and self.times.begun else ""
@@ -109,13 +110,12 @@ class Conversation(Job):
         """Answer 503 in place of running; on the loop, for a conversation that no executor has."""
         headers = [*_PLAIN, ("Retry-After", str(retry_after))]
         self._answer("503 Service Unavailable", b"All threads are busy.\n", headers)
-        self._site.done(self)
+        self.site.done(self)
 
     def describe(self) -> str:
         """Name the request and the application, for people; from any thread."""
         request = self.stream.request
-        target = request.target.decode("latin-1")
-        return f"{request.method} {target} of {self._site.name}"
+        return f"{request.method} {request.target.decode('latin-1')} of {self.site.name}"
 
     # On the conversation's thread ---------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Conversation(Job):
 
     def after_fork(self) -> None:
         """Give it up in a forked child, where its code may have been forked; on its thread."""
-        self._site = ForkedSite(self._site)
+        self.site = ForkedSite(self.site)
         self.stream.after_fork()
         self.waiter.ends = ()
         self.waiter.cancel(ClientDisconnected("a forked child has no client"), firm=True)
@@ -165,7 +165,7 @@ class Conversation(Job):
             self.stream.cut()  # whatever happened, the client is not left to wait
         for end in self.waiter.ends:
             self._end(end)
-        self._site.done(self)
+        self.site.done(self)
         self.over = True
 
     def _end(self, end: Callable[[], None]) -> None:
@@ -176,20 +176,22 @@ class Conversation(Job):
 
     def environ(self) -> dict[str, Any]:
         """Make what the application is called with; called once, right before the call."""
-        environ = request_environ(self.base, self.stream.request)
-        environ["wsgi.input"] = Input(self.stream)
+        stream = self.stream
+        environ = request_environ(self.site.environ, stream.peer, stream.request)
+        environ["wsgi.input"] = Input(stream)
         return self.extended(environ)
 
     def extended(self, environ: dict[str, Any]) -> dict[str, Any]:
         """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
-        environ["bide.status"] = self._site.status
-        environ["bide.state"] = self._site.state
+        environ["bide.status"], environ["bide.state"] = self.site.status, self.site.state
+        if self._more is not None:
+            environ.update(self._more)
         return environ
 
     def failed(self, error: BaseException) -> None:
         """Log what the application raised, and answer 500, or cut what it has begun."""
-        if type(self._site) is ForkedSite:
+        if type(self.site) is ForkedSite:
             end_child(error)
         try:
             if isinstance(error, BreachError):
@@ -202,21 +204,22 @@ class Conversation(Job):
     def _answer_failure(self) -> None:
         self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
 
+    @begins
     def _converse(self) -> None:
         environ = self.environ()
-        result = self._site.application(environ, self.start_response)
+        result = self.site.application(environ, self.start_response)
         del environ  # it may be what keeps finish; see bide.wsgi.push
         if type(result) is CoroutineType:
             result = self.waiter.wait(result)
         if result is None:
             if self.finished is None:
-                raise nothing_returned(self._site.name)
+                raise nothing_returned(self.site.name)
             self.waiter.wait(self.finished)
             return
         try:
             self._send_all(result)
         except NotStartedError:
-            raise not_started(self._site.name, result) from None
+            raise not_started(self.site.name, result) from None
         except Cancelled as cancelled:
             self.waiter.raised(cancelled)  # close() may wait to clean up
             raise
@@ -236,7 +239,7 @@ class Conversation(Job):
         file = file_of(result, stream.head)
         if file is not None and not self.finished and send_file(stream, self.waiter, file):
             return
-        check_iterable(self._site.name, result)
+        check_iterable(self.site.name, result)
         # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
         iterator: Iterator[Any] = (
             iterate(result)
@@ -259,10 +262,9 @@ class Conversation(Job):
             self.waiter.wait(self.finished)
 
     def _send_made(self, blocks: list[bytes]) -> None:
-        """Send blocks that are all there, whatever the client's speed.
+        """Send blocks that are all there, without waiting for the client.
 
-        They are queued as they are, so that memory holds no more than the application has made,
-        and this conversation, its thread with it, is done at once: the loop sends the rest.
+        They are queued uncopied, and the loop sends them: the conversation ends at once.
         """
         stream = self.stream
         if len(blocks) == 1:
@@ -311,12 +313,12 @@ class Conversation(Job):
         if isinstance(block, bytes):
             return block
         if kind_of(block) is None:
-            raise wrong_block(self._site.name, block)
+            raise wrong_block(self.site.name, block)
         value = self.waiter.wait(block)
         if value is None:
             return b""
         if not isinstance(value, bytes):
-            raise wrong_value(self._site.name, value)
+            raise wrong_value(self.site.name, value)
         return value
 
     def start_response(
@@ -340,7 +342,7 @@ class Conversation(Job):
         stream.start(status, headers)
         head = stream.head
         if head is not None and head.connection:
-            note_connection(self._site.name, head)
+            note_connection(self.site.name, head)
         return Write(self)
 
     def _disconnected(self) -> bool:

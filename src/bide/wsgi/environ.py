@@ -1,26 +1,25 @@
-"""From a request to an ``environ``: PEP 3333 (environ Variables), in one place.
+"""From a peer and a request to an ``environ``: PEP 3333 (environ Variables), in one place.
 
-Pure functions; the dictionaries that they copy are made once for a server and once for a
+The dictionaries that are copied for each request are made once for a server and once for a
 connection.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any, Final
 
 from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.wsgi.files import FileWrapper
 
 # Header names as they were sent → CGI names; "" for those that are dropped. Bounded, for clients
 # can send any; halves what headers cost.
 _KEYS: Final[dict[bytes, str]] = {}
-_BARE_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def server_environ(multithread: bool) -> dict[str, Any]:
-    """Give what is the same for every request of a server.
+    """Return what is the same for every request of a server.
 
     Args:
         multithread: whether another thread may call the application at the same time.
@@ -38,38 +37,27 @@ def server_environ(multithread: bool) -> dict[str, Any]:
     }
 
 
-def connection_environ(
-    base: dict[str, Any], scheme: str, server: tuple[str, str], client: tuple[str, str]
-) -> dict[str, Any]:
-    """Add what is the same for every request of a connection.
-
-    Args:
-        base: from :func:`server_environ`.
-        scheme: "http" or "https".
-        server: host and port of this end; empty for what a Unix socket has not.
-        client: the same of the other end.
-    """
-    environ = base.copy()
-    environ["wsgi.url_scheme"] = scheme
-    environ["SERVER_NAME"], environ["SERVER_PORT"] = server
-    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client
-    return environ
-
-
-def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
+def request_environ(base: dict[str, Any], peer: Peer, request: Request) -> dict[str, Any]:
     """Make one request's environ, but for what belongs to its conversation.
 
     Headers with ``_`` in their names are dropped, for they would pass for those with ``-``, and so
     is ``Proxy``, which many libraries take for the environment's (CVE-2016-5385). Repeated headers
     are joined by commas, cookies by semicolons.
+
+    Args:
+        base: from :func:`server_environ`.
+        peer: who asks; it keeps what is the same for every request of its connection.
+        request: what is asked.
     """
-    environ = base.copy()
+    kept = peer.kept
+    if kept is None or kept[0] is not base:
+        peer.kept = kept = (base, _connection_environ(base, peer))
+    environ: dict[str, Any] = kept[1].copy()
     target = request.target.decode("latin-1")
-    path = request.path
-    if b"%" in path:
-        path = _unquoted(path)
     environ["REQUEST_METHOD"] = request.method
-    environ["PATH_INFO"] = "" if path == b"*" else path.decode("latin-1")
+    if request.root:
+        environ["SCRIPT_NAME"] = request.root.decode("latin-1")
+    environ["PATH_INFO"] = request.path.decode("latin-1")
     environ["QUERY_STRING"] = request.query.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = (
@@ -94,13 +82,18 @@ def request_environ(base: dict[str, Any], request: Request) -> dict[str, Any]:
     return environ
 
 
-def _unquoted(path: bytes) -> bytes:
-    """Decode a path's percent signs (RFC 3986 section 2.1); those of no octet stay as they are.
+def _connection_environ(base: dict[str, Any], peer: Peer) -> dict[str, Any]:
+    """Add what is the same for every request of a connection.
 
-    Not by ``urllib``, which makes two objects of each: here it is one pass, whatever there is.
+    PEP 3333 wants SERVER_NAME and SERVER_PORT never to be empty. A Unix socket has neither.
     """
-    path = _BARE_PERCENT.sub(b"%25", path).replace(b"\\", b"\\\\").replace(b"%", b"\\x")
-    return path.decode("unicode_escape").encode("latin-1")
+    name, port = peer.server or ("localhost", 443 if peer.scheme == "https" else 80)
+    client, client_port = peer.client or ("", "")
+    environ = base.copy()
+    environ["wsgi.url_scheme"] = peer.scheme
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = name, str(port)
+    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client, str(client_port)
+    return environ
 
 
 def _key(name: bytes) -> str:

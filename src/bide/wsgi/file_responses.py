@@ -44,7 +44,8 @@ def send_file(stream: Stream, waiter: Waiter, wrapper: FileWrapper) -> bool:
     head = stream.head
     if head is None or stream.head_sent or stream.bodiless:
         return False
-    part = kernel_part(wrapper.file) if type(wrapper) is FileWrapper else None
+    plain = stream.sends_files and type(wrapper) is FileWrapper
+    part = kernel_part(wrapper.file) if plain else None
     if part is None:
         wrapper.left = head.length
         return False

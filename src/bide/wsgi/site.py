@@ -15,11 +15,13 @@ class Site:
     Attributes:
         application: the WSGI callable.
         name: what it is called in the log.
+        environ: the keys that all environs have; from ``server_environ``.
         state: what ``on_start`` functions have made; becomes ``environ["bide.state"]``.
     """
 
     application: Callable[..., Any]
     name: str
+    environ: dict[str, Any]
     state: dict[str, Any]
 
     def status(self) -> Any:
@@ -37,6 +39,7 @@ class ForkedSite(Site):
     def __init__(self, site: Site) -> None:
         self.application = site.application
         self.name = site.name
+        self.environ = site.environ
         self.state = site.state
         self._site = site
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bide.errors import ClientDisconnected, LocalProtocolError, RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
-from bide.protocols.interfaces import Limits
 from tests.protocols.exchanges import (
     BLOCKS,
     BLOCKS_LENGTH,

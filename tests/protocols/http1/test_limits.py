@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bide.exchange.limits import Limits
 from bide.protocols.http1 import reading as http1
 from bide.protocols.http1 import syntax as http1_syntax
-from bide.protocols.interfaces import Limits
 from tests.protocols.fakes import Client, connect, drain
 
 SMALL = Limits(request_line=64, head=256, fields=5, window=16, framing=64, discard=32)

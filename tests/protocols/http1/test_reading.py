@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bide.errors import LocalProtocolError
-from bide.protocols.interfaces import Limits
+from bide.exchange.limits import Limits
 from bide.waiting.outcome import Signal
 from tests.protocols.exchanges import (
     BLOCKS,

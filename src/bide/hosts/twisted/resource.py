@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from bide.applications.loading import ApplicationFailed
 from bide.exchange.messages import Request
+from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.hosts.channel import HostChannel
 from bide.hosts.twisted.lifetime import ReactorLifetime
@@ -29,7 +30,7 @@ from bide.wsgi.conversation import Application, Conversation
 
 log = logging.getLogger("bide")
 
-WINDOW: Final = 64 * 1024
+WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that are in memory for the application."""
 _LOOK: Final = 0.01
 """Seconds between two looks at whether all requests have ended, when the reactor stops."""
@@ -175,7 +176,12 @@ class _Exchange:
         self._loop = loop  # asked, not the reactor, which takes a millisecond more on asyncio's
         self._dispatcher = dispatcher
         self._request = request
-        self._channel = HostChannel(self._ready, room_again=self._room_again)
+        peer = Peer(
+            "https" if request.isSecure() else "http",
+            _address(request.getHost()),
+            _address(request.getClientAddress()),
+        )
+        self._channel = HostChannel(peer, self._ready, room_again=self._room_again)
         self._stream = Stream(_request(request), self._channel, WINDOW)
         self._conversation: Conversation | None = None
         self._paused = False  # by the transport: the client is behind
@@ -189,14 +195,8 @@ class _Exchange:
         if self._over:
             return
         self._request.registerProducer(self, True)
-        environ = self._dispatcher.environ(
-            "https" if self._request.isSecure() else "http",
-            _address(self._request.getHost(), ("localhost", "80")),
-            _address(self._request.getClientAddress(), ("", "")),
-        )
-        environ["SCRIPT_NAME"] = _paths(self._request)[0].decode("latin-1")
-        environ["twisted.request"] = self._request
-        self._conversation = self._dispatcher.begin(self._stream, environ)
+        more = {"twisted.request": self._request}
+        self._conversation = self._dispatcher.begin(self._stream, more)
         self._dispatcher.run(self._conversation)
         self._feed()
 
@@ -305,8 +305,7 @@ class _Exchange:
 
 def _request(request: Any) -> Request:
     target: bytes = request.uri
-    _, _, query = target.partition(b"?")
-    path = _paths(request)[1]
+    raw, _, query = target.partition(b"?")
     headers = [
         (name, value)
         for name, values in request.requestHeaders.getAllRawHeaders()
@@ -316,24 +315,25 @@ def _request(request: Any) -> Request:
     made = Request(
         request.method.decode("latin-1"),
         target,
-        path.replace(b"%", b"%25"),  # it is decoded once more where the environ is made
+        raw,
         query,
         version,
         headers,
     )
+    made.root, made.path = _root_and_path(request)
     made.has_body = True
     return made
 
 
-def _paths(request: Any) -> tuple[bytes, bytes]:
-    """Give SCRIPT_NAME and PATH_INFO: what led to the resource, and what is left, both decoded."""
-    script = b"".join(b"/" + each for each in request.prepath)
+def _root_and_path(request: Any) -> tuple[bytes, bytes]:
+    """Return what led to the resource, and what is left, both decoded."""
+    root = b"".join(b"/" + each for each in request.prepath)
     path = b"".join(b"/" + each for each in request.postpath)
-    if not path and script.endswith(b"/"):  # the resource is the child "" of another
-        return script[:-1], b"/"
-    return script, path
+    if not path and root.endswith(b"/"):  # the resource is the child "" of another
+        return root[:-1], b"/"
+    return root, path
 
 
-def _address(address: Any, default: tuple[str, str]) -> tuple[str, str]:
+def _address(address: Any) -> tuple[str, int] | None:
     host = getattr(address, "host", None)
-    return default if host is None else (str(host), str(address.port))
+    return None if host is None else (str(host), int(address.port))

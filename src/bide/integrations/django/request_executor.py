@@ -144,11 +144,12 @@ class Desk:
         ends: called in turn when the request has ended.
     """
 
-    __slots__ = ("elsewhere", "ended", "ends", "frame", "held", "inner", "waiter")
+    __slots__ = ("elsewhere", "ended", "ends", "frame", "held", "inner", "name", "waiter")
 
     def __init__(self, waiter: Waiter, inner: Parking) -> None:
         self.waiter = waiter
         self.inner = inner
+        self.name = inner.name
         self.held: Any = None
         self.elsewhere: Callable[[Callable[[], None]], object] | None = None
         self.frame = Frame(self, None)
@@ -175,11 +176,6 @@ class Desk:
     @since.setter
     def since(self, since: float) -> None:
         self.inner.since = since
-
-    @property
-    def name(self) -> str:
-        """The thread's."""
-        return self.inner.name
 
     def wake(self, wait: Wait) -> None:
         """Let ``park`` look again; from any thread."""

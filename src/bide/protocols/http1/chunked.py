@@ -11,7 +11,7 @@ import re
 from typing import Final, Protocol
 
 from bide.errors import RemoteProtocolError
-from bide.protocols.interfaces import Limits
+from bide.exchange.limits import Limits
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128

@@ -20,6 +20,7 @@ from typing import Final
 import httptools
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.exchange.limits import Limits
 from bide.exchange.messages import Request
 from bide.exchange.stream import ENDED, Stream
 from bide.exchange.totals import UNBOUND, Total
@@ -42,7 +43,7 @@ from bide.protocols.http1.syntax import (
     without_trailing_blanks,
 )
 from bide.protocols.http1.writing import Responses
-from bide.protocols.interfaces import Limits, Owner, Transport
+from bide.protocols.interfaces import Owner, Transport
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
@@ -251,13 +252,12 @@ class HTTP1(Responses):
             headers = [each for each in headers if each[0].lower() != b"host"]
             headers.append((b"Host", authority))
         request = Request(method, target, path, query, version, headers)
+        request.persistent = version == "1.1"
         if len(meant) <= (host is not None):  # nothing but Host means anything
-            request.persistent = version == "1.1"
             return Stream(request, self, 0)
         connection = meant.get(b"connection", b"")
-        request.persistent = CLOSES.search(connection) is None and (
-            version == "1.1" or KEEPS_ALIVE.search(connection) is not None
-        )
+        kept = request.persistent or KEEPS_ALIVE.search(connection) is not None
+        request.persistent = kept and CLOSES.search(connection) is None
         coding = meant.get(b"transfer-encoding")
         length = int(meant.get(b"content-length", b"0"))  # llhttp took nothing but digits
         if length > self._limits.body > 0:

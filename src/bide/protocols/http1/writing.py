@@ -10,10 +10,10 @@ from http import HTTPStatus
 from typing import Final
 
 from bide.errors import LocalProtocolError, RemoteProtocolError
-from bide.exchange.messages import Head
-from bide.exchange.stream import CUT, ENDED, READY, Stream
+from bide.exchange.limits import Limits
+from bide.exchange.stream import CUT, ENDED, READY, Channel, Stream
 from bide.protocols.http1.syntax import encode_head, stamp
-from bide.protocols.interfaces import Limits, Owner, Transport
+from bide.protocols.interfaces import Owner, Transport
 from bide.waiting.locks import holds_lock
 from bide.waiting.outcome import Signal
 
@@ -30,11 +30,12 @@ _CHUNKED: Final = "chunked"
 _CLOSE: Final = "close"
 
 
-class Responses:
+class Responses(Channel):
     """The channel of a connection's streams.
 
     Attributes:
         lock: the connection's.
+        peer: its two ends.
         transport: where the bytes go.
         draining: whether each response is the connection's last; set by the loop.
         remaining: bytes that a request's body of known length still has to come; None when that
@@ -48,12 +49,16 @@ class Responses:
         "_persistent",
         "draining",
         "lock",
+        "peer",
         "remaining",
         "transport",
     )
 
+    sends_files = True
+
     def __init__(self, transport: Transport, owner: Owner, limits: Limits) -> None:
         self.lock = transport.lock
+        self.peer = owner.peer
         self.transport = transport
         self.draining = False
         self.remaining: int | None = None
@@ -62,10 +67,6 @@ class Responses:
         # Of the response that is going out:
         self._framing = _NONE
         self._persistent = False
-
-    def prepare(self, head: Head) -> None:
-        """Encode a head's fields; raises LocalProtocolError for what would split the response."""
-        head.fields = encode_head(head)
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
         """Write a block, with the head before it where it was not sent; false: the client is gone.
@@ -129,18 +130,19 @@ class Responses:
             end = b"\r\n"
         else:
             end = b"Connection: keep-alive\r\n\r\n"
-        return b"%b%b%b%b" % (head.fields, stamp(head.dated, head.served), length, end)
+        stamped = stamp(head.dated, head.served)
+        return b"%b%b%b%b" % (encode_head(head), stamped, length, end)
 
-    def room(self) -> Signal | None:
-        """Give what fires when the client has caught up; None when it is not behind."""
+    def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - one at a time is sent
+        """Return what fires when the client has caught up; None when it is not behind."""
         return self.transport.room()
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+    def send_file(self, stream: Stream, *part: int) -> int:  # noqa: ARG002 - as above
         """Send from a file, of a response of known length; as :meth:`Channel.send_file`."""
-        return self.transport.send_file(descriptor, offset, count)
+        return self.transport.send_file(*part)
 
-    def writable(self) -> Signal:
-        """Give what fires when the client takes bytes again."""
+    def writable(self, stream: Stream) -> Signal:  # noqa: ARG002 - as above
+        """Return what fires when the client takes bytes again."""
         return self.transport.writable()
 
     @holds_lock

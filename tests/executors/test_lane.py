@@ -9,12 +9,13 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from bide.errors import ThreadEnded
-from bide.executors.hub import Hub, Job
+from bide.executors.hub import Job
 from bide.executors.lane import Lane
 from bide.executors.threads import ThreadsExecutor
 from bide.waiting.api import wait
@@ -35,11 +36,11 @@ class Stray(BaseException):
     """What comes from outside."""
 
 
-def strike(thread: threading.Thread) -> None:
-    """Have Python raise in a thread, at its next bytecode."""
-    assert thread.ident is not None
+def strike(lane: Lane) -> None:
+    """Have Python raise in a lane's thread, at its next bytecode."""
+    assert lane.thread.ident is not None
     number = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread.ident), ctypes.py_object(Stray)
+        ctypes.c_ulong(lane.thread.ident), ctypes.py_object(Stray)
     )
     assert number == 1
 
@@ -79,11 +80,11 @@ def test_a_lane_that_is_struck_while_idle_is_replaced_and_its_parked_job_ended(
     strike(struck)
     after = threads.begin(threading.current_thread)
     threads.until(lambda: after.ended and caught)
-    assert after.value is not struck
+    assert after.value is not struck.thread
     assert type(caught[0]) is ThreadEnded
     assert struck not in threads.executor._lanes
-    struck.join(20)
-    assert not struck.is_alive()
+    struck.thread.join(20)
+    assert not struck.thread.is_alive()
     (record,) = heard.records
     assert record.getMessage() == (
         "lane-1 was ended from outside and is replaced; 1 waiting requests of it are ended"
@@ -95,25 +96,26 @@ def test_a_lane_that_is_struck_while_idle_is_replaced_and_its_parked_job_ended(
 @pytest.mark.parametrize("point", ["before the queue", "after the queue"])
 def test_a_job_that_the_lane_has_in_hand_is_lost_only_if_nobody_else_will_take_it(
     lanes: Make,  # noqa: F811 - a fixture
-    monkeypatch: pytest.MonkeyPatch,
     point: str,
 ) -> None:
     """It is marked before it is taken out: in between it is still the queue's."""
-    threads = lanes(1)
-    real = ThreadsExecutor.next_job
     struck: list[Lane] = []
 
-    def once(executor: ThreadsExecutor, lane: Lane) -> Job | None:
-        if struck or not executor._jobs:
-            return real(executor, lane)
-        struck.append(lane)
-        if point == "before the queue":
-            lane.taken = executor._jobs[0]
-        else:
-            real(executor, lane)
-        raise Stray
+    class Striking(ThreadsExecutor):
+        """Strikes the first lane that takes a job."""
 
-    monkeypatch.setattr(ThreadsExecutor, "next_job", once)
+        def next_job(self, lane: Lane) -> Job | None:
+            if struck or not self._jobs:
+                return super().next_job(lane)
+            struck.append(lane)
+            if point == "before the queue":
+                lane.taken = self._jobs[0]
+            else:
+                super().next_job(lane)
+            raise Stray
+
+    threads = lanes(1)
+    threads.executor = Striking(threads.loop, 1, 10)
     first = threads.begin(lambda: "first")
     threads.until(lambda: first.ended or first.was_lost)
     assert first.was_lost == (point == "after the queue")
@@ -121,50 +123,62 @@ def test_a_job_that_the_lane_has_in_hand_is_lost_only_if_nobody_else_will_take_i
     threads.until(lambda: second.ended)
 
 
+class Losing(SimpleQueue[Any]):
+    """A lane's queue, which loses settled waits: it raises when it has taken one out."""
+
+    def __init__(self, times: int) -> None:
+        self.taken: list[Wait] = []
+        self._times = times
+
+    def get(self, *_: Any) -> Any:
+        """Take one out."""
+        item = super().get()
+        if isinstance(item, Wait):
+            self.taken.append(item)
+            if len(self.taken) <= self._times:
+                raise Stray
+        return item
+
+
+class Losers(ThreadsExecutor):
+    """An executor whose first lane has a queue that loses settled waits."""
+
+    def __init__(self, loop: ManualLoop, times: int) -> None:  # noqa: F811 - no fixture
+        super().__init__(loop, 1, 10)
+        self.lost = Losing(times)
+
+    def _new_lane(self) -> Lane:
+        lane = super()._new_lane()
+        if not self.lost.taken:
+            lane.queue = self.lost
+        return lane
+
+
 def test_a_wake_that_was_taken_out_and_lost_is_made_good(
     lanes: Make,  # noqa: F811 - a fixture
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The outcome was there: the parked job has it, and not the error."""
     threads = lanes(1)
-    real = Hub.resume
-    resumed: list[Wait] = []
-
-    def once(hub: Hub, item: Wait) -> None:
-        resumed.append(item)
-        if len(resumed) == 1:
-            raise Stray
-        real(hub, item)
-
-    monkeypatch.setattr(Hub, "resume", once)
+    threads.executor = executor = Losers(threads.loop, 1)
     promise = Signal()
     run = threads.begin(lambda: wait(promise))
     threads.until(lambda: threads.executor.waiting)
     promise.fire("the result")
     threads.until(lambda: run.ended)
     assert run.value == "the result"
-    assert resumed[0] is resumed[1]
+    assert executor.lost.taken[0] is executor.lost.taken[1]
 
 
 def test_a_lane_that_is_struck_again_while_it_ends_still_ends_its_jobs(
     lanes: Make,  # noqa: F811 - a fixture
-    monkeypatch: pytest.MonkeyPatch,
     heard: pytest.LogCaptureFixture,
 ) -> None:
     """However often."""
     threads = lanes(1)
-    real = Hub.resume
-    left = [Stray(), Stray(), Stray()]
-
-    def often(hub: Hub, item: Wait) -> None:
-        if left:
-            raise left.pop()
-        real(hub, item)
-
+    threads.executor = Losers(threads.loop, 3)
     promise, caught = Signal(), []  # type: tuple[Signal, list[BaseException]]
     parked(threads, Signal(), caught)
     parked(threads, promise, [])
-    monkeypatch.setattr(Hub, "resume", often)
     promise.fire()
     threads.until(lambda: caught)
     assert [each.getMessage() for each in heard.records] == [
@@ -184,7 +198,6 @@ def test_a_lane_that_is_struck_again_in_any_step_of_its_end_is_replaced(
 ) -> None:
     """And the job that it had in hand is ended, as is the one that waits."""
     threads = Threads(loop, 1)
-    threads.executor = ThreadsExecutor(loop, 1, 10, serial=True)
     again: list[str] = []
 
     def twice(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -198,26 +211,36 @@ def test_a_lane_that_is_struck_again_in_any_step_of_its_end_is_replaced(
 
         return struck
 
-    real = ThreadsExecutor.next_job
     taken: list[Job] = []
 
-    def once(executor: ThreadsExecutor, lane: Lane) -> Job | None:
-        job = real(executor, lane)
-        if job is not None and not taken:
-            taken.append(job)
-            raise Stray
-        return job
+    class Striking(ThreadsExecutor):
+        """Strikes the lane that has taken the first job, and that lane again as it ends."""
 
-    monkeypatch.setattr(ThreadsExecutor, "next_job", once)
-    owner: Any = Run if step == "lost" else ThreadsExecutor
-    monkeypatch.setattr(owner, step, twice(getattr(owner, step)))
+        def next_job(self, lane: Lane) -> Job | None:
+            job = super().next_job(lane)
+            if job is not None and not taken:
+                taken.append(job)
+                raise Stray
+            return job
+
+        def withdraw(self, lane: Lane) -> bool:
+            real = super().withdraw
+            return bool((twice(real) if step == "withdraw" else real)(lane))
+
+        def leave(self, lane: Lane) -> None:
+            real = super().leave
+            (twice(real) if step == "leave" else real)(lane)
+
+    threads.executor = Striking(loop, 1, 10, serial=True)
+    if step == "lost":
+        monkeypatch.setattr(Run, step, twice(Run.lost))
     first = threads.begin(lambda: "first")
     threads.until(lambda: first.was_lost)
     second = threads.begin(threading.current_thread)
     threads.until(lambda: second.ended)
     assert again == [step]
     (lane,) = threads.executor._lanes
-    assert second.value is lane
+    assert second.value is lane.thread
     threads.executor.stop()
     threads.executor.join(20)
 
@@ -250,7 +273,7 @@ def test_a_serial_lane_is_replaced_when_its_last_job_has_ended(
     cleaned.fire()
     threads.until(lambda: second.ended)
     assert last == ["cleaned up", "second"]
-    struck.join(20)
+    struck.thread.join(20)
     threads.executor.stop()
     threads.executor.join(20)
 
@@ -263,7 +286,7 @@ def test_an_executor_without_a_thread_says_so_until_it_has_one_again(
     executor = ThreadsExecutor(loop, 1, 10)
     able = [executor.able]
     with monkeypatch.context() as patch:
-        patch.setattr(Lane, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         executor._replace()
         able.append(executor.able)
         executor.recover()
@@ -278,7 +301,7 @@ def test_an_executor_without_a_thread_says_so_until_it_has_one_again(
     executor.join(20)
 
 
-def refuse(_: Lane) -> None:
+def refuse(_: threading.Thread) -> None:
     """Start no thread, as the system does when it has none left."""
     raise RuntimeError("can't start new thread")
 
@@ -324,7 +347,7 @@ def test_the_health_says_when_no_thread_can_be_had(
     lane = lane_of(served)
     until(lambda: lane.idle)
     with monkeypatch.context() as patch:
-        patch.setattr(Lane, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         strike(lane)
         lane.queue.put(None)
         log.take("lane-1 was ended from outside")
