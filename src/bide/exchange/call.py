@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bide.errors import Cancelled
 from bide.exchange.stream import Stream
+from bide.waiting.times import Times
 
 
 class Call:
@@ -15,16 +16,23 @@ class Call:
     Attributes:
         stream: the exchange with the client.
         started: when its request had come, in monotonic seconds.
+        times: where its time goes.
         expired: whether it has taken too long, and has been told so; the loop's.
         over: whether all of it has ended.
     """
 
-    __slots__ = ("expired", "over", "started", "stream")
+    __slots__ = ("expired", "over", "started", "stream", "times")
 
     stream: Stream
     started: float
+    times: Times
     expired: bool
     over: bool
+
+    @property
+    def thread_name(self) -> str:
+        """The thread that it has begun on, for people; empty before."""
+        raise NotImplementedError
 
     def run(self) -> None:
         """Call the application and send what it returns; must not raise. On the call's thread."""

@@ -77,6 +77,10 @@ class Executors:
         executor.stop()
         return True
 
+    def shared(self, executor: Executor) -> bool:
+        """Whether an executor has several users; from any thread."""
+        return len(self._users.get(executor, ())) > 1
+
     def flush(self) -> bool:
         """Let each begin what was submitted; return whether the loop may rest now."""
         rest = False

@@ -36,14 +36,6 @@ class Executor:
         """How many jobs wait for a thread."""
         return 0
 
-    def waiting_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that are parked."""
-        return sum(hub.parked_of(jobs) for hub in self.hubs if hub.parked)
-
-    def queued_of(self, jobs: Container[object]) -> int:  # noqa: ARG002 - nothing waits here
-        """Count those of ``jobs`` that wait for a thread."""
-        return 0
-
     @property
     def threads(self) -> int:
         """How many threads have been started."""

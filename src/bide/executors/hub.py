@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from sys import getprofile, gettrace
 from time import monotonic
 
@@ -149,7 +149,7 @@ class Hub(Parking):
         running = self.idle.pop() if self.idle else WorkerGreenlet(Worker(self))
         running.worker.job = job
         self.trace, self.profile = gettrace(), getprofile()
-        self.since = monotonic()
+        self.since = job.waiter.times.begun = monotonic()
         self.running = running
         if kept:
             apart(running.switch)
@@ -193,10 +193,6 @@ class Hub(Parking):
             wait.parked = None
             if bring_back is not None:
                 bring_back()
-
-    def parked_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that are parked here; a look from any thread."""
-        return sum(job_of(wait.parked) in jobs for wait in self.waits.copy())
 
     def wake(self, wait: Wait) -> None:
         """Have :meth:`resume` called with a settled wait, soon; from any thread."""

@@ -16,7 +16,7 @@ The rules, in this order:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Final
 
@@ -76,10 +76,6 @@ class Roster(Jobs):
     def queued(self) -> int:
         """How many jobs wait for a lane."""
         return len(self._jobs)
-
-    def queued_of(self, jobs: Container[object]) -> int:
-        """Count those of ``jobs`` that wait for a lane."""
-        return sum(job in jobs for job in self._jobs.copy())
 
     @property
     def threads(self) -> int:

@@ -13,6 +13,7 @@ import concurrent.futures
 import contextvars
 import math
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,7 +31,8 @@ from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
-from bide.serving.status import Status
+from bide.serving.requests import RequestStatus, look_at
+from bide.serving.status import Status, show
 from bide.waiting.adapters import discard
 from bide.waiting.outcome import Wait
 from bide.waiting.parking import refuse_under_lock
@@ -44,11 +46,10 @@ class Blocking(Site):
     """A WSGI application made of one that waits; see :func:`blocking`."""
 
     def __init__(self, application: Application) -> None:
-        self.app = application
-        self.application = application
+        self.app = self.application = application
         self.name = name_of(application)
         # By identity, which keeps nothing; single operations only, from any thread:
-        self._running: set[int] = set()
+        self._running: dict[int, weakref.ref[Call]] = {}
         self.waiting: set[int] = set()
         self.environ = {}  # those of its requests are the host's
         self._lifetime = Lifetime()
@@ -85,6 +86,7 @@ class Blocking(Site):
             started.set_exception(error)
             raise
         atexit.register(self._lifetime.stop_here)
+        show(self)
         started.set_result(None)
 
     def status(self) -> Status:
@@ -102,13 +104,18 @@ class Blocking(Site):
             stopping=False,
         )
 
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        running = [call for each in list(self._running.values()) if (call := each()) is not None]
+        return look_at(running, (), self.name)
+
     def started(self, call: Call) -> None:
         """Called when a call begins."""
-        self._running.add(id(call))
+        self._running[id(call)] = weakref.ref(call)
 
     def done(self, call: Call) -> None:
         """Called when a call has ended."""
-        self._running.discard(id(call))
+        self._running.pop(id(call), None)
 
 
 def blocking(application: Application) -> Blocking:
@@ -168,7 +175,7 @@ class _HostWaiter(Waiter):
 class _Hosted(Conversation):
     """A conversation whose environ, and whose errors, are the host's."""
 
-    __slots__ = ("_channel", "_environ", "error")
+    __slots__ = ("__weakref__", "_channel", "_environ", "error")
 
     def __init__(
         self,
@@ -222,6 +229,7 @@ class _HostParking:
     """
 
     since = math.inf  # nobody else waits for this thread
+    name = "the host's thread"
 
     def __init__(self, waiting: set[int]) -> None:
         self._waiting = waiting
@@ -274,14 +282,13 @@ class _Call:
     def __init__(self, site: Blocking, environ: dict[str, Any]) -> None:
         self._ident = get_ident()
         self._parking = _HostParking(site.waiting)
+        peer = Peer(environ.get("wsgi.url_scheme", "http"), None, None)  # the rest is the host's
         # One byte is enough for the application to wait for the host.
-        peer = Peer(
-            environ.get("wsgi.url_scheme", "http"), None, None
-        )  # what else is known is the host's
         self._channel = HostChannel(peer, self._parking.look, limit=1)
         stream = Stream(_request(environ), self._channel, window=0)
         waiter = _HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._channel)
+        waiter.times.begun = self._conversation.started
         self._thread = _Thread(self._conversation.run)
         self._thread.waiter = waiter
         self._thread.gr_context = contextvars.copy_context()  # with what middleware has set

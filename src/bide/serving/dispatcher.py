@@ -30,7 +30,8 @@ from bide.serving.loggers import log
 from bide.serving.logs import log_broken_off
 from bide.serving.overdue import TICK, end_overdue
 from bide.serving.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals, refused
-from bide.serving.status import Status, snapshot
+from bide.serving.requests import RequestStatus, count, look_at
+from bide.serving.status import Status, hide, show
 from bide.settings import Settings
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Application, Conversation
@@ -206,8 +207,26 @@ class Dispatcher(Site):
 
     def status(self) -> Status:
         """Return a snapshot; from any thread. Its threads may be shared with other applications."""
-        held, connections = len(self._held), len(self._connections)
-        return snapshot(self.executor, self._calls, connections, self.stopping, held)
+        executor = self.executor
+        if self._executors.shared(executor):
+            waiting, queued = count(self.calls, self._held)
+        else:  # quickly: streams ask at each turn whether the server stops
+            waiting, queued = executor.waiting, executor.queued
+        waiting += len(self._held)
+        return Status(
+            running=max(0, len(self._calls) - waiting - queued),
+            waiting=waiting,
+            queued=queued,
+            threads=executor.threads,
+            threads_busy=executor.threads_busy,
+            threads_max=executor.threads_max,
+            connections=len(self._connections),
+            stopping=self.stopping,
+        )
+
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        return look_at(self.calls, self._held, self.name)
 
     # Time ---------------------------------------------------------------------------------------
 
@@ -308,6 +327,7 @@ class Dispatcher(Site):
 
     def close(self) -> bool:
         """Give the executor back: no call will begin; return whether that has ended its threads."""
+        hide(self)
         return self._executors.give_back(self.executor, self)
 
     async def threads_ended(self) -> None:
@@ -329,6 +349,7 @@ class Dispatcher(Site):
 
     def forget(self) -> None:
         """End the threads, each when its last call has ended; from any thread."""
+        hide(self)
         if isinstance(self.executor, ThreadsExecutor):
             self.close()
 
@@ -352,4 +373,5 @@ def hosted(
     """
     dispatcher = Dispatcher(application, settings, lifetime=lifetime)
     dispatcher.open(Executors(loop, settings.threads, settings.queue))
+    show(dispatcher)
     return dispatcher

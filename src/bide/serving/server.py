@@ -37,7 +37,8 @@ from bide.serving.loggers import access
 from bide.serving.logs import log_access, log_refusal
 from bide.serving.overdue import interval
 from bide.serving.refusals import WAITED, Refusals, refused
-from bide.serving.status import Status
+from bide.serving.requests import RequestStatus
+from bide.serving.status import Status, hide, show
 from bide.settings import Settings
 from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import parse_address
@@ -91,7 +92,7 @@ class Server(Serving):
         self._refusals = Refusals()
         self._lifetime = Lifetime()
         self._ended = ended
-        self._access = False  # there is a line for each request
+        self._access = ""  # the form of the access log's lines; empty: it is not written
         self.dispatcher = Dispatcher(
             application,
             self.settings,
@@ -159,8 +160,11 @@ class Server(Serving):
             lambda: self.poller.wake(),
             settings.limit_threads,
         )
-        self._access = self._ended is None and access.isEnabledFor(logging.INFO)
-        self.dispatcher.open(self._executors, log_access if self._access else self._ended)
+        if self._ended is None and access.isEnabledFor(logging.INFO):
+            self._access = settings.access_format
+        self.dispatcher.open(
+            self._executors, partial(log_access, self._access) if self._access else self._ended
+        )
         self.monitor = Monitor(
             self.loop,
             lambda: self._executors.hubs,
@@ -186,6 +190,7 @@ class Server(Serving):
         self._acceptor.start(self.loop)
         self._ticked = monotonic()
         share(self)
+        show(self)
         self._tick()
 
     def after_fork(self) -> None:
@@ -248,6 +253,7 @@ class Server(Serving):
 
     def _end(self) -> None:
         unshare(self)
+        hide(self)
         if self._ticker is not None:
             self._ticker.cancel()
         if self.monitor is not None:
@@ -367,3 +373,7 @@ class Server(Serving):
     def status(self) -> Status:
         """Take a snapshot; from any thread."""
         return self.dispatcher.status()
+
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        return self.dispatcher.requests()

@@ -26,7 +26,6 @@ from bide.hosts.channel import HostChannel, Part
 from bide.serving.dispatcher import Dispatcher
 from bide.settings import DEFAULTS
 from bide.testing.live import LoopThread
-from bide.waiting.waiter import _ClientWait
 from bide.wsgi.conversation import Conversation
 
 WINDOW: Final = DEFAULTS.limit_unread
@@ -224,11 +223,11 @@ class Exchange:
         stack = stack_of(conversation, self._dispatcher.executor.hubs)
         if stack:
             return f"its code runs:\n{stack}"
-        wait = conversation.waiter._current
+        wait = conversation.times.spent[2]
         if wait is None:
             status = self._dispatcher.status()
             return f"it has not begun: {status.threads_busy} threads are busy"
-        if type(wait) is _ClientWait and conversation.stream.behind:
+        if wait.for_client and conversation.stream.behind:
             return "it waits for its client to take what it has sent"
         frame = getattr(wait.parked, "gr_frame", None)
         frames = traceback.extract_stack(frame) if frame is not None else []

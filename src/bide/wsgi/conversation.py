@@ -87,11 +87,18 @@ class Conversation(Job):
         self._more = more
         self.stream = stream
         self.waiter = waiter
+        self.times = waiter.times
         self.started = monotonic()
         self.expired = False
         self.finished: Signal | None = None
         self.guard: weakref.ref[Guard] | None = None
         self.over = False
+
+    @property
+    def thread_name(self) -> str:
+        """The thread that it has begun on, for people; empty before."""
+        parking = self.waiter.parking
+        return parking.name if parking is not None and self.times.begun else ""
 
     # From the loop ------------------------------------------------------------------------------
 
