@@ -45,6 +45,5 @@ def test_mounts_below_mounts_add_up() -> None:
 def test_limits_are_the_settings() -> None:
     """By default, and where somebody has set one."""
     assert Limits() == Limits.of(Settings())
-    names = {"head": "limit_head", "window": "limit_unread", "linger": "linger_timeout"}
-    for name, setting in names.items():
-        assert getattr(Limits.of(Settings(**{setting: 4321})), name) == 4321
+    limits = Limits.of(Settings(limit_head=4321, limit_unread=5432, linger_timeout=7))
+    assert limits == Limits(head=4321, window=5432, linger=7)
