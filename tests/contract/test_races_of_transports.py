@@ -15,9 +15,17 @@ from typing import Any
 
 import pytest
 
-from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
-from bide.transports.tcp import HIGH_WATER, SocketTransport
-from tests.fakes import HandPoller, Receiver
+from bide.transports.poller import (
+    ENDED,
+    GONE,
+    READ,
+    WRITE,
+    EpollPoller,
+    LoopPoller,
+    Pollable,
+    make_poller,
+)
+from tests.fakes import HIGH_WATER, HandPoller, Receiver, a_transport
 from tests.served import DEADLINE, happened
 
 
@@ -56,10 +64,9 @@ class Pair:
         self.sock = sock
         self.poller = HandPoller(self.loop)
         self.receiver = Receiver()
-        self.transport = SocketTransport(sock, self.poller, self.receiver)
+        self.transport = a_transport(sock, self.poller, self.receiver)
         self.lock = Lock()
-        self.transport.lock = self.lock  # type: ignore[assignment]
-        self.transport.start()
+        self.transport.lock = self.lock
         self.descriptor = sock.fileno()
 
     def turn(self) -> None:
@@ -729,7 +736,7 @@ def test_the_end_behind_unread_bytes_does_not_end_the_writing(pair: Pair) -> Non
 # The pollers -----------------------------------------------------------------------------------
 
 
-class Target:
+class Target(Pollable):
     """Keeps its events, and does something at the first."""
 
     def __init__(self, act: Callable[[], None] = lambda: None) -> None:

@@ -158,6 +158,10 @@ class Stream:
         self.body = _LOST
         self.gone = True
 
+    def switch(self, channel: Channel) -> None:
+        """Have another channel, with the same lock: its connection's protocol is another now."""
+        self._channel = channel
+
     # The request, on the application's thread ------------------------------------------------
 
     def receive(self) -> bytes | Signal:
