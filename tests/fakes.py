@@ -14,8 +14,11 @@ from greenlet import greenlet
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
+from bide.exchange.totals import UNBOUND, Total
 from bide.executors.hub import Hub, Job
-from bide.transports.poller import READ
+from bide.protocols import interfaces
+from bide.transports.poller import READ, Pollable, Poller
+from bide.transports.tcp import SocketTransport
 from bide.waiting.outcome import Signal, Wait
 from bide.waiting.waiter import Waiter
 
@@ -271,7 +274,7 @@ class Lane:
             self.loop.settle()
 
 
-class Receiver:
+class Receiver(interfaces.Receiver):
     """Keeps what a transport tells.
 
     Attributes:
@@ -299,7 +302,7 @@ class Receiver:
         self.told.append("lost")
 
 
-class HandPoller:
+class HandPoller(Poller):
     """A poller that keeps what it is asked to watch for; the test calls ``ready`` itself.
 
     Like epoll it knows no descriptor that is not registered. It never rests.
@@ -310,7 +313,7 @@ class HandPoller:
         self.after: Callable[[], None] = lambda: None
         self.watched: dict[int, int] = {}
 
-    def register(self, descriptor: int, target: Any) -> None:
+    def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
         assert descriptor not in self.watched
         self.watched[descriptor] = READ
@@ -332,3 +335,20 @@ class HandPoller:
 
     def close(self) -> None:
         """End."""
+
+
+HIGH_WATER = 64 * 1024
+LINGER = 2.0
+
+
+def a_transport(
+    sock: Any,
+    poller: Poller,
+    receiver: interfaces.Receiver,
+    high_water: int = HIGH_WATER,
+    unsent: Total = UNBOUND,
+) -> SocketTransport:
+    """Make a transport on one end of a pair of sockets, and begin to read."""
+    transport = SocketTransport(sock, poller, receiver, high_water, LINGER, unsent)
+    transport.start()
+    return transport

@@ -22,7 +22,10 @@ from typing import Any, TypeVar
 import httpx
 
 import bide
+from bide.protocols.http1.reading import HTTP1
 from bide.serving.connection import Connection
+from bide.transports.connected import LINGERING
+from bide.transports.lingering import Lingering
 
 T = TypeVar("T")
 Environ = dict[str, Any]
@@ -109,6 +112,12 @@ class Log(logging.Handler):
             for each in list(self.records)
             if each.levelno >= level
         ]
+
+
+def _http(connection: Connection) -> HTTP1:
+    protocol = connection._protocol
+    assert isinstance(protocol, HTTP1)
+    return protocol
 
 
 class Served:
@@ -230,18 +239,20 @@ class Served:
     @property
     def lingering(self) -> list[int]:
         """How many bytes have been dropped on each connection that is closing."""
-        found = (each._transport._lingering for each in self.connections)
-        return [each._bytes for each in found if each is not None]
+        return self.call(lambda: [each._bytes for each in self._lingering()])
+
+    def _lingering(self) -> list[Lingering]:
+        transports = [each._transport for each in self.server._connections]
+        found = [each._lingering for each in transports if each.state is LINGERING]
+        return [each for each in found if each is not None]
 
     def linger(self) -> None:
         """Have ``linger_timeout`` pass once on each connection that is closing."""
 
         def passes() -> None:
-            for connection in list(self.server._connections):
-                transport: Any = connection._transport
-                if transport._lingering is not None:
-                    transport._timer.cancel()
-                    transport._linger_on()
+            for each in self._lingering():
+                each.stop()
+                each._next_period()
 
         self.call(passes)
 
@@ -253,12 +264,12 @@ class Served:
     @property
     def receiving(self) -> int:
         """On how many connections a part of a request has come, and the rest of it has not."""
-        return sum(each._protocol.receiving for each in self.connections)
+        return sum(_http(each).receiving for each in self.connections)
 
     @property
     def pipelined(self) -> int:
         """How many requests have come whole, and wait for those before them on their connection."""
-        return sum(len(each._queue) for each in self.connections)
+        return sum(len(_http(each)._queue) for each in self.connections)
 
     @property
     def connections(self) -> list[Connection]:

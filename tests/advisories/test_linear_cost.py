@@ -267,13 +267,13 @@ EACH: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "header of one kind": (11, lambda n: HEAD + b"Connection: x\r\n" * n + b"\r\n"),
     # --limit-chunks, and one for each 64 bytes of data
     "chunk": (10, lambda n: CHUNKED + b"1\r\na\r\n" * n + b"0\r\n\r\n"),
-    "chunk with an extension": (75, lambda n: CHUNKED + b"1;a\r\na\r\n" * n + b"0\r\n\r\n"),
+    "chunk with an extension": (80, lambda n: CHUNKED + b"1;a\r\na\r\n" * n + b"0\r\n\r\n"),
     # --limit-framing for each body
     "trailer": (2, lambda n: CHUNKED + b"0\r\n" + b"X: y\r\n" * n + b"\r\n"),
     # --limit-pipeline at a time, and each is answered before the next is begun
-    "request": (90, lambda n: SHORTEST * n),
+    "request": (95, lambda n: SHORTEST * n),
     "request with a body": (130, lambda n: (HEAD + b"Content-Length: 1\r\n\r\na") * n),
-    "request with a chunk": (190, lambda n: (CHUNKED + b"1\r\na\r\n0\r\n\r\n") * n),
+    "request with a chunk": (205, lambda n: (CHUNKED + b"1\r\na\r\n0\r\n\r\n") * n),
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from bide import RemoteProtocolError, Settings
+from bide import RemoteProtocolError
 from bide.errors import ClientDisconnected
+from bide.serving.deadlines import Allowances, Look
 from bide.waiting.outcome import Signal
 from tests.conftest import Serve
 from tests.contract.test_races_of_connections import Server, answer
@@ -46,8 +47,8 @@ def body_of(server: Server, number: int = 0) -> bytes:
 
 
 def look(server: Server, seconds: float = 1.0) -> None:
-    settings = Settings(head_timeout=15.0, idle_timeout=60.0, min_rate=100)
-    server.connection.mind_time(seconds, settings, False)
+    allowances = Allowances(idle=60.0, head=15.0, rate=100)
+    server.connection.mind_time(Look(seconds, allowances, server.unsent_total))
 
 
 def test_a_body_in_a_second_packet_is_waited_for_on_the_loop(server: Server) -> None:

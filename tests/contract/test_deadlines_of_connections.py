@@ -6,11 +6,10 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from bide import Settings
+from bide.serving.deadlines import Allowances, Look
 from bide.transports.poller import WRITE
 from bide.waiting.outcome import Signal
 from tests.contract.test_races_of_connections import Server, answer
@@ -28,10 +27,10 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-def look(server: Server, seconds: float = 10.0, crowded: bool = False, **settings: Any) -> bool:
-    """Let so many seconds pass at once; say whether the connection is still there."""
-    chosen = Settings(**{"head_timeout": 15.0, "idle_timeout": 60.0, "min_rate": 100} | settings)
-    server.connection.mind_time(seconds, chosen, crowded)
+def look(server: Server, seconds: float = 10.0, crowded: bool = False, **allowances: float) -> bool:
+    """Let so many seconds pass at once; return whether the connection is still there."""
+    chosen = Allowances(**{"head": 15.0, "idle": 60.0, "rate": 100} | allowances)
+    server.connection.mind_time(Look(seconds, chosen, server.unsent_total, crowded))
     server.turn()
     return not server.lost
 
@@ -235,7 +234,7 @@ def test_sending_and_taking_by_turns_does_not_prolong_the_time(server: Server) -
     server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     survived = 0
     # At a rate that makes nothing of what the client takes and sends.
-    while look(server, min_rate=10**9) and not server.stopped:
+    while look(server, rate=10**9) and not server.stopped:
         if survived % 2:  # the client takes all, and the application reads on
             while server.transport.behind:
                 received(server)
@@ -286,7 +285,7 @@ def test_any_rate_will_do_for_whatever_is_held(server: Server) -> None:
     server.count_unsent(20_000_000)
     for _ in range(100):
         take(server, 1)
-        assert look(server, 60.0, min_rate=0)
+        assert look(server, 60.0, rate=0)
     server.count_unsent(100 - 20_000_000)
 
 
@@ -296,12 +295,12 @@ def test_a_slow_client_is_given_up_soon_when_all_together_hold_too_much(
 ) -> None:
     """Within five seconds, if it takes less than it should take in a minute."""
     behind(server)
-    assert look(server, 1.0, min_rate=min_rate)
+    assert look(server, 1.0, rate=min_rate)
     server.unsent_total.bound = 1
     server.unsent_total.add(0)
     for _ in range(4):
-        assert look(server, 1.0, min_rate=min_rate)
-    assert not look(server, 1.0, min_rate=min_rate)
+        assert look(server, 1.0, rate=min_rate)
+    assert not look(server, 1.0, rate=min_rate)
     assert server.unsent_total.used == 0
 
 
@@ -330,6 +329,17 @@ def test_a_client_that_takes_nothing_is_reset_when_its_time_is_over(
     assert "a client that takes too little is given up" in caplog.text
 
 
+def test_the_end_of_a_response_brings_no_time_for_its_last_bytes(server: Server) -> None:
+    """The application has ended: what its client has not taken is the same response's."""
+    behind(server)
+    for _ in range(4):
+        assert look(server)
+    server.begun[0].stream.end()
+    for _ in range(2):
+        assert look(server)
+    assert not look(server)
+
+
 def test_a_response_that_takes_longer_than_it_may_is_reset(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -337,13 +347,13 @@ def test_a_response_that_takes_longer_than_it_may_is_reset(
     server.receive(request())
     stream = server.begun[0].stream
     stream.start("200 OK", [])
-    look(server, response_timeout=25)
-    look(server, response_timeout=25)  # it has not begun
+    look(server, response=25)
+    look(server, response=25)  # it has not begun
     stream.send(b"first")
     caplog.set_level(logging.INFO, "bide")
-    look(server, response_timeout=25)
-    assert look(server, response_timeout=25)
-    assert not look(server, response_timeout=25)
+    look(server, response=25)
+    assert look(server, response=25)
+    assert not look(server, response=25)
     assert "a client that takes too long is given up" in caplog.text
 
 
@@ -354,7 +364,7 @@ def test_each_response_has_its_time(server: Server) -> None:
         stream = server.begun[number].stream
         stream.start("200 OK", [])
         stream.send(b"first")
-        assert look(server, response_timeout=25)
+        assert look(server, response=25)
         stream.end()
         server.turn()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import bide.serving.client_time
 from bide import wait
 from bide.transports.tcp import READ_SIZE, SMALL_READ
 from tests.conftest import Serve
@@ -144,23 +143,24 @@ def test_at_the_bound_an_application_makes_no_more_before_its_client_has_taken_a
 
 
 def test_those_who_hold_the_most_are_given_up_first_and_no_more_than_must_be(
-    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, log: Log
 ) -> None:
     """When all together hold too much: the one that is left has its time, and its response."""
-    monkeypatch.setattr(bide.serving.client_time, "HURRY", 0.1)
 
     def application(environ: Environ, start_response: Any) -> Any:
         start_response("200 OK", [])
         return [LARGE] * (3 if environ["PATH_INFO"] == "/most" else 1)
 
     bound = 2 * len(LARGE)
-    served = serve(application, limit_unsent_total=bound, limit_unsent=2**30, queue_timeout=0.2)
+    served = serve(application, limit_unsent_total=bound, limit_unsent=2**30)
     clients: list[Client] = []
     for path in ("/", "/most"):
         client = served.connect(window=4096)
         client.send(request(path))
         clients.append(client)
-    log.take("a client that takes too little is given up")
+    given_up = "a client that takes too little is given up"
+    served.advance_until(lambda: log.find(given_up), 1.0)
+    log.take(given_up)
     until(lambda: len(served.connections) == 1)
     assert not served.server.unsent_total.full
     assert not clients[1].response().complete

@@ -11,71 +11,84 @@ from bide.errors import Cancelled, ClientDisconnected
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.serving.connection import Connection
-from bide.transports.poller import GONE, READ
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Owner, Protocol, Transport
+from bide.serving.connection import Connection, Serving
+from bide.transports.poller import ENDED, GONE, READ, WRITE
 from tests.fakes import PEER, HandPoller
 from tests.served import request
 
 
 class Conversation:
-    """Keeps what it is cancelled with."""
+    """Keeps what it is cancelled with.
+
+    Attributes:
+        at_cancel: called when the connection comes to cancel it, as a lane may come at any time.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.cancelled: list[Cancelled] = []
+        self.at_cancel: Callable[[], object] = lambda: None
 
     def cancel(self, cancellation: Cancelled) -> None:
         """Keep."""
+        self.at_cancel()
         self.cancelled.append(cancellation)
 
 
-class Server:
+class Server(Serving):
     """A server that begins requests and leaves their answers to the test.
 
     Attributes:
-        at_half_close: called when the connection asks what a half-close means, as a lane may come
-            at any time.
         at_submit: called with a conversation that is begun.
+        upgrading: whether a request may change the protocol.
+        asked: called with a request of which that is asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.loop = asyncio.new_event_loop()
         self.errors: list[Any] = []  # in what the loop was asked to do
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.poller: Any = HandPoller(self.loop)
-        self.limits = Limits()
+        self.limits = limits or Limits()
         self.unsent_total = Total(0)
         self.unread_total = Total(0)
         self.health = b""
+        self.cancels_half_closed = True
         self.draining = False
+        self.upgrading = False
+        self.asked: Callable[[Stream], object] = lambda stream: None
         self.begun: list[Conversation] = []
         self.held: list[Conversation] = []
         self.dropped: list[Conversation] = []
         self.lost: list[Any] = []
-        self.at_half_close: Callable[[], object] = lambda: None
         self.at_submit: Callable[[Conversation], object] = lambda conversation: None
         sock, self.client = socket.socketpair()
         sock.setblocking(False)
         self.client.setblocking(False)
-        serving: Any = self  # the protocol has a plain attribute where a hook is here
-        self.connection = Connection(serving, sock, PEER)
+        self.connection = Connection(self, sock, PEER)
         self.transport = self.connection._transport
         self.connection.start()
+
+    def protocol(self, transport: Transport, owner: Owner) -> Protocol:
+        """Make the one that every connection begins with."""
+        self.http = HTTP1(transport, owner, self.limits, self.unread_total)
+        return self.http
+
+    def upgrades(self, stream: Stream) -> bool:
+        """Whether the test wants it."""
+        self.asked(stream)
+        return self.upgrading
 
     @property
     def stopped(self) -> bool:
         """Whether the protocol reads no further request."""
-        return self.connection._protocol.stopped
+        return self.http.stopped
 
     def count_unsent(self, size: int) -> None:
         """Have so many bytes more wait for the client, or less, as if it took them."""
         self.transport.queue._count(size)
-
-    @property
-    def cancels_half_closed(self) -> bool:
-        """True."""
-        self.at_half_close()
-        return True
 
     def conversation(self, stream: Stream) -> Any:
         """Make one."""
@@ -229,7 +242,7 @@ def test_the_response_ends_while_the_next_request_is_being_queued(
             answer(server.begun[0].stream)
 
     queue = Hooked(end, nothing) if when == "before" else Hooked(nothing, end)
-    server.connection._queue = queue
+    server.http._queue = queue
     server.receive(request("/2"))
     server.turn()
     assert ended
@@ -239,6 +252,47 @@ def test_the_response_ends_while_the_next_request_is_being_queued(
     assert server.answers() == 2
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_next_request_comes_while_the_token_is_put_back(server: Server, when: str) -> None:
+    """The lane brings it: before that the loop queues the request, or after it begins it itself."""
+    server.receive(request("/1"))
+    came: list[bool] = []
+
+    def come() -> None:
+        if not came:
+            came.append(True)
+            server.receive(request("/2"))
+
+    turn = Hooked(come, nothing) if when == "before" else Hooked(nothing, come)
+    server.http._turn = turn
+    answer(server.begun[0].stream)
+    server.turn()
+    assert came
+    assert server.paths == [b"/1", b"/2"]
+
+
+@pytest.mark.parametrize("asks", ["at once", "later"])
+def test_a_client_that_takes_nothing_is_not_answered_the_next_request(
+    server: Server, asks: str
+) -> None:
+    """Its request waits until enough of the response before is taken, and then begins."""
+    both = request("/1") + request("/2")
+    server.receive(both if asks == "at once" else request("/1"))
+    server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stream = server.begun[0].stream
+    stream.start("200 OK", [])
+    stream.end(b"x" * 1_000_000)
+    if asks == "later":
+        server.receive(request("/2"))
+    server.turn()
+    assert server.paths == [b"/1"]
+    while server.transport.behind:
+        server.client.recv(1_000_000)
+        server.transport.ready(WRITE)
+    server.turn()
+    assert server.paths == [b"/1", b"/2"]
+
+
 def test_a_response_that_ends_inside_submit_lets_the_next_begin(server: Server) -> None:
     """As on the loop executor, or on a quick lane: the marks of the connection are not stale."""
     server.at_submit = lambda conversation: answer(conversation.stream)
@@ -246,8 +300,7 @@ def test_a_response_that_ends_inside_submit_lets_the_next_begin(server: Server) 
     server.turn()
     assert server.paths == [b"/1", b"/2", b"/3"]
     assert server.answers() == 3
-    assert server.connection._stream is None
-    assert server.connection._conversation is None
+    assert server.connection._streams == {}
 
 
 def test_a_client_half_closes_before_the_response_ends(server: Server) -> None:
@@ -275,7 +328,7 @@ def test_a_client_half_closes_after_the_response_ended(server: Server) -> None:
 def test_the_response_ends_while_the_half_close_is_being_looked_at(server: Server) -> None:
     """The loop has seen that a request is in progress; when it comes to cancel it, none is."""
     server.receive(request("/1"))
-    server.at_half_close = lambda: answer(server.begun[0].stream)
+    server.begun[0].at_cancel = lambda: answer(server.begun[0].stream)
     server.end_of_client()
     server.turn()
     assert len(server.lost) == 1
@@ -439,30 +492,20 @@ def test_a_lane_makes_room_in_a_full_window_before_and_after_the_loop_pauses(
     empty()  # after
     assert reading()
     body = stream.body
-    real = server.transport.pause_reading
+    real = server.poller.watch
 
-    def read_first() -> None:
+    def read_first(descriptor: int, events: int) -> None:
         # The loop has marked that it pauses, and the lane comes before it has looked again.
-        real()
-        empty()
+        real(descriptor, events)
+        if events == ENDED:
+            empty()
 
-    server.connection._protocol.transport = _Pausing(server.transport, read_first)
+    server.poller.watch = read_first
     came = 0
     while came < body.window:
         server.receive(b"x" * 10_000)
         came += 10_000
     assert reading()
-
-
-class _Pausing:
-    """A transport with another ``pause_reading``."""
-
-    def __init__(self, transport: Any, pause: Callable[[], None]) -> None:
-        self._transport = transport
-        self.pause_reading = pause
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 def test_a_full_pipeline_is_read_on_when_half_of_it_is_answered(server: Server) -> None:

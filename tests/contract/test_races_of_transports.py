@@ -15,9 +15,18 @@ from typing import Any
 
 import pytest
 
-from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
-from bide.transports.tcp import HIGH_WATER, SocketTransport
-from tests.fakes import HandPoller, Receiver
+from bide.transports.connected import CLOSED
+from bide.transports.poller import (
+    ENDED,
+    GONE,
+    READ,
+    WRITE,
+    EpollPoller,
+    LoopPoller,
+    Pollable,
+    make_poller,
+)
+from tests.fakes import HIGH_WATER, HandPoller, Receiver, a_transport
 from tests.served import DEADLINE, happened
 
 
@@ -56,10 +65,9 @@ class Pair:
         self.sock = sock
         self.poller = HandPoller(self.loop)
         self.receiver = Receiver()
-        self.transport = SocketTransport(sock, self.poller, self.receiver)
+        self.transport = a_transport(sock, self.poller, self.receiver)
         self.lock = Lock()
-        self.transport.lock = self.lock  # type: ignore[assignment]
-        self.transport.start()
+        self.transport.lock = self.lock
         self.descriptor = sock.fileno()
 
     def turn(self) -> None:
@@ -318,6 +326,29 @@ def test_abort_and_close_in_either_order_end_once(pair: Pair, first: str) -> Non
     pair.turn()
     assert pair.receiver.told == ["lost"]
     assert pair.transport.queued == 0
+
+
+@pytest.mark.parametrize("linger", [False, True])
+@pytest.mark.parametrize("moment", ["before all is sent", "after", "at the end"])
+def test_a_lane_aborts_around_the_loop_s_finishing(pair: Pair, linger: bool, moment: str) -> None:
+    """The loop lets go of the lock between the last byte and what follows it."""
+    pair.transport.close(linger)
+    abort = pair.transport.abort
+    # The loop takes the lock to finish, and then to end or to read on.
+    pair.lock.before += {
+        "before all is sent": [abort],
+        "after": [lambda: None, abort],
+        "at the end": [],
+    }[moment]
+    pair.turn()
+    if moment == "at the end":
+        abort()
+        pair.turn()
+    assert pair.lock.before == []
+    assert pair.receiver.told == ["lost"]
+    assert pair.transport.state is CLOSED
+    assert pair.transport._lingering is None
+    assert pair.sock.fileno() == -1
 
 
 def test_a_lane_closes_after_the_client_has_sent_its_last(pair: Pair) -> None:
@@ -729,7 +760,7 @@ def test_the_end_behind_unread_bytes_does_not_end_the_writing(pair: Pair) -> Non
 # The pollers -----------------------------------------------------------------------------------
 
 
-class Target:
+class Target(Pollable):
     """Keeps its events, and does something at the first."""
 
     def __init__(self, act: Callable[[], None] = lambda: None) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
-from bide.protocols.http1.reading import HTTP1
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Conversation
@@ -24,7 +24,7 @@ from tests.fakes import Lane, ManualLoop
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.programs import INJECTED, MARK, Asked, Program
 from tests.fuzz.strict import Message, Reader
-from tests.protocols.fakes import FakeOwner, FakeTransport
+from tests.protocols.fakes import FakeOwner, FakeTransport, Recorded
 
 # Each with the body that it has when all of it has come; the last ones never end well.
 GOOD: Final = [
@@ -69,9 +69,13 @@ class Owner(FakeOwner):
         self._connection = connection
 
     def ended(self, stream: Stream) -> None:
-        """Go on, soon; the conversation may have some steps to do still."""
+        """The conversation may have some steps to do still."""
+        super().ended(stream)
         self._connection.current = None
-        self._connection.loop.call_soon(super().ended, stream)
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call it by the loop."""
+        self._connection.loop.call_soon(function)
 
 
 class Connection:
@@ -94,7 +98,7 @@ class Connection:
         self.program = Program(source, self.loop)
         self.transport = FakeTransport()
         self.owner = Owner(self)
-        self.protocol = self.owner.protocol = HTTP1(self.transport, self.owner, LIMITS)
+        self.protocol = Recorded(self.transport, self.owner, LIMITS)
         self.environ = server_environ(True)
         self.asked: list[Asked] = []
         self.current: Asked | None = None
@@ -160,7 +164,7 @@ class Connection:
 
     def catch_up(self) -> None:
         """Have the client take all that was sent."""
-        behind, self.transport.behind = self.transport.behind, None
+        behind, self.transport.full = self.transport.full, None
         if behind is not None:
             behind.fire()
 
@@ -168,12 +172,12 @@ class Connection:
         """Receive the next piece, if one is read."""
         if self.pieces and self.transport.reading and not self.transport.closed:
             piece = self.pieces.popleft()
-            self.protocol.receive_data(piece)
+            self.protocol.data_received(piece)
 
     def push(self, ends: bool) -> None:
         """Have a request whose application has done all else write once more, or finish."""
         current = self.current
-        if current is None or not current.pushing or self.transport.behind is not None:
+        if current is None or not current.pushing or self.transport.full is not None:
             return
         try:
             if not ends:
@@ -190,7 +194,7 @@ class Connection:
         elif kind < 8 and self.program.promises:
             self.program.promises.pop(0)()
         elif kind == 8:
-            self.transport.behind = self.transport.behind or Signal()
+            self.transport.full = self.transport.full or Signal()
         elif kind == 9:
             self.catch_up()
         elif kind < 12:
@@ -200,7 +204,7 @@ class Connection:
         elif kind == 13:
             self.cancel(ServerStopping("the server stops"))
         elif kind == 14:
-            self.protocol.draining = True
+            self.protocol.drain()
         elif kind == 15:
             self.leave()
         elif kind == 16:
@@ -306,7 +310,7 @@ def check_wire(connection: Connection) -> None:
             last = True
             continue
         last = check_response(connection, asked, message)
-    if connection.owner.refused and not last and reader.at < len(sent):
+    if connection.owner.errors and not last and reader.at < len(sent):
         message = reader.response("GET")
         assert message.first[1] in (b"400", b"413")
         assert message.tokens(b"connection") == [b"close"]

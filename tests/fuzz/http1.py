@@ -117,7 +117,7 @@ class Exchange:
     @property
     def statuses(self) -> list[int]:
         """What was refused."""
-        return [error.status for error in self.client.owner.refused]
+        return [error.status for error in self.client.owner.errors]
 
 
 def check(data: bytes) -> None:
@@ -167,7 +167,7 @@ def check_requests(exchange: Exchange, expected: list[Message]) -> None:
     """Check that whatever was begun is what the strict reader reads, in order."""
     begun = exchange.client.owner.begun
     assert len(begun) <= len(expected), "there is a request that is none"
-    assert len(exchange.client.owner.refused) <= 1, "something was parsed behind an error"
+    assert len(exchange.client.owner.errors) <= 1, "something was parsed behind an error"
     for stream, message in zip(begun, expected, strict=False):
         request = stream.request
         method, target, version = message.first
@@ -201,7 +201,7 @@ def check_answers(exchange: Exchange) -> None:
         assert message.end == "complete"
         assert bytes(message.body) == (b"" if stream.request.method == "HEAD" else b"good")
     left = client.transport.sent[reader.at :]
-    if client.owner.refused and len(answered) == len(client.owner.begun) and left:
+    if client.owner.errors and len(answered) == len(client.owner.begun) and left:
         message = reader.response("GET")
         assert message.first[1] == b"%d" % exchange.statuses[0]
         assert message.tokens(b"connection") == [b"close"]

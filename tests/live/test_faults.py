@@ -25,7 +25,6 @@ from typing import Any
 import greenlet
 import pytest
 
-import bide.transports.acceptor
 from bide import ClientDisconnected, in_thread, wait, wait_all
 from bide.serving.loggers import access
 from tests.conftest import Serve
@@ -768,10 +767,9 @@ def test_a_full_queue_is_told_to_come_again_and_health_is_answered(serve: Serve,
 
 @both
 def test_descriptors_run_out_and_accepting_goes_on_when_there_are_some(
-    serve: Serve, log: Log, executor: str, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, log: Log, executor: str
 ) -> None:
     """One line; who is connected is served meanwhile; the listener is not tried for ever."""
-    monkeypatch.setattr(bide.transports.acceptor, "PAUSE", 0.1)
     arena = Arena(serve, log, answering(lambda environ: b"x"), executor=executor)
     connected = arena.connect()
     connected.send(request())

@@ -266,6 +266,7 @@ def test_a_client_that_is_slow_is_not_given_up_where_any_rate_will_do(serve: Ser
     client.send(request(method="POST", headers=["Content-Length: 10"]) + b"01234")
     served.until_waiting(1)
     (connection,) = served.connections
+    (stream,) = connection._streams
 
     def look() -> None:
         """Look as if an hour had passed since the last look."""
@@ -273,7 +274,7 @@ def test_a_client_that_is_slow_is_not_given_up_where_any_rate_will_do(serve: Ser
 
     look()
     client.send(b"5")
-    until(lambda: connection._protocol.fed == 6)
+    until(lambda: stream.body.fed == 6)
     look()
     client.send(b"6789")
     until(lambda: not served.receiving)

@@ -37,7 +37,7 @@ def here(pieces: list[bytes]) -> Heard:
     client = connect()
     client.send(*pieces)
     if not client.owner.begun:
-        refused = client.owner.refused
+        refused = client.owner.errors
         return Heard("refused", refused[0].status) if refused else Heard("waiting")
     stream = client.owner.begun[0]
     body = drain(stream)

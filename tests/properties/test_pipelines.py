@@ -18,6 +18,8 @@ from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import UNBOUND
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.serving.connection import Connection
 from bide.transports.poller import READ, WRITE
 from bide.waiting.outcome import Signal
@@ -94,11 +96,19 @@ class Pipelines(RuleBasedStateMachine):
         self.server.setblocking(False)
         self.client.setblocking(False)
         self.descriptor = self.server.fileno()
-        serving: Any = self
+        serving: Any = self  # it has one base class, and that is Hypothesis's
         self.connection = Connection(serving, self.server, PEER)
         self.connection.start()
 
     # The server's
+
+    def protocol(self, transport: Transport, owner: Owner) -> Protocol:
+        """Make the one that every connection begins with."""
+        return HTTP1(transport, owner, self.limits, UNBOUND)
+
+    def upgrades(self, stream: Stream) -> bool:
+        """Ignore it."""
+        return False
 
     def conversation(self, stream: Stream) -> Any:
         """Make one."""

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bide.transports.poller import GONE, READ, WRITE
-from bide.transports.tcp import SocketTransport
 from bide.waiting.outcome import Signal
-from tests.fakes import HandPoller, ManualLoop
+from tests.fakes import HandPoller, ManualLoop, Receiver, a_transport
 
 HIGH = 4096
 BUFFER = 4608
@@ -29,6 +28,19 @@ ENDS = st.sampled_from(
         *("close abort", "abort leave found", "linger leave", "linger leave found"),
     ]
 )
+
+
+class Told(Receiver):
+    """Keeps what the transport tells."""
+
+    def __init__(self, writing: Writing) -> None:
+        super().__init__()
+        self._writing = writing
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        assert "lost" not in self.told
+        assert not self._writing.closing, "what comes behind the end is nobody's"
 
 
 class Writing(RuleBasedStateMachine):
@@ -49,40 +61,20 @@ class Writing(RuleBasedStateMachine):
         self.client.setblocking(False)
         self.server = server
         self.descriptor = server.fileno()
-        self.transport = SocketTransport(server, self.poller, self, HIGH)
-        self.transport.start()
+        self.receiver = Told(self)
+        self.transport = a_transport(server, self.poller, self.receiver, HIGH)
         self.taken = b""
         self.got = b""
-        self.told: list[str] = []
         self.signals: list[Signal] = []
         self.rooms: list[Signal] = []
         self.closing = self.aborted = self.client_closed = False
-
-    # The receiver's
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
-        assert "lost" not in self.told
-        assert not self.closing, "what comes behind the end is nobody's"
-
-    def eof_received(self) -> None:
-        """Know that the client sends no more."""
-        self.told.append("eof")
-
-    def eof_ahead(self) -> None:
-        """Know that it will have sent all."""
-        self.told.append("eof ahead")
-
-    def connection_lost(self) -> None:
-        """Know the end."""
-        self.told.append("lost")
 
     # What happens
 
     @property
     def lost(self) -> bool:
         """Whether the receiver knows that it is over."""
-        return "lost" in self.told
+        return "lost" in self.receiver.told
 
     def watches(self, event: int) -> bool:
         """Whether the poller would find this."""
@@ -221,10 +213,10 @@ class Writing(RuleBasedStateMachine):
     def end_is_told_once(self) -> None:
         """And then the descriptor is closed, and not watched."""
         assert self.errors == []
-        assert self.told.count("lost") <= 1
-        assert self.told.count("eof") <= 1
+        assert self.receiver.told.count("lost") <= 1
+        assert self.receiver.told.count("eof") <= 1
         if self.lost:
-            assert self.told[-1] == "lost"
+            assert self.receiver.told[-1] == "lost"
             assert self.server.fileno() == -1
             assert self.poller.watched == {}
             assert not self.transport.queued

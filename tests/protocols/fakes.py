@@ -11,6 +11,7 @@ from bide.exchange.limits import Limits
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
 from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Owner, Transport
 from bide.waiting.outcome import Signal
 
 Answer = Callable[[Stream], object]
@@ -38,12 +39,14 @@ class CountingLock:
             act()
 
 
-class FakeTransport:
+class FakeTransport(Transport):
     """Keeps what is sent; has the contract of a socket's transport, without the socket.
 
     Attributes:
         meanwhile: what another thread does in the middle of a "pause" or a "resume", once.
     """
+
+    lock: CountingLock
 
     def __init__(self) -> None:
         self.lock = CountingLock()
@@ -52,11 +55,21 @@ class FakeTransport:
         self.reading = True
         self.gone = False  # the client takes nothing more
         self.closed = ""  # "close", "linger" or "abort", whichever came first
-        self.behind: Signal | None = None
+        self.full: Signal | None = None
         self.calls: list[str] = []
         self.meanwhile: dict[str, Callable[[], object]] = {}
         self.file_sends: deque[int] = deque()  # what each send_file answers
         self.files: list[tuple[int, int, int]] = []
+
+    def look(self) -> None:
+        """Find that nothing has come."""
+
+    queued = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether the test says that the client is."""
+        return self.full is not None
 
     @property
     def sent(self) -> bytes:
@@ -72,8 +85,8 @@ class FakeTransport:
         return True
 
     def room(self) -> Signal | None:
-        """Give what the test has put in ``behind``."""
-        return self.behind
+        """Give what the test has put in ``full``."""
+        return self.full
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Answer what the test has put in ``file_sends``."""
@@ -82,8 +95,8 @@ class FakeTransport:
 
     def writable(self) -> Signal:
         """Give what the test may fire."""
-        self.behind = self.behind or Signal()
-        return self.behind
+        self.full = self.full or Signal()
+        return self.full
 
     def pause_reading(self) -> None:
         """Note it."""
@@ -108,54 +121,67 @@ class FakeTransport:
         self.closed = self.closed or "abort"
 
 
-class FakeOwner:
-    """Begins streams one after another, as a connection does, and keeps what it was told.
+class FakeOwner(Owner):
+    """A connection that answers its streams, and keeps what it was told.
 
     Attributes:
         begun: every stream that the protocol made, in order.
-        refused: every error that the protocol handed over, in order.
+        errors: every error that requests were refused with, in order.
         answered: the streams whose response has ended and left the connection open.
+        full: whether the protocol is to take as many requests to wait as may.
+        upgrading: whether requests may change the protocol.
     """
 
     def __init__(self, answer: Answer | None) -> None:
         self.peer = Peer("http", ("127.0.0.1", 8000), ("192.0.2.1", 50000))
-        self.protocol: HTTP1 | None = None
         self.begun: list[Stream] = []
-        self.refused: list[RemoteProtocolError] = []
+        self.errors: list[RemoteProtocolError] = []
         self.answered: list[Stream] = []
+        self.full = False
+        self.upgrading = False
         self._answer = answer
-        self._queue: deque[Stream | RemoteProtocolError] = deque()
-        self._busy = False
-
-    full = False
 
     def begin(self, stream: Stream) -> None:
-        """Queue a stream."""
-        self.begun.append(stream)
-        self._queue.append(stream)
-        self._advance()
-
-    def refuse(self, error: RemoteProtocolError) -> None:
-        """Queue a refusal."""
-        self.refused.append(error)
-        self._queue.append(error)
-        self._advance()
+        """Answer a stream, if the test does not."""
+        if self._answer is not None:
+            self._answer(stream)
 
     def ended(self, stream: Stream) -> None:
-        """Go on with what is queued."""
+        """Keep a stream."""
         self.answered.append(stream)
-        self._busy = False
-        self._advance()
 
-    def _advance(self) -> None:
-        while self._queue and not self._busy:
-            item = self._queue.popleft()
-            self._busy = True
-            if isinstance(item, RemoteProtocolError):
-                assert self.protocol is not None
-                self.protocol.answer_refusal(item)
-            elif self._answer is not None:
-                self._answer(item)
+    def refused(self, error: RemoteProtocolError) -> None:
+        """Keep an error."""
+        self.errors.append(error)
+
+    def upgrades(self, stream: Stream) -> bool:
+        """Answer as the test says."""
+        return self.upgrading
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call it now."""
+        function()
+
+
+class Recorded(HTTP1):
+    """A protocol whose every stream the test has at once, also one that waits for its turn.
+
+    Any number may wait, unless its owner is full.
+    """
+
+    def __init__(self, transport: FakeTransport, owner: FakeOwner, limits: Limits) -> None:
+        super().__init__(transport, owner, limits)
+        self._keeper = owner
+
+    @property
+    def full(self) -> bool:
+        """Whether the test says so."""
+        return self._keeper.full
+
+    def begin(self, stream: Stream) -> None:
+        """Keep a stream, and begin it when it is its turn."""
+        self._keeper.begun.append(stream)
+        super().begin(stream)
 
 
 @dataclass
@@ -169,7 +195,7 @@ class Client:
     def send(self, *pieces: bytes) -> None:
         """Let the protocol receive some pieces, each as the network may bring it."""
         for piece in pieces:
-            self.protocol.receive_data(piece)
+            self.protocol.data_received(piece)
 
     @property
     def stream(self) -> Stream:
@@ -192,8 +218,7 @@ def connect(answer: Answer | None = None, limits: Limits | None = None) -> Clien
     """
     transport = FakeTransport()
     owner = FakeOwner(answer)
-    protocol = HTTP1(transport, owner, limits or Limits())
-    owner.protocol = protocol
+    protocol = Recorded(transport, owner, limits or Limits())
     return Client(protocol, transport, owner)
 
 
@@ -254,7 +279,7 @@ def feed(pieces: Iterable[bytes]) -> Result:
             request.persistent,
         )
         requests.append((*head, drain(stream)))
-    return Result(requests, [error.status for error in client.owner.refused])
+    return Result(requests, [error.status for error in client.owner.errors])
 
 
 class FakeChannel(Channel):

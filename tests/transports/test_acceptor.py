@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import bide.transports.acceptor
 from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import Address
 from tests.conftest import Serve
@@ -24,7 +23,7 @@ class Accepting:
     def __init__(self, limit: int) -> None:
         self.loop = asyncio.new_event_loop()
         self.accepted: list[socket.socket] = []
-        self.acceptor = Acceptor(self._accept, limit)
+        self.acceptor = Acceptor(self._accept, limit, pause=3600.0)
         self.acceptor.open([Address("127.0.0.1", 0)], backlog=10)
         self.acceptor.start(self.loop)
         self.clients: list[socket.socket] = []
@@ -61,9 +60,8 @@ class Accepting:
 
 
 @pytest.fixture
-def accepting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accepting]:
+def accepting() -> Iterator[Accepting]:
     """Give an acceptor with room for two; the test ends its pauses."""
-    monkeypatch.setattr(bide.transports.acceptor, "PAUSE", 3600.0)
     accepting = Accepting(2)
     yield accepting
     accepting.close()

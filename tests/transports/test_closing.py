@@ -12,8 +12,7 @@ import pytest
 
 from bide.transports import closing
 from bide.transports.closing import end, prepare_reset, reset
-from bide.transports.tcp import SocketTransport
-from tests.fakes import HandPoller, ManualLoop
+from tests.fakes import HandPoller, ManualLoop, Receiver, a_transport
 
 TIMEOUT = 20.0
 
@@ -105,26 +104,6 @@ def test_a_fork_is_noted() -> None:
         closing.forks.any = before or closing.forks.any
 
 
-class Receiver:
-    """Takes nothing."""
-
-    def __init__(self) -> None:
-        self.lost = False
-
-    def data_received(self, data: bytes) -> None:
-        """Nothing is sent."""
-
-    def eof_received(self) -> None:
-        """Nothing is closed."""
-
-    def eof_ahead(self) -> None:
-        """Nothing is closed."""
-
-    def connection_lost(self) -> None:
-        """Keep that it is lost."""
-        self.lost = True
-
-
 @pytest.mark.parametrize("aborted", [False, True], ids=["closed", "aborted"])
 def test_a_transport_tells_its_client_the_end(
     copied: Copied, monkeypatch: pytest.MonkeyPatch, aborted: bool
@@ -135,15 +114,14 @@ def test_a_transport_tells_its_client_the_end(
     copied.server.setblocking(False)
     tcp = copied.server.family != socket.AF_UNIX
     receiver = Receiver()
-    transport = SocketTransport(copied.server, HandPoller(loop), receiver)
-    transport.start()
+    transport = a_transport(copied.server, HandPoller(loop), receiver)
     if aborted:
         transport.abort()
     else:
         transport.close()
     loop.settle()
     loop.close()
-    assert receiver.lost
+    assert receiver.told == ["lost"]
     if aborted and tcp:
         with pytest.raises(ConnectionResetError):
             copied.client.recv(100)

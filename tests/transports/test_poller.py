@@ -16,6 +16,7 @@ from bide.transports.poller import (
     WRITE,
     EpollPoller,
     LoopPoller,
+    Pollable,
     Poller,
     make_poller,
 )
@@ -57,7 +58,7 @@ class Watching:
         self.loop.close()
 
 
-class Target:
+class Target(Pollable):
     """The owner of a socket."""
 
     def __init__(
@@ -311,7 +312,7 @@ def test_closing_ends_a_rest(handed: Any) -> None:
 # The loop's own watching -------------------------------------------------------------------------
 
 
-class Idle:
+class Idle(Pollable):
     """An owner that is told nothing."""
 
     def ready(self, events: int) -> None:

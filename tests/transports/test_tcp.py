@@ -14,12 +14,19 @@ from typing import Any
 
 import pytest
 
-from bide.transports import lingering
-from bide.transports.lingering import MOST_PERIODS
+from bide.transports.lingering import MOST_BYTES, MOST_PERIODS
 from bide.transports.poller import GONE, READ, WRITE
-from bide.transports.tcp import HIGH_WATER, LINGER_SECONDS, READ_SIZE, SocketTransport
+from bide.transports.tcp import READ_SIZE
 from bide.waiting.outcome import Signal
-from tests.fakes import HandPoller, ManualLoop, Outcomes, Receiver
+from tests.fakes import (
+    HIGH_WATER,
+    LINGER,
+    HandPoller,
+    ManualLoop,
+    Outcomes,
+    Receiver,
+    a_transport,
+)
 from tests.served import until
 
 TIMEOUT = 20.0
@@ -37,8 +44,7 @@ class Pair(Receiver):
         server.setblocking(False)
         client.settimeout(TIMEOUT)
         self.descriptor = server.fileno()
-        self.transport = SocketTransport(server, self.poller, self)
-        self.transport.start()
+        self.transport = a_transport(server, self.poller, self)
 
     @property
     def watched(self) -> int:
@@ -304,7 +310,7 @@ def test_a_thread_that_is_struck_as_it_begins_a_file_leaves_the_socket_to_others
                 pair.transport.lock = lock
                 raise Stray
 
-    lock, pair.transport.lock = pair.transport.lock, Lock()  # type: ignore[assignment]
+    lock, pair.transport.lock = pair.transport.lock, Lock()
     with pytest.raises(Stray):
         pair.transport.send_file(descriptor, 0, 10)
     pair.transport.abort()
@@ -417,22 +423,21 @@ def test_a_lingering_close_goes_on_while_bytes_come_within_a_bound(pair: Pair) -
     for _ in range(MOST_PERIODS - 1):
         pair.client.sendall(b"more")
         pair.transport.ready(READ)
-        pair.loop.advance(LINGER_SECONDS)
+        pair.loop.advance(LINGER)
         assert not pair.is_closed()
     pair.client.sendall(b"more")
     pair.transport.ready(READ)
-    pair.loop.advance(LINGER_SECONDS)
+    pair.loop.advance(LINGER)
     assert pair.told == ["lost"]
     assert pair.is_closed()
 
 
-def test_a_lingering_close_ends_when_much_has_come(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lingering_close_ends_when_much_has_come(pair: Pair) -> None:
     """However fast it comes."""
-    monkeypatch.setattr(lingering, "MOST_BYTES", 8)
     pair.transport.close(linger=True)
     pair.loop.settle()
+    assert pair.transport._lingering is not None
+    pair.transport._lingering.take(MOST_BYTES - 8)
     for closed in (False, True):
         pair.client.sendall(b"more")
         pair.transport.ready(READ)
@@ -444,9 +449,9 @@ def test_a_lingering_close_ends_by_itself(pair: Pair) -> None:
     """A silent client does not keep the connection."""
     pair.transport.close(linger=True)
     pair.loop.settle()
-    pair.loop.advance(LINGER_SECONDS / 2)
+    pair.loop.advance(LINGER / 2)
     assert not pair.is_closed()
-    pair.loop.advance(LINGER_SECONDS / 2)
+    pair.loop.advance(LINGER / 2)
     assert pair.told == ["lost"]
     assert pair.is_closed()
 
@@ -483,7 +488,7 @@ ENDS: dict[str, Callable[[Pair], object]] = {
     "abort": lambda pair: pair.transport.abort(),
     "reset": lambda pair: pair.transport.ready(GONE),
     "turn": lambda pair: pair.loop.turn(),
-    "wait": lambda pair: pair.loop.advance(LINGER_SECONDS),
+    "wait": lambda pair: pair.loop.advance(LINGER),
     "write": lambda pair: pair.transport.write(b"x"),
     "flush": lambda pair: pair.transport.ready(WRITE),
     "eof": lambda pair: pair.half_close(),
@@ -509,7 +514,7 @@ def test_whatever_ends_the_connection_the_receiver_is_told_once(
         pair.client.close()
         pair.transport.ready(WRITE | GONE)
         pair.loop.settle()
-        pair.loop.advance(LINGER_SECONDS)
+        pair.loop.advance(LINGER)
     assert pair.told.count("lost") == 1
     assert pair.told[-1] == "lost"
     assert pair.is_closed()
@@ -616,7 +621,7 @@ def test_the_descriptor_is_not_closed_under_an_abort(meddled: tuple[Pair, Meddle
     pair, sock = meddled
     pair.transport.close(linger=True)
     pair.loop.settle()
-    sock.meddle = lambda: pair.loop.advance(LINGER_SECONDS)
+    sock.meddle = lambda: pair.loop.advance(LINGER)
     pair.transport.abort()
     assert sock.was_open
     finish(sock)
@@ -662,7 +667,7 @@ def test_a_descriptor_that_is_used_again_is_never_written_to(
     pair.transport.abort()
     pair.transport.close(linger=True)
     pair.loop.settle()
-    pair.loop.advance(LINGER_SECONDS)
+    pair.loop.advance(LINGER)
     assert os.fstat(number)
     for pairs in others:
         assert all(has_nothing(each) for each in pairs)

@@ -12,7 +12,7 @@ from bide.exchange.totals import Total
 from bide.transports.poller import GONE, WRITE
 from bide.transports.tcp import SocketTransport
 from bide.transports.unsent import PIECE, Unsent
-from tests.fakes import HandPoller, ManualLoop
+from tests.fakes import HIGH_WATER, HandPoller, ManualLoop, Receiver, a_transport
 
 LARGE = 4 * 1024 * 1024
 LOOPS: list[ManualLoop] = []
@@ -70,20 +70,8 @@ class Client:
         """Nothing."""
 
 
-def transport(client: Client, total: Total, high_water: int = 65536) -> SocketTransport:
-    loop = manual_loop()
-    sock: Any = client
-    receiver: Any = Told()
-    made = SocketTransport(sock, HandPoller(loop), receiver, high_water, unsent=total)
-    made.start()
-    return made
-
-
-class Told:
-    """A receiver that takes no notice."""
-
-    def connection_lost(self) -> None:
-        """Nothing."""
+def transport(client: Client, total: Total, high_water: int = HIGH_WATER) -> SocketTransport:
+    return a_transport(client, HandPoller(manual_loop()), Receiver(), high_water, total)
 
 
 def objects(made: SocketTransport) -> list[object]:
@@ -194,7 +182,7 @@ def test_below_the_bound_again_each_has_its_high_water() -> None:
     made.write(b"x" * 1000)
     room = made.room()
     assert room is not None
-    other._lose()
+    other._end()
     assert made.room() is None
     client.takes = [1]
     made.ready(WRITE)
@@ -223,16 +211,14 @@ def test_a_response_alone_that_is_larger_than_the_bound_goes_on() -> None:
 
 def test_a_queue_of_an_idle_connection_takes_no_memory() -> None:
     """There are thousands of them, and a deque takes 600 bytes."""
-    assert Unsent(Total(0))._blocks is None
+    assert Unsent(HIGH_WATER, Total(0))._blocks is None
 
 
 def test_a_real_socket_takes_head_and_block_together() -> None:
     """One packet for a head and the beginning of its block."""
     server, client = socket.socketpair()
     server.setblocking(False)
-    receiver: Any = Told()
-    made = SocketTransport(server, HandPoller(manual_loop()), receiver)
-    made.start()
+    made = a_transport(server, HandPoller(manual_loop()), Receiver())
     made.write(b"head", b"x" * 20_000, b"end")
     assert client.recv(100_000) == b"head" + b"x" * 20_000 + b"end"
     made.ready(GONE)

@@ -12,12 +12,14 @@ import atexit
 import concurrent.futures
 import contextvars
 import math
+import string
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Lock, get_ident
 from typing import Any
+from urllib.parse import quote
 
 from greenlet import getcurrent, greenlet
 
@@ -378,13 +380,19 @@ class _Call:
 
 
 def _request(environ: dict[str, Any]) -> Request:
-    """Give what a stream has to know of a request whose environ is the host's."""
-    target = environ.get("PATH_INFO", "").encode("latin-1", "replace")
-    return Request(
+    """Return what a stream has to know of a request whose environ is the host's."""
+    root, path, query = (
+        environ.get(key, "").encode("latin-1", "replace")
+        for key in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
+    )
+    raw = quote(root + path, safe=string.punctuation.replace("%", "")).encode()
+    request = Request(
         environ["REQUEST_METHOD"],
-        target,
-        target,
-        environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        raw + b"?" + query if query else raw,
+        raw,
+        query,
         environ.get("SERVER_PROTOCOL", "HTTP/1.0").removeprefix("HTTP/"),
         [],
     )
+    request.root, request.path = root, path
+    return request

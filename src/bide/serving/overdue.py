@@ -43,7 +43,7 @@ def end_overdue(
         taken = monotonic() - conversation.started
         conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
         if conversation in held:  # what it would read raises this
-            held[conversation].submit_held()
+            held[conversation].submit_held(conversation.stream)
         described = conversation.describe()
         if stack:
             log.warning("%s has taken %.1f s, and its code goes on:\n%s", described, taken, stack)

@@ -30,7 +30,10 @@ from bide.executors.choice import make_executor
 from bide.executors.executor import Executor
 from bide.executors.monitor import Monitor
 from bide.forks import give_up_loop, share, unshare
-from bide.serving.connection import Connection
+from bide.protocols.http1.reading import HTTP1
+from bide.protocols.interfaces import Owner, Protocol, Transport
+from bide.serving.connection import Connection, Serving
+from bide.serving.deadlines import Allowances, Look
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import access
 from bide.serving.logs import log_access, log_broken_off, log_refusal
@@ -40,7 +43,7 @@ from bide.serving.status import Status, snapshot
 from bide.settings import Settings
 from bide.transports.acceptor import Acceptor
 from bide.transports.addresses import parse_address
-from bide.transports.poller import Poller, make_poller
+from bide.transports.poller import make_poller
 from bide.waiting.loops import Mailbox, close_mailbox, open_mailbox
 from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
@@ -49,7 +52,7 @@ from bide.wsgi.environ import server_environ
 log = logging.getLogger("bide")
 
 
-class Server:
+class Server(Serving):
     """Serves one WSGI application: ``async with Server(app, bind="127.0.0.1:0") as server:``.
 
     All methods are for the thread of the loop that it was started on, but for ``status``. Leaving
@@ -86,13 +89,12 @@ class Server:
         self.decision: Decision = decide(application, self.settings.executor)
         self._addresses = [parse_address(each) for each in self.settings.bind]
         self.limits = Limits.of(self.settings)
+        self.allowances = Allowances.of(self.settings)
         self.unsent_total = Total(self.settings.limit_unsent_total)
         self.unread_total = Total(self.settings.limit_unread_total)
         self.health = decoded(self.settings.health.encode())
         self.cancels_half_closed = self.settings.half_close == "cancel"
         self.draining = False
-        self.loop: asyncio.AbstractEventLoop
-        self.poller: Poller
         self._mailbox: Mailbox
         self._executor: Executor
         self._environ: dict[str, Any] = {}
@@ -232,7 +234,7 @@ class Server:
             log.warning("%d requests have not ended in time: they are cancelled", len(waiting))
             for conversation in waiting:
                 if conversation in self._held:
-                    self._held[conversation].drop_held()
+                    self._held[conversation].drop_held(conversation.stream)
                 else:
                     conversation.cancel(ServerStopping("the server stops"), firm=True)
             if not await self._all_done(CLEANUP_SECONDS):
@@ -308,12 +310,12 @@ class Server:
         settings = self.settings
         # First: the looks may queue more.
         self._reject_queued(settings.queue_timeout - ahead, QUEUE_TIMEOUT)
-        crowded = self._acceptor.crowded
+        look = Look(elapsed, self.allowances, self.unsent_total, self._acceptor.crowded)
         connections = list(self._connections)
         if self.unsent_total.full:  # until it is no more, those that hold the most are given up
             connections.sort(key=lambda each: each.held, reverse=True)
         for connection in connections:
-            connection.mind_time(elapsed, settings, crowded)
+            connection.mind_time(look)
         if settings.request_timeout:
             before = monotonic() + ahead - settings.request_timeout
             end_overdue(list(self._conversations), before, self._executor.hubs, self._held)
@@ -347,6 +349,14 @@ class Server:
         connection = Connection(self, sock, Peer("http", server, client))
         self._connections.add(connection)
         connection.start()
+
+    def protocol(self, transport: Transport, owner: Owner) -> Protocol:
+        """Make the protocol that a connection begins with."""
+        return HTTP1(transport, owner, self.limits, self.unread_total)
+
+    def upgrades(self, stream: Stream) -> bool:  # noqa: ARG002 - none is known
+        """Whether a request may change its connection's protocol."""
+        return False
 
     def flush(self) -> None:
         """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""

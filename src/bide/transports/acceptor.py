@@ -25,9 +25,9 @@ ACCEPTS: Final = 64
 BACKLOG: Final = 65_536
 """Connections that one listener may have in its backlog, more than any system's default allows."""
 PAUSE: Final = 1.0
-"""Seconds after which accepting is tried again when the system had nothing to accept with."""
+"""Seconds after which accepting is tried again when the system had nothing left to accept with."""
 QUIET: Final = 60.0
-"""Seconds for which the same trouble is not logged again, once it is over."""
+"""Seconds after the end of some trouble for which the same is not logged again."""
 
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -46,10 +46,12 @@ class Acceptor:
     Args:
         accepted: takes a new, non-blocking socket, with the host and port of its listener and of
             the client; both strings of the client's are empty on a Unix socket.
-        limit: how many connections there may be; it must be told by :meth:`left` of each that ends.
+        limit: how many connections there may be. Whoever owns one calls :meth:`left` at its end.
         keepalive: seconds of silence after which the system asks whether a client is still there,
             as :attr:`bide.Settings.tcp_keepalive`; 0: it does not.
         waited: called for each that is accepted after it has waited for others to end.
+        pause: seconds after which accepting is tried again when the system had nothing left to
+            accept with.
     """
 
     def __init__(
@@ -58,16 +60,18 @@ class Acceptor:
         limit: int,
         keepalive: int = 0,
         waited: Callable[[], None] = _nothing,
+        pause: float = PAUSE,
     ) -> None:
         self._keepalive = keepalive
+        self._pause = pause
         self._accepted = accepted
         self._waited = waited
         self._crowd = False  # since the limit was reached, the backlog was never empty
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, Name] = {}
-        self._opened: set[socket.socket] = set()  # those that nobody else listens on
-        self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # of Unix ones, and inodes
+        self._opened: set[socket.socket] = set()  # those that :meth:`open` has made
+        self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # Unix: path and inode
         self._connections = 0
         self._watching = False
         self._resumption: asyncio.TimerHandle | None = None
@@ -113,7 +117,10 @@ class Acceptor:
             raise
 
     def adopt(self, listeners: Iterable[socket.socket]) -> None:
-        """Accept from sockets that somebody else has opened; this closes them, and no more."""
+        """Accept from sockets that somebody else has opened.
+
+        :meth:`close` closes them here; whoever else has them goes on with them.
+        """
         for listener in listeners:
             listener.setblocking(False)
             keep_alive(listener, self._keepalive)
@@ -127,10 +134,10 @@ class Acceptor:
     def accept_waiting(self) -> bool:
         """Accept all that has connected already: closing the listeners would reset it.
 
-        To be called before ``close``. From now on nothing else is accepted. The limit does not
-        count here: what waits is bounded by the backlog.
+        Called before ``close``. From now on nothing else is accepted. The limit does not count
+        here: what waits is bounded by the backlog.
 
-        Return whether that was all. False: the system has nothing left to accept with, so call
+        Return whether that was all. If not, the system has nothing left to accept with: call this
         again when other connections have ended.
         """
         self._unwatch()
@@ -144,17 +151,17 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     return False
-                log.error("accept failed: %s", error)  # it was that one's, and is taken out
-        return True  # they come as fast as they are taken: it would never end
+                log.error("accept failed: %s", error)  # of one connection, which is dropped
+        return True  # more come as fast as they are taken: it would never end
 
     def close(self) -> None:
-        """Listen no more, and remove the paths of Unix sockets."""
+        """Stop listening, and remove the paths of Unix sockets."""
         self._unwatch()
         if self._resumption is not None:
             self._resumption.cancel()
         for listener in self._listeners:
-            # Looked at while it is open, and its number is nobody else's: another server may have
-            # taken the path.
+            # Another server may have taken the path. While this socket is open, no other file can
+            # have its inode.
             path, own = self._paths.get(listener, ("", None))
             if own is not None and _inode(path) == own:
                 os.unlink(path)
@@ -173,7 +180,7 @@ class Acceptor:
         self._listeners = {}
 
     def left(self) -> None:
-        """Know that a connection has ended."""
+        """Called when a connection has ended."""
         self._connections -= 1
         if self._full:
             self._full = False
@@ -196,7 +203,7 @@ class Acceptor:
                 return
             if self._connections >= self._limit:
                 if number:
-                    return  # whether anybody waits is seen when this is called again
+                    return  # called again if anybody waits
                 self._full = self._crowd = True
                 self._unwatch()
                 self._report(
@@ -212,10 +219,10 @@ class Acceptor:
                 return
 
     def _accept_one(self, listener: socket.socket) -> bool:
-        """Accept a connection; false when none waits. Raises OSError when it cannot."""
+        """Accept a connection; return false when none waits. Raises OSError when it cannot."""
         try:
             sock, client = listener.accept()
-        except ConnectionAbortedError:  # that one has left; others may wait
+        except ConnectionAbortedError:  # this client has left; others may wait
             return True
         except (BlockingIOError, InterruptedError):
             self._crowd = False
@@ -228,7 +235,7 @@ class Acceptor:
             name = (client[0], client[1])
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:  # some systems' word for a client that has left already
+            except OSError:  # on some systems, when the client has left already
                 sock.close()
                 return True
         self._connections += 1
@@ -242,7 +249,7 @@ class Acceptor:
         # The listeners stay readable, and would be tried for ever.
         self._unwatch()
         self._report(f"no connections can be accepted for now: {error.strerror}")
-        self._resumption = self._loop.call_later(PAUSE, self._watch)
+        self._resumption = self._loop.call_later(self._pause, self._watch)
 
     def _report(self, trouble: str) -> None:
         now = monotonic()

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bide.errors import BindError, SettingError
+from bide.settings import DEFAULTS
 
-BACKLOG = 2048
-MODE: Final = 0o666
+BACKLOG: Final = DEFAULTS.backlog
+MODE: Final = int(DEFAULTS.socket_mode, 8)
 """The rights of a Unix socket: who connects needs the right to write."""
 LONGEST: Final = 107
-"""Bytes of a path that Linux takes; other systems take 103."""
+"""Bytes of a Unix socket's path that Linux takes; other systems take 103."""
 TRIES: Final = 10
-"""How often a port that is free on one address of a host is not on another, before that is said."""
+"""How many free ports are tried, each of which may be in use on another address of the host."""
 
-# A name may have addresses that this machine has not: localhost's ::1 in a container without IPv6.
+# A name may have addresses that this machine lacks: localhost's ::1 in a container without IPv6.
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -28,7 +29,7 @@ _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 class Address:
     """Where to listen: a host and a port (0: a free one), or the path of a Unix socket.
 
-    A path that begins with ``@`` is the name of an abstract one, which has no file (Linux).
+    A path that begins with ``@`` names an abstract socket, which has no file (Linux).
     """
 
     host: str = ""
@@ -42,7 +43,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read an address; raises SettingError with what it should look like."""
+    """Read an address; raises SettingError, which says what one looks like."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or "\0" in path:
@@ -76,7 +77,7 @@ def listen(
         address: where.
         backlog: connections that may wait to be accepted.
         mode: the rights of a Unix socket.
-        alone: ``[::]`` is every IPv6 address alone, since IPv4 is listened on otherwise.
+        alone: whether ``[::]`` leaves IPv4 out, since that is listened on by another address.
 
     Raises:
         BindError: the address cannot be listened on; one line says why and what to do.
@@ -189,10 +190,10 @@ _KINDS: Final = {
 
 
 def _is_stale(path: str) -> bool:
-    """Say whether a socket was left by a process that is no more: nobody accepts on it.
+    """Whether a socket was left behind by a process that has ended: nobody accepts on it.
 
     Raises:
-        FileExistsError: it is no socket; the error's text says what.
+        FileExistsError: it is not a socket; the error says what it is.
     """
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
@@ -224,7 +225,7 @@ def _explain(error: OSError) -> str:
 
 
 def described(sock: socket.socket) -> str:
-    """Give a listening socket's address as one may write it in ``--bind``."""
+    """Return a listening socket's address as it may be written for ``--bind``."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         if isinstance(name, bytes):  # an abstract one's begins with a zero byte
@@ -234,15 +235,15 @@ def described(sock: socket.socket) -> str:
 
 
 PROBES: Final = 3
-"""How often a silent client is asked before it is taken for gone."""
+"""How many times a silent client is asked before it counts as gone."""
 
 
 def keep_alive(listener: socket.socket, seconds: int) -> None:
-    """Have the system ask the silent clients of a listener, whose connections inherit it.
+    """Have the system ask whether silent clients are there; a listener's connections inherit it.
 
-    Each is asked after so many seconds of silence, and is gone when it does not answer for half as
-    many again: without that a request that waits would wait for ever for a client that has vanished
-    without a word. 0: nobody is asked. Nothing is done for Unix sockets, whose ends are known.
+    A client is asked after so many seconds of silence. It counts as gone when it has not answered
+    for half as many again. Otherwise a request would wait for ever whose client has vanished
+    without a FIN or a reset. With 0 nobody is asked. Unix sockets need none of it.
     """
     if not seconds or listener.family == socket.AF_UNIX:
         return

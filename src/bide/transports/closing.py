@@ -1,6 +1,6 @@
 """Ending a connected socket so that its client learns it, whoever else has the descriptor.
 
-A forked child has a copy of each open descriptor: while it lives, a mere ``close`` sends nothing.
+A forked child has a copy of each open descriptor. While it lives, ``close`` alone sends nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ os.register_at_fork(after_in_parent=forks.note)
 
 
 def end(sock: socket.socket) -> None:
-    """Close a socket: the client reads to the end of what was sent, and then that it is the end."""
+    """Close a socket: the client reads all that was sent, and then the end."""
     with contextlib.suppress(OSError):  # the client has gone already
         sock.shutdown(socket.SHUT_RDWR)
     sock.close()
@@ -44,19 +44,19 @@ def prepare_reset(sock: socket.socket) -> None:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close a socket, after ``prepare_reset``: the client takes what it has for incomplete."""
+    """Close a socket, after ``prepare_reset``: the client learns that what it has is incomplete."""
     if sock.family == socket.AF_UNIX:
         end(sock)
         return
-    # A shutdown would say that it is complete. Linux resets a TCP connection when its socket is
-    # connected to no address; Python has no call for that.
+    # After a shutdown it would seem complete. Linux resets a TCP connection when its socket is
+    # connected to no address, for which Python has no call.
     if forks.any and sys.platform == "linux":
         _disconnect(sock.fileno())
     sock.close()
 
 
 def _disconnect(descriptor: int) -> None:
-    import ctypes  # rarely needed, and it takes milliseconds
+    import ctypes  # rarely needed, and loading it takes milliseconds
 
     library: Any = ctypes.CDLL(None)
     library.connect(descriptor, _UNSPECIFIED, len(_UNSPECIFIED))

@@ -1,8 +1,8 @@
 """Which sockets are ready: all connections of a server behind one entry in the event loop.
 
-asyncio makes a handle, and runs a context, for each ready socket; here the loop is told once for
-all that are ready, and what all of them brought is passed on together. On Linux an epoll of our own
-is the loop's one entry; elsewhere the loop watches each socket.
+asyncio makes a handle, and runs a context, for each ready socket. Here the loop is told once for
+all that are ready, and what all of them brought is passed on together. On Linux the loop's one
+entry is an epoll of our own. Elsewhere the loop watches each socket.
 """
 
 from __future__ import annotations
@@ -11,36 +11,37 @@ import asyncio
 import logging
 import select
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from bide.forks import share, unshare
+from bide.protocols.interfaces import Transport
 from bide.waiting.loops import on_loop
 
 log = logging.getLogger("bide")
 
-# epoll's own figures, so that what it gives needs no translation.
+# epoll's own figures, so that what it finds needs no translation.
 READ: Final = 0x001
 WRITE: Final = 0x004
-GONE: Final = 0x008 | 0x010  # an error, or hung up; told without being asked for
-ENDED: Final = 0x2000  # the client has closed its side, behind what is unread; told by epoll only
+GONE: Final = 0x008 | 0x010  # an error, or hung up; found without being watched for
+ENDED: Final = 0x2000  # the client has closed its side, behind what is unread; by epoll only
 
 REST: Final = 0.001
-"""Seconds of a rest: so much later is noticed what comes meanwhile."""
+"""Seconds of a rest; what comes meanwhile is noticed so much later."""
 BATCH: Final = 256
 """Sockets served before the loop's other callbacks have their turn."""
 
 
-class Pollable(Protocol):
-    """A socket's owner."""
+class Pollable(Transport):
+    """A transport whose socket a poller watches."""
+
+    __slots__ = ()
 
     def ready(self, events: int) -> None:
-        """Read, write, or find that it is gone; on the loop."""
-
-    def abort(self) -> None:
-        """Reset the connection."""
+        """Called when the socket can be read or written, or is gone; on the loop."""
+        raise NotImplementedError
 
 
-class Poller(Protocol):
+class Poller:
     """Watches descriptors. On the loop, but for ``watch``.
 
     Attributes:
@@ -53,21 +54,30 @@ class Poller(Protocol):
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
+        raise NotImplementedError
 
     def watch(self, descriptor: int, events: int) -> None:
-        """Set what a registered descriptor is watched for; any thread, under its owner's lock."""
+        """Set what a registered descriptor is watched for.
+
+        From any thread, under the lock of its transport.
+        """
+        raise NotImplementedError
 
     def unregister(self, descriptor: int) -> None:
-        """Watch no more; before the descriptor is closed."""
+        """Watch a descriptor no longer; called before it is closed."""
+        raise NotImplementedError
 
     def rest(self, then: Callable[[], None]) -> None:
         """Look for nothing new for REST seconds, or until ``wake``; call ``then`` at its end."""
+        raise NotImplementedError
 
     def wake(self) -> None:
         """Look again."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """End; when no descriptor is left."""
+        """End; called when no descriptor is left."""
+        raise NotImplementedError
 
 
 def _nothing() -> None:
@@ -78,15 +88,15 @@ def _serve(target: Pollable, events: int) -> None:
     try:
         target.ready(events)
     except BaseException as error:
-        # Half of what came may have been taken: nothing more of it can be right. A signal handler
-        # of the application may have raised, too.
+        # Perhaps half of what came was taken, so nothing more of it can be right. The error may be
+        # one that a signal handler of the application has raised.
         target.abort()
         if not isinstance(error, Exception):
             raise
         log.exception("internal error on a connection: it is closed")
 
 
-class EpollPoller:
+class EpollPoller(Poller):
     """Linux: an epoll whose descriptor the loop watches. ``watch`` is epoll_ctl, any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
@@ -95,9 +105,9 @@ class EpollPoller:
         self._epoll = select.epoll()
         self._targets: dict[int, Pollable] = {}
         self._timer: asyncio.TimerHandle | None = None  # of the rest
-        self._then: Callable[[], None] = _nothing  # at its end
+        self._then: Callable[[], None] = _nothing  # called at its end
         self._serving = False
-        self._entered = False  # and the loop has come again meanwhile
+        self._entered = False  # the loop has come again while it was serving
         loop.add_reader(self._epoll.fileno(), self._poll)
         share(self)
 
@@ -111,7 +121,7 @@ class EpollPoller:
         self._epoll.modify(descriptor, events)
 
     def unregister(self, descriptor: int) -> None:
-        """Watch no more."""
+        """Watch a descriptor no longer."""
         del self._targets[descriptor]
         self._epoll.unregister(descriptor)
 
@@ -131,7 +141,7 @@ class EpollPoller:
             self._then()
 
     def after_fork(self) -> None:
-        """Close the child's descriptor: what were taken out would be taken from the parent."""
+        """Close the child's descriptor, and take nothing out: the parent's epoll is the same."""
         self._epoll.close()
 
     def close(self) -> None:
@@ -143,8 +153,8 @@ class EpollPoller:
 
     def _poll(self) -> None:
         if self._serving:
-            # A request runs the loop a second time (nest_asyncio): what is read or served now would
-            # overtake what the batch still has. The loop would turn for it again and again.
+            # A request runs the loop a second time (nest_asyncio). What is served now would
+            # overtake the rest of the batch. Not watched, for the loop would turn again and again.
             self._entered = True
             self.loop.remove_reader(self._epoll.fileno())
             return
@@ -165,16 +175,16 @@ class EpollPoller:
         self.after()
 
 
-class LoopPoller:
+class LoopPoller(Poller):
     """Anywhere: the event loop watches each descriptor."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
         self.loop = loop
         self.after = after
         self._targets: dict[int, Pollable] = {}
-        self._events: dict[int, int] = {}  # the last word, under the owner's lock
+        self._events: dict[int, int] = {}  # watched for, as set last; under the transport's lock
         self._serving = False
-        self._entered: list[tuple[int, Pollable]] = []  # for which the loop has come meanwhile
+        self._entered: list[tuple[int, Pollable]] = []  # ready while another was being served
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
@@ -183,32 +193,32 @@ class LoopPoller:
         self._set(descriptor, target)
 
     def watch(self, descriptor: int, events: int) -> None:
-        """Set what a descriptor is watched for; soon, from another thread than the loop's."""
+        """Set what a descriptor is watched for: on the loop at once, from another thread soon."""
         target = self._targets.get(descriptor)
         if target is not None:
             self._events[descriptor] = events
             on_loop(self.loop, self._set, descriptor, target)
 
     def unregister(self, descriptor: int) -> None:
-        """Watch no more."""
+        """Watch a descriptor no longer."""
         self._events[descriptor] = 0
         self._set(descriptor, self._targets[descriptor])
         del self._targets[descriptor], self._events[descriptor]
 
     def rest(self, then: Callable[[], None]) -> None:
-        """Go on: to unwatch all of them would cost more."""
+        """Do not rest: to unwatch all of them would cost more."""
         then()
 
     def wake(self) -> None:
-        """Nothing rests."""
+        """Do nothing: it never rests."""
 
     def close(self) -> None:
         """End."""
 
     def _set(self, descriptor: int, target: Pollable) -> None:
         if self._targets.get(descriptor) is not target:
-            return  # closed, and perhaps used again, before this thread's word came
-        # The last word, not the one that brought this call: the loop's own may have overtaken it.
+            return  # closed, and perhaps used again, before this call came from another thread
+        # What was set last: the loop may have set something else since this call was asked for.
         events = self._events[descriptor]
         if events & READ:
             self.loop.add_reader(descriptor, self._ready, descriptor, target, READ)
@@ -220,7 +230,7 @@ class LoopPoller:
             self.loop.remove_writer(descriptor)
 
     def _ready(self, descriptor: int, target: Pollable, events: int) -> None:
-        if self._serving:  # as above
+        if self._serving:  # as in EpollPoller
             self._entered.append((descriptor, target))
             self.loop.remove_reader(descriptor)
             self.loop.remove_writer(descriptor)
@@ -236,9 +246,7 @@ class LoopPoller:
         self.after()
 
 
-def make_poller(
-    loop: asyncio.AbstractEventLoop, after: Callable[[], None] = _nothing
-) -> EpollPoller | LoopPoller:
+def make_poller(loop: asyncio.AbstractEventLoop, after: Callable[[], None] = _nothing) -> Poller:
     """Make the best poller that this system has."""
     kind = EpollPoller if hasattr(select, "epoll") else LoopPoller
     return kind(loop, after)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from bide.exchange.totals import Total
+from bide.waiting.outcome import Signal
 
 PIECE: Final = 256 * 1024
-"""Bytes that are handed to the system at once, so that a large block keeps nobody waiting."""
+"""Bytes that are handed to the system at once: the lock is held for no longer than that takes."""
 
 
 def send_first(sock: socket.socket, blocks: Sequence[bytes]) -> int:
@@ -29,25 +30,44 @@ def send_first(sock: socket.socket, blocks: Sequence[bytes]) -> int:
 
 
 class Unsent:
-    """One connection's queue; everything under its transport's lock.
+    """One connection's queue; under its transport's lock, but for a look at ``size`` or ``high``.
 
     Args:
+        high_water: bytes from which on the application waits, until a quarter of it is left.
         total: where its bytes count together with those of other connections. All of them count,
-            also those of an object that several connections refer to.
+            also those of an object that several connections refer to. While it is full, the
+            application waits for each byte: its own client takes all, so that none waits for
+            another's.
 
     Attributes:
         size: bytes that wait.
     """
 
-    __slots__ = ("_blocks", "_total", "size")
+    __slots__ = ("_blocks", "_high_water", "_room", "_total", "size")
 
-    def __init__(self, total: Total) -> None:
+    def __init__(self, high_water: int, total: Total) -> None:
         self._blocks: deque[bytes | memoryview] | None = None  # made at first need: it is large
+        self._high_water = high_water
         self._total = total
+        self._room: Signal | None = None
         self.size = 0
 
+    @property
+    def high(self) -> bool:
+        """Whether so much waits that the application should wait, too."""
+        return self.size > 0 and self.size >= self._most()
+
+    def room(self) -> Signal:
+        """Return what fires when little is left, or all is dropped."""
+        if self._room is None:
+            self._room = Signal()
+        return self._room
+
+    def _most(self) -> int:
+        return 0 if self._total.full else self._high_water
+
     def add(self, blocks: Sequence[bytes], sent: int) -> None:
-        """Queue some blocks, without so many bytes of theirs that were sent."""
+        """Queue some blocks, of which the first ``sent`` bytes were sent already."""
         if self._blocks is None:
             self._blocks = deque()
         added = -sent
@@ -61,7 +81,7 @@ class Unsent:
         self._count(added)
 
     def send(self, sock: socket.socket) -> None:
-        """Send a piece of what waits, as far as the client takes it; OSError as ``socket.send``."""
+        """Send a piece of what waits, as far as the client takes it; raises as ``socket.send``."""
         blocks = self._blocks
         before = left = PIECE
         try:
@@ -78,11 +98,19 @@ class Unsent:
                         break
         finally:
             self._count(left - before)
+            if self.size <= self._most() // 4:
+                self._fire()
 
     def clear(self) -> None:
         """Drop all of it."""
         self._blocks = None
         self._count(-self.size)
+        self._fire()
+
+    def _fire(self) -> None:
+        if self._room is not None:
+            signal, self._room = self._room, None
+            signal.fire()
 
     def _count(self, size: int) -> None:
         if size:

@@ -32,7 +32,7 @@ from tests.protocols.exchanges import (
     post,
     response,
 )
-from tests.protocols.fakes import Answer, connect
+from tests.protocols.fakes import Answer, connect, drain
 
 
 def cut_after(*blocks: bytes, headers: list[tuple[str, str]] | None = None) -> Answer:
@@ -229,6 +229,7 @@ def test_chunked_body_that_turns_out_too_long_to_drain_closes_the_connection() -
     client.send(b"1\r\na\r\n0\r\n\r\n" + numbered(b"next"))
     assert bodies(client) == [b"/"]
     assert client.transport.closed == "linger"
+    assert drain(client.stream).end == "left"  # a thread that still reads would wait for ever
 
 
 def test_body_that_was_read_in_part_is_drained_by_what_is_left() -> None:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bide.exchange.limits import Limits
-from bide.protocols.http1 import reading as http1
-from bide.protocols.http1 import syntax as http1_syntax
+from bide.protocols.http1.syntax import HOSTS, MEANINGS
 from tests.protocols.fakes import Client, connect, drain
 
 SMALL = Limits(request_line=64, head=256, fields=5, window=16, framing=64, discard=32)
@@ -31,7 +30,7 @@ def statuses(pieces: list[bytes], limits: Limits | None = None) -> list[int]:
     """Give the statuses of refusals; nothing when the one request is good."""
     client = connect(limits=limits)
     client.send(*pieces)
-    refused = [error.status for error in client.owner.refused]
+    refused = [error.status for error in client.owner.errors]
     assert len(client.owner.begun) == (not refused)
     return refused
 
@@ -63,7 +62,7 @@ def test_request_line_may_be_as_long_as_its_limit(limits: Limits | None, limit: 
     assert statuses([endless], limits) == [414]
     client = connect(limits=limits)
     client.send(endless[:limit], b"\r")
-    assert client.owner.refused == []
+    assert client.owner.errors == []
 
 
 @pytest.mark.parametrize(("limits", "limit"), [(SMALL, 256), (None, 65536)])
@@ -93,7 +92,7 @@ def test_limits_hold_for_every_request_of_a_connection() -> None:
         client.send(b"\r\n\r\n" + request_line(64) + fields(5) + head(256))
     assert len(client.owner.begun) == 9
     client.send(request_line(65))
-    assert [error.status for error in client.owner.refused] == [414]
+    assert [error.status for error in client.owner.errors] == [414]
 
 
 def test_empty_lines_before_a_request_count_for_nothing() -> None:
@@ -177,15 +176,22 @@ def test_small_chunks_are_no_excess(extension: bytes) -> None:
 # What is kept for all connections ----------------------------------------------------------------
 
 
-def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def nothing_kept() -> Iterator[None]:
+    """Have no name and no host be known, and forget those of the test at its end."""
+    names, hosts = dict(MEANINGS), set(HOSTS)
+    MEANINGS.clear()
+    HOSTS.clear()
+    yield
+    MEANINGS.clear()
+    HOSTS.clear()
+    MEANINGS.update(names)
+    HOSTS.update(hosts)
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds() -> None:
     """A thousand and no more, none of them long; what is not kept is understood as well."""
-    names: dict[bytes, bytes] = {}
-    hosts: set[bytes] = set()
-    for module in (http1, http1_syntax):
-        monkeypatch.setattr(module, "MEANINGS", names)
-    monkeypatch.setattr(http1_syntax, "_hosts", hosts)
     client: Client = connect()
     long = b"a" * 5000
     client.send(b"GET / HTTP/1.1\r\nHost: %b\r\n%b: y\r\n\r\n" % (long, long))
@@ -194,7 +200,7 @@ def test_names_and_hosts_that_clients_make_up_are_kept_in_bounds(
         client.send(b"GET / HTTP/1.1\r\nHost: a%d\r\nX-%d: y\r\n\r\n" % (number, number))
     client.send(b"GET / HTTP/1.1\r\nHost: last\r\nconneCTION: close\r\n\r\n")
     assert not client.stream.request.persistent
-    assert 0 < len(names) <= 1024
-    assert 0 < len(hosts) <= 1024
-    assert max(map(len, names)) < 256
-    assert max(map(len, hosts)) < 256
+    assert 0 < len(MEANINGS) <= 1024
+    assert 0 < len(HOSTS) <= 1024
+    assert max(map(len, MEANINGS)) < 256
+    assert max(map(len, HOSTS)) < 256

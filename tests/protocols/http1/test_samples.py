@@ -121,7 +121,7 @@ def refuse(sample: Sample) -> None:
         begun = client.owner.begun
         came = [drain(stream) for stream in begun]
         compare([(body.end, body.status) for body in came], ends, pieces)
-        compare([error.status for error in client.owner.refused], refused, pieces)
+        compare([error.status for error in client.owner.errors], refused, pieces)
         assert client.protocol.stopped, way(pieces)
         if targets is None or bodies is None:
             targets, bodies = [stream.request.target for stream in begun], came
@@ -148,10 +148,10 @@ def test_protocol_parses_no_byte_after_a_refusal() -> None:
                     client.send(*pieces)
                     assert client.protocol.stopped
                     same(len(client.owner.begun), begun)
-                    refused = list(client.owner.refused)
+                    refused = list(client.owner.errors)
                     client.send(FOLLOWING)
                     same(len(client.owner.begun), begun)
-                    same(client.owner.refused, refused)
+                    same(client.owner.errors, refused)
 
 
 def test_client_gets_the_status_and_a_closed_connection_for_a_bad_head() -> None:

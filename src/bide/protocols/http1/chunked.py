@@ -1,14 +1,14 @@
 """A chunked body (RFC 9112 section 7.1): where its data is, and where it ends.
 
 It reads sizes, extensions and data itself, so that data costs the same whatever it consists of, and
-a size line is refused at its first bad byte however it is split. Trailers are handed on to whoever
-parses fields. Bytes only: no sockets, no threads.
+a size line is refused at its first bad byte however it is split. Trailers are for whoever parses
+fields. Bytes only: no sockets, no threads.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, Protocol
+from typing import Final
 
 from bide.errors import RemoteProtocolError
 from bide.exchange.limits import Limits
@@ -17,11 +17,11 @@ _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128
 """Bytes of framing that each chunk may bring: far more than any client needs."""
 _CHUNK_DUE: Final = 64
-"""Bytes of data that pay for one more chunk than the limit: a million of one byte are an attack."""
+"""Bytes of data for each chunk beyond the limit. A million chunks of one byte are an attack."""
 _LARGEST: Final = 2**64
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-"""A whole line without extensions, as nearly every client sends it."""
+"""A whole size line without extensions, as nearly every client sends it."""
 
 # The states of reading. First the places in a size line:
 #   chunk-size *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ) CRLF
@@ -100,28 +100,26 @@ def _nexts() -> dict[str, dict[int, str]]:
 _NEXT: Final = _nexts()
 
 
-class Taker(Protocol):
-    """Who takes what a body brings."""
-
-    def take_data(self, block: bytes) -> None:
-        """Take data of the body; never empty."""
-
-    def take_trailers(self, block: bytes) -> None:
-        """Take a last chunk without extensions, and then the trailers, up to their empty line.
-
-        Raises:
-            RemoteProtocolError: they are malformed.
-        """
-
-
 class Chunked:
-    """Reads one body.
+    """Reads one body, piece by piece.
 
     Attributes:
-        done: whether it has come to its end.
+        block: the data that the last call of :meth:`receive` has read, or nothing.
+        trailers: what it has read for the parser of fields: a last chunk without extensions, and
+            the trailers, up to their empty line; or nothing.
     """
 
-    __slots__ = ("_chunks", "_excess", "_fed", "_left", "_limits", "_state", "_tail")
+    __slots__ = (
+        "_chunks",
+        "_excess",
+        "_fed",
+        "_left",
+        "_limits",
+        "_state",
+        "_tail",
+        "block",
+        "trailers",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -131,41 +129,47 @@ class Chunked:
         self._excess = 0  # bytes of framing beyond their due
         self._chunks = 0
         self._fed = 0  # bytes of data
+        self.block = b""
+        self.trailers = b""
 
     @property
     def done(self) -> bool:
         """Whether the body has come to its end."""
         return self._state is _DONE
 
-    def receive(self, data: bytes, at: int, taker: Taker) -> int:
-        """Read on from ``at``; return where it stopped: at the data's end, or at the body's.
+    def receive(self, data: bytes, at: int) -> int:
+        """Read on from ``at`` to the end of a piece, or of the data; return where that is.
+
+        Not called any more when the body is done.
 
         Raises:
             RemoteProtocolError: the body is malformed, or has too much framing; nothing more of it
                 may be read.
         """
-        while at < len(data):
+        self.block = self.trailers = b""
+        size = len(data)
+        while at < size:
             state = self._state
             if state is _DATA:
-                at = self._take_data(data, at, taker)
-            elif state is _DATA_CR or state is _DATA_LF:
+                return self._take_data(data, at)
+            if state is _TRAILERS:
+                return self._take_trailers(data, at)
+            if state is _DATA_CR or state is _DATA_LF:
                 at = self._end_data(data, at)
-            elif state is _TRAILERS:
-                return self._take_trailers(data, at, taker)
-            else:
-                if state is _FIRST:
-                    at = self._take_whole(data, at, taker)
-                at = self._read_line(data, at)
-                if self._state is _DATA:
-                    self._begin(taker)
+                continue
+            if state is _FIRST:
+                at = self._take_whole(data, at)
+                if self.block:
+                    return at
+            at = self._read_line(data, at)
         return at
 
-    def _take_whole(self, data: bytes, at: int, taker: Taker) -> int:
+    def _take_whole(self, data: bytes, at: int) -> int:
         """Take chunks without extensions that have come whole: their data together, for speed."""
         limits = self._limits
         excess, chunks, fed = self._excess, self._chunks, self._fed
         blocks = []
-        # All that a line takes is due: only what was there before could exceed the limit.
+        # These lines stay below their due: only what was in excess before can reach the limit.
         while excess + 32 < limits.framing and chunks < limits.chunks + fed // _CHUNK_DUE:
             line = _SIZE_LINE.match(data, at)
             if line is None:
@@ -182,11 +186,11 @@ class Chunked:
             at = end + 2
         if blocks:
             self._excess, self._chunks, self._fed = excess, chunks, fed
-            taker.take_data(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+            self.block = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         return at
 
     def _read_line(self, data: bytes, at: int) -> int:
-        """Read a size line that is split, or has extensions, as far as it has come."""
+        """Read a size line, as far as it has come, and begin the chunk at its end."""
         start = at
         state = self._state
         while at < len(data) and state is not _DATA:
@@ -205,6 +209,8 @@ class Chunked:
         at = min(at, len(data))
         self._state = state
         self._count(at - start)
+        if state is _DATA:
+            self._begin()
         return at
 
     def _add_digits(self, digits: bytes) -> None:
@@ -219,25 +225,24 @@ class Chunked:
         if self._left >= _LARGEST:
             raise RemoteProtocolError("the size of a chunk is larger than any file")
 
-    def _begin(self, taker: Taker) -> None:
-        """Begin a chunk whose size line has come."""
+    def _begin(self) -> None:
         if not self._left:
             self._state = _TRAILERS
             self._tail = b"\r\n"
-            taker.take_trailers(b"0\r\n")
+            self.trailers = b"0\r\n"
             return
         self._chunks += 1
         self._excess = max(0, self._excess - _FRAMING_DUE)
         if self._chunks > self._limits.chunks + self._fed // _CHUNK_DUE:
             raise RemoteProtocolError("the body has too many small chunks")
 
-    def _take_data(self, data: bytes, at: int, taker: Taker) -> int:
+    def _take_data(self, data: bytes, at: int) -> int:
         end = min(len(data), at + self._left)
         self._left -= end - at
         self._fed += end - at
         if not self._left:
             self._state = _DATA_CR
-        taker.take_data(data[at:end])
+        self.block = data[at:end]
         return end
 
     def _end_data(self, data: bytes, at: int) -> int:
@@ -251,7 +256,7 @@ class Chunked:
         self._count(1)
         return at + 1
 
-    def _take_trailers(self, data: bytes, at: int, taker: Taker) -> int:
+    def _take_trailers(self, data: bytes, at: int) -> int:
         # They end with an empty line, and nothing before their end overlaps that one.
         tail = self._tail
         begun = (tail + data[at : at + 3]).find(_EMPTY_LINE)  # across the edge
@@ -262,7 +267,7 @@ class Chunked:
         else:
             end = found + 4
             self._state = _DONE
-        taker.take_trailers(data[at:end])
+        self.trailers += data[at:end]
         self._count(end - at)
         return end
 

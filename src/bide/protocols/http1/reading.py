@@ -1,71 +1,115 @@
 """HTTP/1.1 and 1.0 (RFC 9112): one connection's bytes to streams, and streams to bytes.
 
-Parsing is httptools' (llhttp). Around it stand the checks on the wire that it is looser about, and
-the limits; the way out is :mod:`bide.protocols.http1.writing`. No sockets, no threads, no event
-loop: bytes come in by ``receive_data``, on the loop.
+Heads are parsed by :mod:`bide.protocols.http1.heads`, chunked bodies by
+:mod:`bide.protocols.http1.chunked`; the way out is :mod:`bide.protocols.http1.writing`. Here stand
+the limits, and what comes when. No sockets, no threads, no event loop: bytes come in by
+``data_received``, on the loop.
+
+It is always in one of these states, which only ``_move`` changes; ``MOVES`` has every move::
+
+              part                length
+      head <--------+        +------------> counted
+        |           |        |                 |
+        +--whole--> |        | <-----end-------+
+                      idle
+        +--go on--> |        | <-----end-------+
+        |           |        |                 |
+      held <--------+        +------------> chunked
+              hold                chunks
+                                              each of them --stop--> stopped
 
 Invariants:
 
 - After a client's error no further byte of the connection is parsed.
-- llhttp is fed so that a feed never goes beyond the end of a message: a head up to its empty line,
-  a body of known length up to that, of a chunked one the trailers alone, up to their empty line. So
-  every head begins at a known byte, where it can be checked and limited.
-- The owner begins the streams in order, one after another.
+- The parser is never given a byte beyond the end of a message, so every head begins at a known
+  byte, where it can be checked and limited.
+- Streams are begun in order, each before the next head is parsed. What came of its body with its
+  head is there when a stream is begun: the application need not wait for it.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-import httptools
-
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.exchange.limits import Limits
-from bide.exchange.messages import Request
 from bide.exchange.stream import ENDED, Stream
 from bide.exchange.totals import UNBOUND, Total
 from bide.protocols.http1.chunked import Chunked
+from bide.protocols.http1.heads import HeadParser
+from bide.protocols.http1.pipeline import Pipeline
 from bide.protocols.http1.syntax import (
-    CLOSES,
     HOPELESS,
-    KEEPS_ALIVE,
-    MEANINGS,
-    PARSED,
-    STAND_IN,
-    check_coding,
-    check_host,
-    join_repeated,
-    meaning_of,
-    plain_head,
+    body_too_large,
     skip_empty_lines,
     split_request_line,
-    split_target,
-    without_trailing_blanks,
 )
-from bide.protocols.http1.writing import Responses
 from bide.protocols.interfaces import Owner, Transport
+
+IDLE: Final = "idle"
+"""The next byte begins a head, or an empty line before one."""
+HEAD: Final = "head"
+"""A head has begun, and is kept until its end has come."""
+COUNTED: Final = "counted"
+"""A body of known length is coming."""
+CHUNKED: Final = "chunked"
+"""A chunked body is coming."""
+HELD: Final = "held"
+"""What comes is kept unparsed."""
+STOPPED: Final = "stopped"
+"""What comes is dropped."""
+
+PART: Final = "part"
+"""A head has come in part."""
+WHOLE: Final = "whole"
+"""The rest of it has come."""
+LENGTH: Final = "length"
+"""A head has announced a body of known length."""
+CHUNKS: Final = "chunks"
+"""A head has announced a chunked body."""
+END: Final = "end"
+"""The body has come to its end."""
+HOLD: Final = "hold"
+"""Enough requests wait, or the last one may change the protocol."""
+GO_ON: Final = "go on"
+"""Fewer wait, or the protocol stays."""
+STOP: Final = "stop"
+"""Nothing more can be a request: after an error, the last request, or the client's end."""
+
+MOVES: Final = {
+    (IDLE, PART): HEAD,
+    (IDLE, LENGTH): COUNTED,
+    (IDLE, CHUNKS): CHUNKED,
+    (IDLE, HOLD): HELD,
+    (IDLE, STOP): STOPPED,
+    (HEAD, WHOLE): IDLE,
+    (HEAD, STOP): STOPPED,
+    (COUNTED, END): IDLE,
+    (COUNTED, STOP): STOPPED,
+    (CHUNKED, END): IDLE,
+    (CHUNKED, STOP): STOPPED,
+    (HELD, GO_ON): IDLE,
+    (HELD, STOP): STOPPED,
+}
+"""The state that follows, by state and event. There is no other move."""
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 
-class HTTP1(Responses):
-    """One connection. ``receive_data`` and ``eof_received`` on the loop; the rest says so."""
+class HTTP1(Pipeline):
+    """One connection: its way in, and with its bases its order and its way out."""
 
     __slots__ = (
         "_blank",
         "_buffer",
         "_chunked",
-        "_complete",
-        "_headers",
         "_held",
         "_line",
-        "_meant",
         "_parser",
-        "_repeated",
         "_stream",
         "_unread",
-        "stopped",
+        "state",
     )
 
     def __init__(
@@ -73,81 +117,107 @@ class HTTP1(Responses):
     ) -> None:
         super().__init__(transport, owner, limits)
         self._unread = unread  # of all connections' bodies
-        self.stopped = False  # nothing more is parsed; by the loop
-        self._parser: httptools.HttpRequestParser | None = self._new_parser()
-        # The request that is coming in.
-        self._buffer: bytearray = _NOTHING  # a head that is not complete
+        self.state = IDLE  # by the loop
+        self._parser = HeadParser(limits)
+        self._buffer: bytearray = _NOTHING  # in HEAD: what has come of it
         self._blank = 0  # bytes of empty lines since the last head
         self._line = -1  # bytes of its request line; -1 while that is not complete
-        self._held = b""  # what came when the owner was full
-        self._stream: Stream | None = None  # whose body is coming
-        self._chunked: Chunked | None = None  # reads that body; None for one of known length
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._meant: dict[bytes, bytes] = {}
-        self._repeated: list[tuple[bytes, bytes]] = []  # of what means something, in order
-        self._complete = False  # llhttp has seen the end of the message
+        self._held = b""  # in HELD: what has come
+        self._stream: Stream | None = None  # in COUNTED and CHUNKED: whose body is coming
+        self._chunked: Chunked | None = None  # in CHUNKED: reads that body
+
+    def _move(self, event: str) -> None:
+        """Change the state. A KeyError is a bug: the event does not belong to it."""
+        self.state = MOVES[self.state, event]
+
+    def _stop(self) -> Stream | None:
+        """Parse no further; return the stream whose body was coming, if one was."""
+        stream, self._stream = self._stream, None
+        self._chunked = None
+        self._buffer = _NOTHING
+        self._held = b""
+        if self.state is not STOPPED:
+            self._move(STOP)
+        return stream
 
     # In: on the loop ---------------------------------------------------------------------------
 
     @property
+    def stopped(self) -> bool:
+        """Whether nothing more is parsed."""
+        return self.state is STOPPED
+
+    @property
     def receiving(self) -> bool:
         """Whether a request has begun to come and is not complete."""
-        return self._stream is not None or bool(self._buffer)
+        return self._stream is not None or self.state is HEAD
 
     @property
     def head_begun(self) -> bool:
         """Whether anything has come since the last head and its body, but for one empty line."""
-        return bool(self._buffer) or self._blank > 2
+        return self.state is HEAD or self._blank > 2
 
-    @property
-    def awaits_body(self) -> bool:
-        """Whether the application waits for more of the body that is coming."""
-        return self._stream is not None and self._stream.body.awaited
+    def announced(self, stream: Stream) -> bool:  # noqa: ARG002 - only the last one is incomplete
+        """Whether it is known how long the body that is coming will be."""
+        return self.remaining is not None
 
-    @property
-    def fed(self) -> int:
-        """Bytes that have come of that body; 0 when none is coming."""
-        return 0 if self._stream is None else self._stream.body.fed
-
-    def receive_data(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take bytes from the client: begins streams, and feeds the body of the last one."""
-        if self._buffer and not self.stopped:
+        if self.state is HEAD:
             data = self._gather(data)
-        at = 0  # what stands before it has been taken; slicing that off would cost its square
-        while at < len(data) and not self.stopped:
-            if self._stream is None:
-                if at and self._owner.full:
-                    self._held = data[at:]
-                    return
-                at = self._receive_head(data, at)
-            elif self._chunked is not None:
-                at = self._receive_chunked(self._chunked, data, at)
+        size = len(data)
+        at = 0  # what stands before it has been taken; to slice it off each time would be quadratic
+        while at < size:
+            state = self.state
+            if state is IDLE:
+                if at and self.full:
+                    self._move(HOLD)
+                else:
+                    at = self._receive_head(data, at)
+            elif state is COUNTED or state is CHUNKED:
+                at = self._receive_body(data, at)
             else:
-                at = self._receive_counted(data, at)
+                if state is HELD:
+                    self._held += data[at:]
+                    self.transport.pause_reading()  # somebody may have read on
+                break
         if self._stream is not None:
             self._mind_window(self._stream)
 
     def read_on(self) -> None:
-        """Take what was left since the owner was full."""
-        data, self._held = self._held, b""
-        self.receive_data(data)
+        """Take what was held, if anything was."""
+        if self.state is HELD:
+            self._move(GO_ON)
+            data, self._held = self._held, b""
+            self.data_received(data)
 
     def eof_received(self) -> bool:
-        """Take the end of what the client sends; true if that cut a request short."""
-        self.stopped = True
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.body.fail(ClientDisconnected("the client left before its request was complete"))
-        short = stream is not None or bool(self._buffer)
-        self._buffer = _NOTHING
+        """Take the end of what the client sends; return whether that cut a request short."""
+        short = self._break_off()
+        self.half_close()
         return short
 
-    def close(self) -> None:
-        """Drop the parser, which refers to this object; when the connection ends."""
-        self.stopped = True
-        self._parser = None
+    def connection_lost(self) -> None:
+        """Take in, and begin, nothing more."""
+        self.leave()
+        self._break_off()
+        self._parser.close()
+
+    def hand_over(self) -> bytes:
+        """Return what has come and was not taken in, for another protocol."""
+        data = bytes(self._buffer) + self._held
+        self.connection_lost()
+        return data
+
+    def _break_off(self) -> bool:
+        short = self.receiving
+        stream = self._stop()
+        if stream is not None:
+            stream.body.fail(ClientDisconnected("the client left before its request was complete"))
+        return short
 
     def _receive_head(self, data: bytes, at: int) -> int:
+        """Take a head, and what came with it of its body; return where that ends."""
         if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
             self._blank -= at
             at = skip_empty_lines(data, at)
@@ -155,19 +225,37 @@ class HTTP1(Responses):
         end = data.find(_EMPTY_LINE, at) + 4
         if end < 4:
             if at < len(data):
+                self._move(PART)
                 self._buffer = bytearray(data[at:])
                 self._line = -1
                 self._check_incomplete(0)
             return len(data)
-        self._begin(data[at:end])
+        stream = self._take_head(data[at:end])
+        if stream is None:
+            return end
+        if self._parser.upgrades and self._may_upgrade(stream):
+            self._move(HOLD)
+            self._held = data[end:]
+            self.begin_upgrade(stream)
+            return len(data)
+        if self._stream is not None and end < len(data):
+            end = self._receive_body(data, end)
+        self.begin(stream)
         return end
 
+    def _may_upgrade(self, stream: Stream) -> bool:
+        """Whether a request without a body may change the protocol (RFC 9110 section 7.8)."""
+        return (
+            self.state is IDLE and stream.request.version == "1.1" and self._owner.upgrades(stream)
+        )
+
     def _gather(self, data: bytes) -> bytes:
-        """Add to a head that came in pieces; give all of it once its end has come, else nothing."""
+        """Add to a head that came in pieces; return all of it at its end, and nothing before."""
         buffer = self._buffer
         scanned = len(buffer)
         buffer += data
         if buffer.startswith(b"\r\n") or buffer.find(_EMPTY_LINE, max(0, scanned - 3)) >= 0:
+            self._move(WHOLE)
             self._buffer = _NOTHING
             return bytes(buffer)
         self._check_incomplete(scanned)
@@ -198,203 +286,112 @@ class HTTP1(Responses):
             self.refuse(RemoteProtocolError("the request line is too long", 414), seen)
         elif head > self._limits.head:
             self.refuse(RemoteProtocolError("the head of the request is too long", 431), seen)
-        return self.stopped
+        return self.state is STOPPED
 
-    def _begin(self, head: bytes) -> None:
-        """Parse a complete head; its stream is the owner's, or it is refused."""
+    def _take_head(self, head: bytes) -> Stream | None:
+        """Parse a complete head; return its stream, or None when it is refused."""
         end = head.find(b"\r\n")
         if self._too_long(end, len(head), head):
-            return
+            return None
         self._blank = 0
-        self._headers = []
-        self._meant = {}
-        self._repeated = []
-        self._complete = False
+        parser = self._parser
         try:
-            method, target, version = split_request_line(head[:end])
-            # Counted before each is made an object of: its line, and the empty one, are no headers.
-            fields = self._limits.fields
-            if len(head) > 4 * fields and head.count(b"\r\n") - 2 > fields:
-                raise RemoteProtocolError(f"the request has more than {fields} headers", 431)
-            if b" \r\n" in head or b"\t\r\n" in head:
-                head = without_trailing_blanks(head)
-            # llhttp has a list of its own, and rules for some.
-            self._parse(head if method in PARSED else STAND_IN + head[len(method) :])
-            stream = self._make(method, target, version)
+            request = parser.parse(head, end)
         except RemoteProtocolError as error:
             self.refuse(error, head)
-            return
-        if stream.request.has_body:
-            self._stream = stream
-            if self._complete:
-                # Beside an Upgrade httptools takes no body for one, so that it would pass for a
-                # request: a parser of its own takes it.
-                self._parse(plain_head(self.remaining))
-        elif not stream.request.persistent:
-            self.stopped = True
-        self._owner.begin(stream)
-
-    def _make(self, method: str, target: bytes, version: str) -> Stream:
-        """Make the stream of a head that llhttp has parsed; raises RemoteProtocolError."""
-        headers = self._headers
-        meant = self._meant
-        if method == "CONNECT":
-            raise RemoteProtocolError("this is no proxy: CONNECT is not served", 405)
-        if self._repeated:
-            join_repeated(meant, self._repeated)
-        host = meant.get(b"host")
-        if host is not None:
-            check_host(host)
-        elif version == "1.1":
-            raise RemoteProtocolError("the request has no Host header")
-        path, query, authority = split_target(method, target)
-        if authority is not None:
-            headers = [each for each in headers if each[0].lower() != b"host"]
-            headers.append((b"Host", authority))
-        request = Request(method, target, path, query, version, headers)
-        request.persistent = version == "1.1"
-        if len(meant) <= (host is not None):  # nothing but Host means anything
+            return None
+        if not request.has_body:
+            if not request.persistent:
+                self._stop()
             return Stream(request, self, 0)
-        connection = meant.get(b"connection", b"")
-        kept = request.persistent or KEEPS_ALIVE.search(connection) is not None
-        request.persistent = kept and CLOSES.search(connection) is None
-        coding = meant.get(b"transfer-encoding")
-        length = int(meant.get(b"content-length", b"0"))  # llhttp took nothing but digits
-        if length > self._limits.body > 0:
-            raise self._too_large()
-        if coding is not None:
-            if version != "1.1":
-                raise RemoteProtocolError("Transfer-Encoding came with HTTP/1.0")
-            check_coding(coding)
-        request.has_body = coding is not None or length > 0
-        self.remaining = None if coding is not None else length
-        self._chunked = None if coding is None else Chunked(self._limits)
-        window = self._limits.window if request.has_body else 0
-        stream = Stream(request, self, window, self._unread)
-        expect = meant.get(b"expect")
-        if expect is not None and version == "1.1":
-            if expect.lower() != b"100-continue":
-                raise RemoteProtocolError("the only expectation known here is 100-continue", 417)
-            stream.expects_continue = request.has_body
+        stream = self._stream = Stream(request, self, self._limits.window, self._unread)
+        stream.expects_continue = parser.expects_continue
+        self.remaining = parser.length
+        if parser.length is None:
+            self._chunked = Chunked(self._limits)
+            self._move(CHUNKS)
+        else:
+            self._move(LENGTH)
         return stream
 
-    def _receive_counted(self, data: bytes, at: int) -> int:
-        size = self.remaining
-        assert size is not None
-        end = min(len(data), at + size)
-        self.remaining = size - (end - at)
-        self._complete = False
+    def _receive_body(self, data: bytes, at: int) -> int:
+        """Take what has come of the body; return where that ends."""
         try:
-            self._parse(data[at:end])
-            if self._complete:
-                self._finish_body()
+            if self._chunked is not None:
+                return self._receive_chunked(self._chunked, data, at)
+            return self._receive_counted(data, at)
         except RemoteProtocolError as error:
             self.refuse(error)
+            return len(data)
+
+    def _receive_counted(self, data: bytes, at: int) -> int:
+        remaining = self.remaining
+        assert remaining is not None
+        end = min(len(data), at + remaining)
+        block = data[at:end]
+        self.remaining = remaining = remaining - (end - at)
+        self._parser.feed(block)
+        self._take_data(block)
+        if not remaining:
+            self._finish_body()
         return end
 
     def _receive_chunked(self, chunked: Chunked, data: bytes, at: int) -> int:
-        try:
-            at = chunked.receive(data, at, self)
-            if chunked.done:
-                self._finish_body()
-        except RemoteProtocolError as error:
-            self.refuse(error)
+        size = len(data)
+        while at < size and self.state is CHUNKED:
+            at = chunked.receive(data, at)
+            if chunked.block:
+                self._take_data(chunked.block)
+            elif chunked.trailers:
+                self._parser.feed(chunked.trailers)
+                if chunked.done:
+                    self._finish_body()
         return at
 
-    def _finish_body(self) -> None:
-        stream, self._stream = self._stream, None
-        assert stream is not None
-        stream.body.finish()
-        if not stream.request.persistent:
-            self.stopped = True
-
-    def take_data(self, block: bytes) -> None:
-        """Feed the body's window; refuses a body that is too large."""
+    def _take_data(self, block: bytes) -> None:
+        """Feed the body's window; raises RemoteProtocolError when the body is too large."""
         stream = self._stream
         assert stream is not None
         stream.expects_continue = False  # RFC 9110 section 10.1.1: it comes without being asked
         body = stream.body
         body.feed(block)
         if body.fed > self._limits.body > 0:
-            raise self._too_large()
+            raise body_too_large(self._limits.body)
         if body.discarding and body.unread > self._limits.discard:
-            self.stopped = True
+            self._stop()
+            body.fail(ClientDisconnected("too much of the body was left unread"))
             self.transport.close(linger=True)
 
-    def take_trailers(self, block: bytes) -> None:
-        """Have llhttp check them, behind the head of a chunked body."""
-        self._parse(block)
-
-    def _too_large(self) -> RemoteProtocolError:
-        return RemoteProtocolError(
-            f"the request's body is longer than {self._limits.body} bytes", 413
-        )
-
-    def _new_parser(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self)
-        # Which request is the last is decided here: llhttp hears it from trailers and from
-        # Proxy-Connection too.
-        parser.set_dangerous_leniencies(lenient_keep_alive=True)
-        return parser
-
-    def _parse(self, data: bytes) -> None:
-        parser = self._parser
-        assert parser is not None
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Nothing is upgraded here (RFC 9110 section 7.8 lets a server ignore it). This parser
-            # takes the message for complete, with a body or without; the next one is plain HTTP.
-            self._parser = self._new_parser()
-        except httptools.HttpParserCallbackError:
-            raise  # an error of our own
-        except httptools.HttpParserError as error:
-            raise RemoteProtocolError(f"the request is malformed: {error}") from None
+    def _finish_body(self) -> None:
+        stream = self._stream
+        if stream is None:
+            return  # too much of it was left unread
+        self._stream = self._chunked = None
+        self._move(END)
+        stream.body.finish()
+        if not stream.request.persistent:
+            self._stop()
 
     def refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
         """Parse no further; answer with the error, or fail the body in which it came."""
         error.show(head or self._buffer)
-        self.stopped, self._buffer, self._held = True, _NOTHING, b""
-        stream, self._stream = self._stream, None
+        stream = self._stop()
         if stream is not None:
-            # First the failure, then a look at the response: one that ends does it the other way.
+            # First mark the failure, then look at the response. A response that ends first marks
+            # that, then looks for a failure. So one of the two closes.
             stream.body.fail(error)
             if stream.state == ENDED:
                 self.transport.close(linger=True)
         else:
-            self._owner.refuse(error)
+            self.answer(error)
 
     def _mind_window(self, stream: Stream) -> None:
         full = stream.body.full
         if not full:
             return
-        # First the mark, then a second look: the reader looks for the mark after it has taken.
+        # First the mark, then a second look. The reader first takes, then looks for the mark. So
+        # one of the two resumes.
         stream.body.paused = True
         self.transport.pause_reading()
         if not stream.body.full:
             self.taken(stream)
-
-    # httptools' callbacks
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, and what it means; trailers are checked by llhttp and dropped."""
-        if self._stream is not None:
-            return
-        self._headers.append((name, value))
-        meaning = MEANINGS.get(name)
-        if meaning is None:
-            meaning = meaning_of(name)
-        if meaning:
-            meant = self._meant
-            if meaning in meant:
-                self._repeated.append((meaning, value))
-            else:
-                meant[meaning] = value
-
-    def on_body(self, data: bytes) -> None:
-        """Take a piece of a body of known length, which is not too large: its head said so."""
-        self.take_data(data)
-
-    def on_message_complete(self) -> None:
-        """Note the end of a message."""
-        self._complete = True

@@ -1,6 +1,6 @@
-"""The words of HTTP/1.1: what a request line, a host and a status line may look like.
+"""The syntax of HTTP/1.1: what a request line, a host and a status line may look like.
 
-Pure functions over bytes. httptools has checked the characters; here stands what it is looser
+Pure functions over bytes. httptools has checked the characters. Here stands what it is looser
 about, or does not know. Every pattern is linear.
 """
 
@@ -37,14 +37,14 @@ _TRAILING_BLANKS: Final = re.compile(rb"(?<=[^ \t\r\n])[ \t]+\r\n")
 _LINE_ENDS: Final = re.compile(rb"[\r\n]*+")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-# Whether a token is in the list that a Connection header is (RFC 9110 section 5.6.1): asked for, so
-# that a list of thousands costs a search and no objects.
+# Whether a token stands in the list of a Connection header (RFC 9110 section 5.6.1). By a search,
+# so that a list of thousands makes no objects.
 CLOSES: Final = re.compile(rb"(?:^|,)[ \t]*+close[ \t]*+(?:,|\Z)", re.IGNORECASE)
 KEEPS_ALIVE: Final = re.compile(rb"(?:^|,)[ \t]*+keep-alive[ \t]*+(?:,|\Z)", re.IGNORECASE)
-# Hosts that have been found good; bounded, for a client can send any.
-_hosts: Final[set[bytes]] = set()
-# Header names that mean something here, looked up as they were sent; bounded.
+HOSTS: Final[set[bytes]] = set()
+"""Hosts that have been found good. Bounded, for clients can send any."""
 MEANINGS: Final[dict[bytes, bytes]] = {}
+"""What header names mean here, as they were sent: in lower case, or nothing. Bounded likewise."""
 _MEANT: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
 )
@@ -68,9 +68,9 @@ def skip_empty_lines(data: bytes, at: int) -> int:
 def split_request_line(line: bytes) -> tuple[str, bytes, str]:
     """Split a complete request line, without its CRLF, on the wire (RFC 9112 section 3).
 
-    Gives method, target and version ("1.1" or "1.0"); any token is a method (RFC 9110 section 9.1),
-    and llhttp checks the characters of the target. But it takes several spaces, RTSP, HTTP/0.9 and
-    HTTP/2.0 for what they are not.
+    Return method, target and version ("1.1" or "1.0"). Any token is a method (RFC 9110 section
+    9.1). llhttp checks the characters of the target, but would accept several spaces, RTSP,
+    HTTP/0.9 and HTTP/2.0.
 
     Raises:
         RemoteProtocolError: 400, or 505 for another version of HTTP.
@@ -80,8 +80,9 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
         version = _VERSIONS.get(parts[2])
         if version is not None:
             method, target, _ = parts
-            # llhttp skips CR and LF before a method, and takes a LF in a target for its end.
-            if b"\n" not in target and (method in _METHODS or _is_method(method)):
+            # llhttp skips CR and LF before a method, and ends a target at a LF.
+            # By find: to ask by ``in`` costs five times as much, for bytes.
+            if target.find(b"\n") < 0 and (method in _METHODS or _is_method(method)):
                 return _METHODS.get(method) or method.decode("ascii"), target, version
         elif re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]) and not HOPELESS.search(line):
             raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
@@ -89,7 +90,7 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
 
 
 def _is_method(method: bytes) -> bool:
-    """Whether this may be a method: any token but that of HTTP/2's preface (RFC 9113, 3.4)."""
+    """Whether this may be a method: any token but the one in HTTP/2's preface (RFC 9113, 3.4)."""
     return method != b"PRI" and _METHOD.fullmatch(method) is not None
 
 
@@ -101,7 +102,7 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
     Raises:
         RemoteProtocolError: 400 for a form that does not go with the method.
     """
-    if b"#" in target:
+    if target.find(b"#") >= 0:
         raise RemoteProtocolError("the request target has a fragment")
     if target.startswith(b"/"):
         path, _, query = target.partition(b"?")
@@ -115,7 +116,7 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
         raise RemoteProtocolError("the request target is neither a path nor an http URL")
     authority = absolute[2]
     check_host(authority)
-    if not authority or b"@" in authority:
+    if not authority or authority.find(b"@") >= 0:
         raise RemoteProtocolError("the request target has no host, or a user in it")
     path, _, query = absolute[3].partition(b"?")
     return path or b"/", query, authority
@@ -123,13 +124,13 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
 
 def check_host(host: bytes) -> None:
     """Check the value of Host (RFC 9110 section 7.2); raises RemoteProtocolError, 400."""
-    if host in _hosts:
+    if host in HOSTS:
         return
     match = _HOST.fullmatch(host)
     if match is None or not (match[1] is None or _is_ipv6(match[1])):
         raise RemoteProtocolError("the Host header is not a host and a port")
-    if len(_hosts) < 1024 and len(host) < 256:
-        _hosts.add(host)
+    if len(HOSTS) < 1024 and len(host) < 256:
+        HOSTS.add(host)
 
 
 def _is_ipv6(literal: bytes) -> bool:
@@ -155,10 +156,10 @@ def check_coding(coding: bytes) -> None:
 
 
 def without_trailing_blanks(head: bytes) -> bytes:
-    """Take the blanks off the lines' ends: no part of a value (RFC 9112 section 5.1).
+    """Remove the blanks at the ends of lines; they belong to no value (RFC 9112 section 5.1).
 
-    llhttp leaves them on, and does not know ``chunked`` with some. A line of nothing but blanks is
-    left as it is: it is malformed, and no end of the head.
+    llhttp leaves them, and does not recognise ``chunked`` with blanks behind it. A line of nothing
+    but blanks stays as it is: it is malformed, and does not end the head.
     """
     return _TRAILING_BLANKS.sub(b"\r\n", head)
 
@@ -167,7 +168,7 @@ def join_repeated(meant: dict[bytes, bytes], repeated: list[tuple[bytes, bytes]]
     """Join the values of repeated headers by commas (RFC 9110 section 5.3), all at once.
 
     Raises:
-        RemoteProtocolError: Host is among them, which may not be repeated.
+        RemoteProtocolError: Host is repeated.
     """
     values: dict[bytes, list[bytes]] = {}
     for meaning, value in repeated:
@@ -179,7 +180,7 @@ def join_repeated(meant: dict[bytes, bytes], repeated: list[tuple[bytes, bytes]]
 
 
 def meaning_of(name: bytes) -> bytes:
-    """Give the meaning of a header name that is not in MEANINGS, and remember it there."""
+    """Return the meaning of a header name that is not in MEANINGS, and keep it there."""
     meaning = name.lower()
     if meaning not in _MEANT:
         meaning = b""
@@ -188,8 +189,13 @@ def meaning_of(name: bytes) -> bytes:
     return meaning
 
 
+def body_too_large(limit: int) -> RemoteProtocolError:
+    """Make the error for a body of more bytes than the limit."""
+    return RemoteProtocolError(f"the request's body is longer than {limit} bytes", 413)
+
+
 def plain_head(remaining: int | None) -> bytes:
-    """Make a head that announces a body of so many bytes, or a chunked one, and nothing else."""
+    """Return a head that announces a body of so many bytes, or a chunked one, and nothing else."""
     if remaining is None:
         return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % remaining
@@ -209,9 +215,13 @@ _stamp = (0, b"", b"")
 
 
 def stamp(dated: bool, served: bool) -> bytes:
-    """Give the Date and Server headers of this second, without those the application gave.
+    """Return the Date and Server headers of this second, without those the application has set.
 
-    RFC 9110 sections 6.6.1 and 10.2.4; any thread: the three figures are replaced as one.
+    RFC 9110 sections 6.6.1 and 10.2.4. From any thread: what is kept is replaced as one tuple.
+
+    Args:
+        dated: whether the application has set Date.
+        served: whether it has set Server.
     """
     global _stamp
     now = int(time.time())

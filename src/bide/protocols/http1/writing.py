@@ -11,9 +11,9 @@ from typing import Final
 
 from bide.errors import LocalProtocolError, RemoteProtocolError
 from bide.exchange.limits import Limits
-from bide.exchange.stream import CUT, ENDED, READY, Channel, Stream
+from bide.exchange.stream import CUT, ENDED, READY, Stream
 from bide.protocols.http1.syntax import encode_head, stamp
-from bide.protocols.interfaces import Owner, Transport
+from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.waiting.locks import holds_lock
 from bide.waiting.outcome import Signal
 
@@ -30,7 +30,7 @@ _CHUNKED: Final = "chunked"
 _CLOSE: Final = "close"
 
 
-class Responses(Channel):
+class Responses(Protocol):
     """The channel of a connection's streams.
 
     Attributes:
@@ -69,9 +69,9 @@ class Responses(Channel):
         self._persistent = False
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
-        """Write a block, with the head before it where it was not sent; false: the client is gone.
+        """Write a block, the head before it where it was not sent; return false if nobody takes it.
 
-        Under the lock. Head and first block go in one piece, and so do last block and end.
+        Called under the lock. Head and first block go in one piece, and so do last block and end.
         """
         data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
         framing = self._framing
@@ -94,11 +94,11 @@ class Responses(Channel):
         request = stream.request
         assert head is not None
         if stream.expects_continue and not last and head.code < 300:
-            # The application goes on, and may read yet: 100 could not be sent behind this head.
-            # Who is told 300 or more sends no body (RFC 9110 section 10.1.1).
+            # The application goes on, and may read later, when 100 can no longer be sent. A client
+            # that is told 300 or more sends no body (RFC 9110 section 10.1.1).
             stream.expects_continue = False
             self.transport.write(_CONTINUE)
-        # A body that was announced, asked for and never wanted may come or not: who can tell?
+        # With ``expects_continue``: nobody can tell whether the client will send the body.
         persistent = request.persistent and not (
             self.draining
             or head.closes
@@ -109,7 +109,7 @@ class Responses(Channel):
         length = b""
         if stream.bodiless:
             self._framing = _NONE
-            # HEAD: what GET would give; a body that is empty here may not be so there.
+            # For HEAD the length that GET would have. An empty body here may not be empty there.
             if last and size and head.length is None and not head.bodiless:
                 length = b"Content-Length: %d\r\n" % size
         elif head.length is not None:
@@ -130,8 +130,8 @@ class Responses(Channel):
             end = b"\r\n"
         else:
             end = b"Connection: keep-alive\r\n\r\n"
-        stamped = stamp(head.dated, head.served)
-        return b"%b%b%b%b" % (encode_head(head), stamped, length, end)
+        # Formatting with ``%`` would cost a third more.
+        return encode_head(head) + stamp(head.dated, head.served) + length + end
 
     def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - one at a time is sent
         """Return what fires when the client has caught up; None when it is not behind."""
@@ -150,7 +150,7 @@ class Responses(Channel):
         """Send 100 Continue, once (RFC 9110 section 10.1.1).
 
         Raises:
-            LocalProtocolError: the response has begun without it: the body would never come.
+            LocalProtocolError: the response has begun without it, so the body would never come.
         """
         with self.lock:
             if stream.expects_continue:
@@ -171,9 +171,9 @@ class Responses(Channel):
         """Go on to the next request, or close."""
         complete = stream.body.complete
         if stream.state == ENDED and self._persistent and complete:
-            self._owner.ended(stream)
+            self.next(stream)
         elif stream.state == CUT and self._framing == _CLOSE:
-            # Its end is the connection's end: only a reset shows that it is not complete.
+            # It ends where the connection ends: only a reset shows that it is incomplete.
             self.transport.abort()
         elif (
             stream.state == CUT
@@ -181,16 +181,20 @@ class Responses(Channel):
             or stream.body.failed
             or self._remains_too_much(stream)
         ):
-            # Also when all has come: a byte more from the client would reset the connection, and
-            # take away what is on its way (RFC 9112 section 9.6).
+            # Linger also when all has come: one byte more from the client would reset the
+            # connection, and what is on its way would be lost (RFC 9112 section 9.6).
             self.transport.close(linger=True)
         else:
             stream.body.discard()
             self.taken(stream)
-            self._owner.ended(stream)
+            self.next(stream)
+
+    def next(self, stream: Stream) -> None:
+        """Called when the connection goes on after a response; from any thread."""
+        raise NotImplementedError
 
     def _remains_too_much(self, stream: Stream) -> bool:
-        # A look from another thread: it decides between two good ends, so it may be a bit old.
+        # Looked at from another thread. Both ends are right, so it may be slightly out of date.
         remaining = None if stream.body.complete else self.remaining
         return remaining is not None and remaining > self._limits.discard
 
