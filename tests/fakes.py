@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 
+from greenlet import greenlet
+
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Channel, Stream
@@ -242,6 +244,24 @@ class Run(Job):
         """What the function raised."""
         assert self.raised is not None
         return self.raised
+
+
+class Seen(Hub):
+    """A hub that runs nothing: a test sets what others see of it. It has no thread unless given."""
+
+    def __init__(self, name: str = "lane-1", thread: int = -1, **state: Any) -> None:
+        super().__init__(name, Wakes())
+        self.thread = thread
+        for attribute, value in state.items():
+            setattr(self, attribute, value)
+
+
+class Busy(greenlet):
+    """A greenlet that is never begun, with what it would run."""
+
+    def __init__(self, job: Job | None = None) -> None:
+        super().__init__()
+        self.job = job
 
 
 class Lane:

@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from bide.executors.lane import Lane
 from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
 from bide.waiting.outcome import Signal
-from tests.fakes import ManualLoop, Run
+from tests.fakes import ManualLoop, Run, Seen
 
 TIMEOUT = 20.0
 LONG = PATIENCE * 1.1
@@ -52,7 +51,7 @@ class Played(ThreadsExecutor):
 
             lane.thread.start = refuse  # type: ignore[method-assign]
             return super()._start(lane)
-        lane.hub = SimpleNamespace(parked=0, since=self.loop.now, running=None)  # type: ignore[assignment]
+        lane.hub = Seen(since=self.loop.now)
         return True
 
     def job(self, name: str = "job") -> Run:
