@@ -216,6 +216,7 @@ MODULES: dict[str, dict[str, str]] = {
     "test_input": {"wsgi": "the input is the server's own"},
     "test_iterables_of_both_kinds": _ONCE,
     "test_iterate_using_in_thread": _ONCE,
+    "test_paths": {"wsgi": "the environ is the server's own"},
     "test_pep3333": _ONCE,
     "test_push": _ONCE,
     "test_thread_locals": _ONCE,
