@@ -171,7 +171,7 @@ class Waiter:
         Unlike an application's wait it survives a half-closed connection: a client that has
         sent everything may still read. Only a firm cancellation ends it.
         """
-        parking = self._place_for_client()
+        parking = self.place_for_client()
         wait = _ClientWait(parking.wake)
         wait.promise = signal
         subscription = SignalSubscription(signal, wait)
@@ -314,7 +314,8 @@ class Waiter:
             raise WaitError(why)
         return ThreadParking(self)
 
-    def _place_for_client(self) -> Parking:
+    def place_for_client(self) -> Parking:
+        """Return where a wait for the request's own client parks."""
         return self._place()
 
     def look(self) -> None:
