@@ -216,10 +216,7 @@ class ThreadsExecutor(Roster):
 
     @holds_lock
     def stop(self) -> None:
-        """Tell the lanes to end, each when its last job has.
-
-        A blocked one ends with the process.
-        """
+        """Tell the lanes to end, each after its last job; a blocked one ends with the process."""
         self._stopping = True
         with self._lock:
             lanes = list(self._lanes)
