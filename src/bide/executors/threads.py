@@ -217,7 +217,7 @@ class ThreadsExecutor(Roster):
 
     @holds_lock
     def stop(self) -> None:
-        """Tell the lanes to end, each with its last job; a blocked one ends with the process."""
+        """Tell the lanes to end, each after its last job; a blocked one ends with the process."""
         self._stopping = True
         with self._lock:
             lanes = list(self._lanes)
