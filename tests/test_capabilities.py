@@ -270,7 +270,7 @@ def test_a_stack_with_nothing_in_common_runs_one_request_at_a_time() -> None:
     """What declares only async bears no threads, and an undeclared wrapper no loop."""
     decision = decide(Middleware(declared("async")))
     assert decision.executor == "serial"
-    assert "nothing that all of them bear" in decision.reason
+    assert "nowhere can all of them run" in decision.reason
 
 
 def test_a_declared_wrapper_keeps_what_both_bear() -> None:

@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from bide.hosts.wsgi import blocking
     from bide.process.worker import run
     from bide.serving.lifetime import on_start, on_stop
+    from bide.serving.requests import RequestStatus
     from bide.serving.server import Server
-    from bide.serving.status import Status
+    from bide.serving.status import ProcessStatus, Status, status
     from bide.settings import Settings
 
 _SERVER: Final = {
+    "ProcessStatus": "bide.serving.status",
+    "RequestStatus": "bide.serving.requests",
     "Server": "bide.serving.server",
     "Settings": "bide.settings",
     "Status": "bide.serving.status",
@@ -41,6 +44,7 @@ _SERVER: Final = {
     "on_start": "bide.serving.lifetime",
     "on_stop": "bide.serving.lifetime",
     "run": "bide.process.worker",
+    "status": "bide.serving.status",
 }
 """The names that are loaded at first use, and their modules; as imported for type checkers."""
 
@@ -49,7 +53,9 @@ __all__ = [
     "Cancelled",
     "ClientDisconnected",
     "LocalProtocolError",
+    "ProcessStatus",
     "RemoteProtocolError",
+    "RequestStatus",
     "RequestTimeout",
     "Server",
     "ServerStopping",
@@ -67,6 +73,7 @@ __all__ = [
     "on_stop",
     "per_request",
     "run",
+    "status",
     "using",
     "wait",
     "wait_all",

@@ -1,8 +1,7 @@
-"""Declaring, and reading, what an application can bear.
+"""Declaring, and reading, where an application can run.
 
-A server cannot know whether an application will block. So the application says, in an attribute on
-its callable, in which environments it can run; this module reads that and chooses. It knows
-nothing of executors beyond their names.
+A server cannot know whether an application will block. So the application says in an attribute of
+its callable where it can run. This module reads that, and chooses. Of executors it knows the names.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ ExecutorName = Literal["loop", "threads", "serial"]
 ATTRIBUTE: Final = "__capabilities__"
 ALL: Final[frozenset[str]] = frozenset({"async", "threads", "processes"})
 UNDECLARED: Final[frozenset[str]] = frozenset({"threads", "processes"})
-"""What any WSGI application should bear (PEP 3333, "Thread Support")."""
+"""Where an application can run that declares nothing (PEP 3333, "Thread Support")."""
 
-# Where middleware keeps what it wraps, by convention: most classes; Flask's own and Werkzeug's. An
-# application whose part is a method of its own is no stack. functools.wraps' ``__wrapped__`` is not
-# among them: it carries the declaration with it, and one made above it is made for both.
+# Where middleware keeps what it wraps, by convention: most classes, Flask's own, and Werkzeug's.
+# ``__wrapped__`` is not among them: functools.wraps copies the declaration to the wrapper, and one
+# that is made on the wrapper is made for both.
 _INNER: Final = ("app", "application", "wsgi_app")
 
 T = TypeVar("T")
 
 
 def capable(*capabilities: Capability) -> Callable[[T], T]:
-    """Declare what an application can bear: a decorator for functions, classes and instances.
+    """Declare where an application can run: a decorator for functions, classes and instances.
 
     - ``"async"``: it never blocks its thread; it waits with ``wait``, promises or ``await``. It
       runs on the event loop.
     - ``"threads"``: it may be called by several threads at once.
     - ``"processes"``: it may be run by several processes at once.
 
-    The declaration is the application's promise; an application that blocks the loop all the same
-    is named in the log. Undeclared is ``"threads"`` and ``"processes"``.
+    Bide believes it. An application that blocks the event loop all the same is named in the log.
+    One that declares nothing has ``"threads"`` and ``"processes"``.
 
     Raises:
         ValueError: no capability, or an unknown one.
@@ -71,11 +70,11 @@ class Decision:
 
 
 def decide(application: Any, override: str = "auto") -> Decision:
-    """Choose the best executor that the whole stack bears: loop, else threads, else one by one.
+    """Choose an executor that the whole stack can run on: loop, else threads, else one by one.
 
     Args:
         application: the WSGI callable.
-        override: the deployer's word, which decides alone: "auto", "loop" or "threads".
+        override: the executor that the deployer wants; "auto": as the application declares.
     """
     if override == "loop":
         return Decision("loop", "--executor loop was given")
@@ -83,18 +82,18 @@ def decide(application: Any, override: str = "auto") -> Decision:
         return Decision("threads", "--executor threads was given")
     if _is_coroutine(application):
         return Decision("loop", "it is a coroutine function, which runs on the event loop")
-    borne = ALL
+    declared_by_all = ALL
     reasons = []
     for part in parts(application):
         declared = declaration(part)
-        borne &= UNDECLARED if declared is None else declared
+        declared_by_all &= UNDECLARED if declared is None else declared
         reasons.append(f"{name_of(part)} {_says(declared)}")
     said = "; ".join(reasons)
-    if "async" in borne:
+    if "async" in declared_by_all:
         return Decision("loop", said)
-    if "threads" in borne:
+    if "threads" in declared_by_all:
         return Decision("threads", said)
-    if "processes" in borne:
+    if "processes" in declared_by_all:
         return Decision(
             "serial",
             f"{said}: there is no process executor yet, so one request at a time "
@@ -102,15 +101,15 @@ def decide(application: Any, override: str = "auto") -> Decision:
         )
     return Decision(
         "serial",
-        f"{said}: nothing that all of them bear, so one request at a time on a thread of its own",
+        f"{said}: nowhere can all of them run, so one request at a time on a thread of its own",
     )
 
 
 def declaration(application: Any) -> frozenset[str] | None:
-    """Read what a callable, or its class, declares; None where it declares nothing.
+    """Return what a callable, or its class, declares; None where it declares nothing.
 
-    A method that declares nothing bears what its object does: middleware is often given
-    ``app.wsgi_app``, where ``app`` is what was declared.
+    For a method it is what its object declares: middleware is often given ``app.wsgi_app``, where
+    the declaration is on ``app``.
     """
     declared: frozenset[str] | None = getattr(application, ATTRIBUTE, None)
     if declared is None and inspect.ismethod(application):

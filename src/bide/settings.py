@@ -17,6 +17,8 @@ from typing import Any, Final
 from bide.errors import SettingError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TIMES = "times"
+"""The form of access lines that say where a request's time went."""
 
 
 def _setting(
@@ -276,6 +278,13 @@ class Settings:
         metavar="FILE",
         path=True,
     )
+    access_format: str = _setting(
+        "Log",
+        "plain",
+        "What a line of the access log has; times: also for how many seconds the request was "
+        "queued, ran, waited, and waited for its client (sending).",
+        choices=("plain", TIMES),
+    )
     log_config: str = _setting(
         "Log",
         "",
@@ -357,7 +366,7 @@ def _located(path: str) -> str:
         return os.path.join(os.getcwd(), path)
     except FileNotFoundError:
         raise SettingError(
-            f"{path} is a relative path, and the current directory is no more"
+            f"{path} is a relative path, and the current directory does not exist"
         ) from None
 
 
@@ -366,10 +375,10 @@ DEFAULTS: Final = Settings()
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Read the settings that ``BIDE_…`` variables give; for where no command line does it.
+    """Return the settings that ``BIDE_…`` variables give; for programs without the command line.
 
     Raises:
-        SettingError: a variable that should be a number is none.
+        SettingError: a variable is not the number that it should be.
     """
     found: dict[str, Any] = {}
     for each in dataclasses.fields(Settings):
@@ -391,10 +400,10 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def flag(name: str) -> str:
-    """Give a setting's option on the command line."""
+    """Return a setting's option on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def variable(name: str) -> str:
-    """Give a setting's variable in the environment."""
+    """Return a setting's variable in the environment."""
     return f"BIDE_{name.upper()}"

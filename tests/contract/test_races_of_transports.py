@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bide.transports.connected import CLOSED
 from bide.transports.poller import (
     ENDED,
     GONE,
@@ -325,6 +326,29 @@ def test_abort_and_close_in_either_order_end_once(pair: Pair, first: str) -> Non
     pair.turn()
     assert pair.receiver.told == ["lost"]
     assert pair.transport.queued == 0
+
+
+@pytest.mark.parametrize("linger", [False, True])
+@pytest.mark.parametrize("moment", ["before all is sent", "after", "at the end"])
+def test_a_lane_aborts_around_the_loop_s_finishing(pair: Pair, linger: bool, moment: str) -> None:
+    """The loop lets go of the lock between the last byte and what follows it."""
+    pair.transport.close(linger)
+    abort = pair.transport.abort
+    # The loop takes the lock to finish, and then to end or to read on.
+    pair.lock.before += {
+        "before all is sent": [abort],
+        "after": [lambda: None, abort],
+        "at the end": [],
+    }[moment]
+    pair.turn()
+    if moment == "at the end":
+        abort()
+        pair.turn()
+    assert pair.lock.before == []
+    assert pair.receiver.told == ["lost"]
+    assert pair.transport.state is CLOSED
+    assert pair.transport._lingering is None
+    assert pair.sock.fileno() == -1
 
 
 def test_a_lane_closes_after_the_client_has_sent_its_last(pair: Pair) -> None:

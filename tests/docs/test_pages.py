@@ -7,7 +7,7 @@ import bide
 from bide.cli import command
 from bide.settings import variable
 from tests.docs.snippets import PAGES, ROOT, prose_of, text_of, texts_of_the_source
-from tests.failures import Failures
+from tests.failures import Failures, same
 
 # fmt: off
 OTHER_PROGRAMS = {
@@ -65,6 +65,19 @@ def test_what_a_page_names_is_there() -> None:
                     set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_PROGRAMS
                 )
                 assert set(re.findall(r"BIDE_[A-Z]+(?:_[A-Z]+)*", text)) <= variables
+
+
+def test_the_pages_for_developers_name_what_is_there() -> None:
+    """Files and packages; and each package has its row among the rooms."""
+    source = ROOT / "src" / "bide"
+    with Failures() as failures:
+        for page in ("docs/architecture.md", "docs/extending.md"):
+            for path in re.findall(r"`([\w/]+(?:/|\.py))`", text_of(page)):
+                with failures.of(f"{page}: {path}"):
+                    assert (ROOT / path).exists() or (source / path).exists()
+        rooms = re.findall(r"^\| `(\w+)/` \|", text_of("docs/architecture.md"), re.MULTILINE)
+        with failures.of("the rooms"):
+            same(sorted(rooms), sorted(each.parent.name for each in source.glob("*/__init__.py")))
 
 
 def test_links_lead_somewhere() -> None:

@@ -24,7 +24,7 @@ from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from tests import fakes
 from tests.failures import Failures
-from tests.fakes import Lane, ManualLoop, Run
+from tests.fakes import Busy, Lane, ManualLoop, Run, Seen, Work
 
 TIMEOUT = 20.0
 
@@ -86,21 +86,10 @@ def watched(caplog: pytest.LogCaptureFixture) -> Watched:
     return Watched(caplog)
 
 
-class Seen:
-    """What the monitor sees of a hub."""
-
-    def __init__(self, name: str, thread: int, parked: int, running: Any, since: float) -> None:
-        self.name = name
-        self.thread = thread
-        self.parked = parked
-        self.running = running
-        self.since = since
-
-
-def hub(name: str = "lane-1", thread: int = -1, **state: Any) -> Any:
-    """Make what the monitor sees of a hub; its thread is none unless given."""
-    seen = {"parked": 0, "running": None, "since": 0.0, **state}
-    return Seen(name, thread, **seen)
+def at(name: str) -> Busy:
+    """Make what a hub runs: a job of this name."""
+    loop: Any = None  # it never waits
+    return Busy(Work(Waiter(loop), lambda: None, name))
 
 
 # The loop --------------------------------------------------------------------------------------
@@ -140,7 +129,6 @@ def test_a_loop_that_does_not_answer_is_named_once_and_when_it_goes_on(watched: 
 
 def test_a_request_that_blocks_the_loop_is_named(watched: Watched) -> None:
     """How many others it holds up; where there are none, the line where it is and no stack."""
-    job = SimpleNamespace(describe=lambda: "GET /slow of app")
     for others, line in (
         (0, f", at {__file__}:N in blocks_the_loop"),
         (1, "; 1 other request in progress is held up:"),
@@ -148,7 +136,7 @@ def test_a_request_that_blocks_the_loop_is_named(watched: Watched) -> None:
     ):
         watched.in_progress = 1 + others
         with blocked(watched) as thread:
-            watched.hubs = [hub("the event loop", thread, running=SimpleNamespace(job=job))]
+            watched.hubs = [Seen("the event loop", thread, running=at("GET /slow of app"))]
             watched.pass_seconds(0, 0.4, 0.2)
         (said, *_) = watched.said()
         assert re.sub(r":\d+ in", ":N in", said) == (
@@ -275,8 +263,7 @@ def test_a_lane_that_is_long_at_one_stretch_is_named_once_and_when_it_goes_on(
     watched: Watched,
 ) -> None:
     """With the request, and how many of the lane are held up."""
-    job = SimpleNamespace(describe=lambda: "GET /slow of app")
-    busy = hub(running=SimpleNamespace(job=job), since=watched.now, parked=7)
+    busy = Seen(running=at("GET /slow of app"), since=watched.now, parked=7)
     watched.hubs = [busy]
     watched.look(1.9)
     watched.loop.answer()
@@ -299,7 +286,7 @@ def test_a_lane_that_is_long_at_one_stretch_is_named_once_and_when_it_goes_on(
 
 def test_a_lane_that_switched_meanwhile_is_not_blocked(watched: Watched) -> None:
     """It runs something whenever one looks, and never the same."""
-    busy = hub(running=SimpleNamespace(job=None, parent=None), since=watched.now)
+    busy = Seen(running=Busy(), since=watched.now)
     watched.hubs = [busy]
     for _ in range(10):
         watched.look(1.9)
@@ -311,12 +298,11 @@ def test_a_lane_that_switched_meanwhile_is_not_blocked(watched: Watched) -> None
 def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: Watched) -> None:
     """However many requests block there, and on whichever lane."""
     watched.in_progress = 0
-    job = SimpleNamespace(describe=lambda: "GET /slow of app")
-    lanes = [hub(name) for name in ("lane-1", "lane-2")]
+    lanes = [Seen(name) for name in ("lane-1", "lane-2")]
     watched.hubs = lanes
     for _ in range(12):
         for lane in lanes:
-            lane.running, lane.since = SimpleNamespace(job=job), watched.now
+            lane.running, lane.since = at("GET /slow of app"), watched.now
         watched.look(2.1)
         for lane in lanes:
             lane.running = None
@@ -329,7 +315,7 @@ def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: W
     assert watched.said() == [
         "code without a line has blocked a thread 23 more times since it was named"
     ]
-    lanes[0].running, lanes[0].since = SimpleNamespace(job=job), watched.now
+    lanes[0].running, lanes[0].since = at("GET /slow of app"), watched.now
     watched.look(3)
     watched.look(60)
     assert watched.said() == [
@@ -344,7 +330,7 @@ def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: W
 
 def test_an_idle_lane_and_one_that_waits_are_not_named(watched: Watched) -> None:
     """They run nothing, for however long."""
-    watched.hubs = [hub(since=1.0), hub(parked=100, since=1.0)]
+    watched.hubs = [Seen(since=1.0), Seen(parked=100, since=1.0)]
     watched.look(100)
     assert watched.said() == []
 
@@ -394,8 +380,7 @@ def test_a_blocked_lane_that_holds_others_up_is_a_warning_with_the_applications_
 
 def test_a_lane_whose_thread_has_ended_meanwhile_has_no_stack(watched: Watched) -> None:
     """The look is without locks."""
-    job = SimpleNamespace(describe=lambda: "GET / of app")
-    watched.hubs = [hub(running=SimpleNamespace(job=job), since=watched.now, parked=1)]
+    watched.hubs = [Seen(running=at("GET / of app"), since=watched.now, parked=1)]
     watched.look(3)
     assert "(no code of the application)" in watched.caplog.text
 

@@ -14,7 +14,7 @@ from bide.executors.threads import BLOCKED, PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
 from bide.waiting.outcome import Signal
 from tests.executors.test_threads import Played
-from tests.fakes import ManualLoop, Run
+from tests.fakes import Busy, ManualLoop, Run
 from tests.served import DEADLINE, happened, until
 
 
@@ -44,7 +44,7 @@ class Site(Played):
     def block(self, index: int) -> str | None:
         """Have a lane take its next job, which does not end."""
         name = self.take(index)
-        self._hub(index).running = object()
+        self._hub(index).running = Busy()
         return name
 
     def _hub(self, index: int) -> Any:

@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from bide.executors.lane import Lane
 from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
 from bide.waiting.outcome import Signal
-from tests.fakes import ManualLoop, Run
+from tests.fakes import ManualLoop, Run, Seen
 
 TIMEOUT = 20.0
 LONG = PATIENCE * 1.1
@@ -52,7 +51,7 @@ class Played(ThreadsExecutor):
 
             lane.thread.start = refuse  # type: ignore[method-assign]
             return super()._start(lane)
-        lane.hub = SimpleNamespace(parked=0, since=self.loop.now, running=None)  # type: ignore[assignment]
+        lane.hub = Seen(since=self.loop.now)
         return True
 
     def job(self, name: str = "job") -> Run:
@@ -273,16 +272,23 @@ class TestPlayed:
         assert executor.bring("one", "two", "three") == [True, True, False]
 
     def test_jobs_that_waited_too_long_are_taken_out(self, loop: ManualLoop) -> None:
-        """In order; the younger ones stay."""
+        """In order; the younger ones stay, and so do those that another waits for."""
         executor = Played(loop, lanes=1)
         executor.bring("running")
         executor.take(0)
-        executor.bring("old")
+        another = executor.job("another's")
+        own = [executor.job(name) for name in ("old", "as old", "young")]
+        executor.submit(another)
+        executor.submit(own[0])
+        executor.submit(own[1])
         loop.advance(20)
-        executor.bring("young")
-        assert executor.expire(21) == []
-        assert [job.describe() for job in executor.expire(20)] == ["old"]
-        assert executor.expire(20) == []
+        own[2].started = loop.now
+        executor.submit(own[2])
+        assert executor.expire(21, own) == []
+        assert executor.expire(20, own) == own[:2]
+        assert executor.expire(20, own) == []
+        assert executor.queued == 2
+        assert executor.take(0) == "another's"
         assert executor.take(0) == "young"
 
     def test_a_serial_lane_takes_no_job_while_one_is_parked(self, loop: ManualLoop) -> None:

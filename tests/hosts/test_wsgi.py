@@ -662,10 +662,13 @@ def test_a_wait_in_progress_is_counted() -> None:
     thread.start()
     until(lambda: host.site.status().waiting == 1)
     assert host.site.status().threads_busy == 1
+    (seen,) = (each for each in bide.status().requests if each.application == host.site.name)
+    assert (seen.state, seen.waits_for, seen.thread) == ("waiting", "Future", "the host's thread")
     promise.set_result(b"x")
     thread.join(20)
     assert bodies == [b"x"]
     assert host.site.status().threads == 0
+    assert host.site.requests() == ()
 
 
 def test_the_environ_says_when_the_host_has_closed() -> None:
@@ -683,3 +686,21 @@ def test_the_environ_says_when_the_host_has_closed() -> None:
     assert ask[0]() is False
     host.close()
     assert ask[0]() is True
+
+
+def test_a_request_is_named_in_the_log_as_it_was_sent(log: Log) -> None:
+    """Encoded, with the root and the query: no client writes a line of its own into it."""
+
+    class Failing(list[bytes]):
+        def close(self) -> None:
+            raise LookupError("in close")
+
+    def application(environ: Environ, start_response: Any) -> Failing:
+        start_response("200 OK", PLAIN)
+        return Failing([b"x"])
+
+    FakeHost(
+        application, SCRIPT_NAME="/app", PATH_INFO="/a\nb/\xc3\xa9/100%", QUERY_STRING="q=%41"
+    ).run()
+    record = log.take("the application failed in close()")
+    assert "GET /app/a%0Ab/%C3%A9/100%25?q=%41 of " in record.getMessage()

@@ -89,6 +89,7 @@ def pours(seconds: float) -> Pass:
     """Send a body of 100 bytes in five pieces, and let so much time pass after each."""
 
     def pass_time(arena: Arena, client: Viewer) -> None:
+        assert client.head().status == 100  # else all of the body is waited for before the request
         for read in range(20, 101, 20):
             client.send(b"x" * 20)
             until(lambda read=read: arena.stage.read == read)  # type: ignore[misc]

@@ -151,6 +151,24 @@ def test_a_response_to_an_upgrade_leaves_the_connection_to_http_1(server: Upgrad
     assert server.toy.got == b"toy"
 
 
+@pytest.mark.parametrize("first", ["drains", "goes on"])
+def test_what_is_behind_a_refused_upgrade_is_served_when_the_server_drains(
+    server: Upgrading, first: str
+) -> None:
+    """It had come, whether the loop goes on with it before it drains, or hears of the end after."""
+    server.send(UPGRADE + request("/2"))
+    answer(server.begun[0].stream)
+    if first == "goes on":
+        server.turn()
+    server.draining = True
+    server.connection.drain()
+    server.turn()
+    assert server.paths == [b"/up", b"/2"]
+    answer(server.begun[1].stream)
+    server.turn()
+    assert b"Connection: close" in server.received()
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -1,6 +1,6 @@
-"""A request's body on its way from the loop to the application: a window, not a spool.
+"""A request's body on its way from the loop to the application, in memory that is bounded.
 
-It knows neither protocol nor application; a stream holds one.
+It knows neither protocol nor application. Each stream has one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from bide.exchange.totals import UNBOUND, Total
 from bide.waiting.outcome import Signal
 
 _MOST_BLOCKS: Final = 1024
-"""Blocks that may wait to be read: one of 2 bytes takes 50 bytes of memory."""
+"""Blocks that may wait to be read. A block of 2 bytes takes 50 bytes of memory."""
 
 
 class Body:
-    """A request's body on its way: a window of blocks between the loop and the application.
+    """The blocks of a body that have come and that the application has not read yet.
 
-    ``feed``, ``finish`` and ``fail`` are the loop's; ``receive`` belongs to one other thread at a
-    time. They meet without a lock: each side first writes its own mark (a block appended, a
-    signal published), then looks for the other's.
+    The loop calls ``feed``, ``finish`` and ``fail``. One other thread at a time calls ``receive``.
+    They meet without a lock: each side first writes its own mark (a block appended, a signal
+    published), and then looks for the other's.
+
+    Attributes:
+        window: bytes that may wait before the body is full.
+        complete: whether its last byte has come; set by the loop.
+        failed: whether it has broken off. What comes behind it is no request. Set by the loop.
+        discarding: whether what comes is dropped, since the application will not read it.
+        paused: whether the connection is not read, since the body was full; set by the loop.
     """
 
     __slots__ = (
@@ -41,21 +48,21 @@ class Body:
 
     def __init__(self, window: int, unread: Total = UNBOUND) -> None:
         self.window = window
-        self._unread = unread  # of all bodies together: each block that waits counts
+        self._unread = unread  # of all bodies together
         self._blocks: deque[bytes] = deque()
         self._fed = 0  # bytes in, by the loop
         self._taken = 0  # bytes out, by the reader
         self._signal: Signal | None = None
         self._finished = False
         self._error: BaseException | None = None
-        self.complete = False  # on the wire: the last byte has come; by the loop
-        self.failed = False  # it broke off: nothing behind it can be a request; by the loop
+        self.complete = False
+        self.failed = False
         self.discarding = False
-        self.paused = False  # by the loop: the connection is not read, since this is full
+        self.paused = False
 
     @property
     def error(self) -> BaseException | None:
-        """What it broke off with; None where it did not."""
+        """What reads raise once what came before it is read; None unless the body has failed."""
         return self._error
 
     @property
@@ -70,14 +77,15 @@ class Body:
 
     @property
     def unread(self) -> int:
-        """Bytes that have come and that the application has not read, dropped ones among them."""
+        """Bytes that have come and that the application has not read; with those dropped."""
         return self._fed - self._taken
 
     @property
     def full(self) -> bool:
-        """Whether a window waits to be read, or so many blocks that they take more than one.
+        """Whether no more should be fed until some of what waits is read.
 
-        With all bodies at their bound, anything that waits is a full window.
+        That is: a whole window waits, or many small blocks, which take more memory than their
+        bytes. Where all bodies together are at their bound, one byte that waits is enough.
         """
         unread = self._fed - self._taken
         return not self.discarding and (
@@ -87,10 +95,10 @@ class Body:
         )
 
     def must_pause(self) -> bool:
-        """Mark a pause when the body is full; whether no more may be fed until there is room.
+        """Mark a pause when the body is full. Return whether to feed no more for now.
 
-        On the loop, for a host: the stream's channel is told of the room. First the mark, then a
-        second look: the reader looks for the mark after it has taken.
+        On the loop, for a host. The stream's channel is told when there is room again. The mark
+        comes first, and then a second look, since the reader takes first, and then looks for it.
         """
         if not self.full:
             return False
@@ -136,7 +144,7 @@ class Body:
             self._drop()
 
     def receive(self) -> bytes | Signal:
-        """Give the next block, ``b""`` at the end, or a signal to wait for and then ask again.
+        """Return the next block, ``b""`` at the end, or a signal to wait for before asking again.
 
         Raises:
             ClientDisconnected: the client left before the body was complete.
@@ -158,7 +166,7 @@ class Body:
             if not finished:
                 return None
             if self._error is not None:
-                # A copy: the one raised holds the frames that it passes, and they hold this body.
+                # A copy, since an error that is raised holds frames, and these hold this body.
                 raise copy(self._error) from None
             return b""
         self._taken += len(block)
@@ -172,5 +180,5 @@ class Body:
 
 
 NO_BODY: Final = Body(0)
-"""The body of every request without one: ended, so that nothing in it changes any more."""
+"""The body of all requests that have none. It has ended, so nothing in it changes."""
 NO_BODY.finish()

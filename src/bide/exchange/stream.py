@@ -2,8 +2,7 @@
 
 A protocol makes a stream for each request, feeds its body, and encodes what the stream sends. An
 interface (a WSGI conversation) reads the body and sends the response. The stream stands between
-them and lets neither do what is not legal. It imports no sockets, threads or asyncio; what is
-shared between threads says so.
+them and lets neither do what is not legal. It imports no sockets, threads or asyncio.
 
 The response goes through these states; ``_LEGAL`` says what may be done in each::
 
@@ -102,7 +101,7 @@ class Channel:
 
 
 class Stream:
-    """One exchange. The response side is for one conversation, and for the threads it pushes from.
+    """One exchange. One conversation sends the response, and the threads that push for it.
 
     Attributes:
         request: what was asked.
@@ -174,7 +173,8 @@ class Stream:
         """
         body = self.body
         block = body.receive()
-        # The loop marks the pause and then looks whether there is room; here the other way round.
+        # The loop marks the pause, and then looks for room. Here room is made, and then the mark
+        # is looked for.
         if body.paused and not body.full:
             self._channel.taken(self)
         if isinstance(block, Signal) and self.expects_continue:

@@ -10,13 +10,14 @@ from typing import Final
 class Total:
     """A sum that any thread may add to, also in a destructor: nothing here blocks.
 
-    Who adds writes its news first, and then tries to be the one who sums up; who sums up looks for
-    news once more when it has ended. So whatever the order, all of it is summed up at once.
+    A thread that adds first writes down what, and then tries to take the lock and sum up. The one
+    that has summed up looks once more when it has released the lock. So whatever the order,
+    everything is in the sum at once.
 
     Attributes:
-        bound: what the sum should stay below; 0: nothing.
+        bound: what the sum should stay below; 0: there is no bound.
         used: the sum.
-        full: whether the bound is reached; it may be exceeded, as each says who uses it.
+        full: whether the bound is reached. The sum may go beyond it.
     """
 
     __slots__ = ("_news", "_summing", "bound", "full", "used")
@@ -42,4 +43,4 @@ class Total:
 
 
 UNBOUND: Final = Total(0)
-"""For what counts against no bound."""
+"""The total where nothing is bounded."""

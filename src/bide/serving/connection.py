@@ -98,7 +98,11 @@ class Serving:
 
 
 class Connection(Owner):
-    """One client's connection; on the loop, but for ``ended`` and ``call_soon``."""
+    """One client's connection; on the loop, but for ``ended`` and ``call_soon``.
+
+    Attributes:
+        peer: its two ends.
+    """
 
     __slots__ = (
         "_deadlines",
@@ -237,7 +241,7 @@ class Connection(Owner):
                 self.submit_held(stream)
 
     def _answer_health(self, stream: Stream) -> None:
-        """Say that the server lives, which needs no thread."""
+        """Answer whether the server serves, which needs no thread."""
         if stream.request.method not in ("GET", "HEAD"):
             status, text, more = "405 Method Not Allowed", b"", [("Allow", "GET, HEAD")]
         elif self._serving.draining:
@@ -277,7 +281,7 @@ class Connection(Owner):
         self._protocol.drain()
 
     def submit_held(self, stream: Stream) -> None:
-        """Have the call of a stream begin that waits for its body, with what has come of it."""
+        """Begin the call of a stream that waits for its body, with what has come of that."""
         self._serving.submit(self._held.pop(stream))
 
     def drop_held(self, stream: Stream) -> None:
@@ -285,7 +289,7 @@ class Connection(Owner):
         self._serving.drop(self._held.pop(stream))
 
     def mind_time(self, look: Look) -> None:
-        """End what the client has no time left for; called from time to time."""
+        """Called from time to time: end what the client has no time left for."""
         protocol, deadlines = self._protocol, self._deadlines
         for phase, stream in deadlines.look(look, protocol, list(self._streams), self._held):
             if phase in _GIVEN_UP:

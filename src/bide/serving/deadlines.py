@@ -157,7 +157,7 @@ class Deadlines:
     def __init__(self) -> None:
         self.begun = False
         self._own = ClientTime()
-        self._times: dict[Stream, ClientTime] = {}  # of streams for which a look found it waited
+        self._times: dict[Stream, ClientTime] = {}  # of streams that their client was waited for
 
     def looks(self, stream: Stream) -> int:
         """Return how many looks have found a stream waiting for its body to begin."""
@@ -176,41 +176,44 @@ class Deadlines:
             held: those of them that begin when their bodies have come.
         """
         over: list[tuple[str, Stream | None]] = []
-        own = self._own
-        for stream in [each for each in self._times if each not in streams]:
-            time = self._times.pop(stream)
-            if protocol.unsent(None) is not None:
-                own = self._own = time  # for its last bytes
+        if self._times:
+            self._forget(protocol, streams)
         if self.begun:
             self.begun = False
-            own.begin()
+            self._own.begin()
         for stream in streams:
             unsent = protocol.unsent(stream)
-            phase = _phase(stream, unsent is not None, stream in held)
-            responding = unsent is not None or stream.head_sent
-            time_ = self._times.get(stream)
-            if time_ is None:
-                if not (phase or (responding and look.allowances.response)):
+            if unsent is not None:
+                phase = RESPONSE
+            elif stream.body.awaited or stream in held:
+                phase = BODY
+            else:  # the application is at work: nothing is to be counted, in most cases
+                phase = ""
+            time = self._times.get(stream)
+            if time is None:
+                if not (phase or (look.allowances.response and stream.head_sent)):
                     continue
-                time_ = self._times[stream] = ClientTime()
-            time_.looks += stream in held
-            waiting = unsent or 0
-            what = time_.spend(
-                look, phase, responding, stream.body.fed, stream.sent - waiting, waiting
-            )
+                time = self._times[stream] = ClientTime()
+            time.looks += stream in held
+            responding = unsent is not None or stream.head_sent
+            unsent = unsent or 0
+            sent = stream.sent - unsent
+            what = time.spend(look, phase, responding, stream.body.fed, sent, unsent)
             if what:
                 over.append((what, stream))
         unsent = None if streams else protocol.unsent(None)
         phase = protocol.awaits if unsent is None else RESPONSE
-        waiting = unsent or 0
-        what = own.spend(look, phase, unsent is not None, 0, -waiting, waiting)
-        if what:
-            over.append((what, None))
+        if phase:
+            responding = unsent is not None
+            unsent = unsent or 0
+            what = self._own.spend(look, phase, responding, 0, -unsent, unsent)
+            if what:
+                over.append((what, None))
         return over
 
-
-def _phase(stream: Stream, behind: bool, held: bool) -> str:
-    """Return what a client is waited for on a stream; "" when the application is at work."""
-    if behind:
-        return RESPONSE
-    return BODY if held or stream.body.awaited else ""
+    def _forget(self, protocol: Protocol, streams: list[Stream]) -> None:
+        """Forget the times of streams that have ended, but for one whose last bytes wait."""
+        for stream in [each for each in self._times if each not in streams]:
+            time = self._times.pop(stream)
+            if protocol.unsent(None) is not None:
+                self._own = time

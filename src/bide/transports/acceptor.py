@@ -70,8 +70,8 @@ class Acceptor:
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, Name] = {}
-        self._opened: set[socket.socket] = set()  # those that nobody else listens on
-        self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # of Unix ones, and inodes
+        self._opened: set[socket.socket] = set()  # those that :meth:`open` has made
+        self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # Unix: path and inode
         self._connections = 0
         self._watching = False
         self._resumption: asyncio.TimerHandle | None = None

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bide.errors import BindError, SettingError
+from bide.settings import DEFAULTS
 
-BACKLOG = 2048
-MODE: Final = 0o666
+BACKLOG: Final = DEFAULTS.backlog
+MODE: Final = int(DEFAULTS.socket_mode, 8)
 """The rights of a Unix socket: who connects needs the right to write."""
 LONGEST: Final = 107
 """Bytes of a Unix socket's path that Linux takes; other systems take 103."""

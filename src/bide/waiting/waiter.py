@@ -31,6 +31,7 @@ from bide.waiting.outcome import Over, Signal, Subscription, Wait, give_up, with
 from bide.waiting.parking import Parking as Parking
 from bide.waiting.parking import ThreadParking as ThreadParking
 from bide.waiting.parking import must_turn, pinned, refuse_under_lock, runs_loop
+from bide.waiting.times import Times
 
 CLEANUP_SECONDS = 10.0
 """How long a cancelled request may still wait, for all its waits together, in seconds."""
@@ -56,6 +57,7 @@ class Waiter(Blocked):
     Attributes:
         current: the wait in progress.
         ends: called in turn, on its thread and in its context, when the conversation has ended.
+        times: where the conversation's time goes.
     """
 
     __slots__ = (
@@ -67,12 +69,14 @@ class Waiter(Blocked):
         "ends",
         "loop",
         "parking",
+        "times",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
         self.loop = loop
         self.parking = parking
         self.ends: tuple[Callable[[], None], ...] = ()
+        self.times = Times()
         self.current: Wait | None = None
         self._cancellation: Cancelled | None = None
         self._firm = False  # ends what wait_io waits for, too
@@ -116,6 +120,7 @@ class Waiter(Blocked):
                 refuse()
             parking = self._place()
             wait = Wait(parking.wake)
+            wait.promise = promise
             if timeout is not None and not timeout >= 0:
                 raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
             subscription = adapter_for(promise)(promise, wait)
@@ -132,6 +137,7 @@ class Waiter(Blocked):
                 self._run(wait, subscription, parking, limit, why)
         finally:
             self.current = outer
+            wait.promise = None  # it refers to its result, and what refers to the wait may live on
         if wait.error is None:
             # Taken out: what refers to the wait still, refers to the outcome no more.
             value, wait.value = wait.value, None
@@ -146,7 +152,7 @@ class Waiter(Blocked):
         """Call what may wait while a wait is in progress, for its parking; cancelling ends both."""
         wait, known = self.current, self.cancelled
         try:
-            function()
+            self.times.run(function)
         finally:
             self.current = wait
             if wait is not None and self._cancellation is not None and not known:
@@ -176,6 +182,7 @@ class Waiter(Blocked):
         """
         parking = self.place_for_client()
         wait = ClientWait(parking.wake)
+        wait.promise = signal
         subscription = SignalSubscription(signal, wait)
         outer, self.current = self.current, wait
         try:
@@ -186,6 +193,7 @@ class Waiter(Blocked):
                 self._run(wait, subscription, parking, None)
         finally:
             self.current = outer
+            wait.promise = None  # as above
         if wait.error is None:
             value, wait.value = wait.value, None
             return value
@@ -238,7 +246,7 @@ class Waiter(Blocked):
                 if self._cancellation is not None:
                     deadline = self._look(wait, subscription, deadline, parking)
                 while not wait.reason:
-                    parking.park(wait)
+                    self.times.park(wait, parking)
                     if wait.interrupted:
                         deadline = self._look(wait, subscription, deadline, parking)
         except BaseException:
@@ -316,7 +324,7 @@ class Waiter(Blocked):
         return ThreadParking(self)
 
     def place_for_client(self) -> Parking:
-        """Choose how to stop for the request's own client."""
+        """Return where a wait for the request's own client parks."""
         return self._place()
 
     def look(self) -> None:
@@ -341,7 +349,7 @@ class Waiter(Blocked):
         on_loop(self.loop, self.loop.call_later, TURN, pause.settle)
         if not self.loop.is_closed() and pause.must_park():
             while not pause.reason:
-                parking.park(pause)
+                self.times.park(pause, parking)
 
     def _raised_again(self) -> Cancelled:
         """Make the cancellation to raise. When it is the first, there is still time to clean up."""
@@ -357,6 +365,8 @@ class ClientWait(Wait):
     """A wait for the request's own client."""
 
     __slots__ = ()
+
+    for_client = True
 
 
 def _again(cancellation: Cancelled) -> Cancelled:

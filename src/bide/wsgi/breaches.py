@@ -1,6 +1,6 @@
-"""What to tell people of an application that breaks PEP 3333: who, what it gave, and the remedy.
+"""The words for an application that breaks PEP 3333: which one, what it gave, and the remedy.
 
-It changes nothing: the conversation refuses, and says it in these words.
+Words only: the conversation refuses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _noted: Final[set[str]] = set()  # applications whose Connection header was told
 
 
 class BreachError(LocalProtocolError):
-    """The application gave no response; its traceback would show Bide's frames alone."""
+    """The application gave no response. Logged without a traceback: that shows Bide's frames."""
 
 
 def nothing_returned(name: str) -> BreachError:
@@ -38,7 +38,7 @@ def not_started(name: str, result: Any) -> BreachError:
 
 
 def check_iterable(name: str, result: Any) -> None:
-    """Raise BreachError for a result that is no iterable of bytes, as far as its type tells."""
+    """Raise BreachError for a result whose type says that it is not an iterable of bytes."""
     kind = type(result)
     if issubclass(kind, str):
         remedy = "encode it, and return it in a list: [text.encode()]"

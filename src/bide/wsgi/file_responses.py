@@ -1,4 +1,4 @@
-"""How a response that is a file leaves: from the kernel where that can be, else block by block."""
+"""Responses that are files: the kernel sends them where it can."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go o
 def file_of(result: Any, head: Head | None) -> FileWrapper | None:
     """Return the file that a response is, or is a part of; it stands where the response begins.
 
-    Werkzeug's answer to a range request is an iterator of its own over the file, which it has moved
-    when it has given the first block. So here it is moved before.
+    Werkzeug answers a range request by an iterator of its own over the file, which seeks when it is
+    asked for the first block. So the seek is done here.
     """
     if isinstance(result, FileWrapper):
         return result
@@ -38,8 +38,8 @@ def file_of(result: Any, head: Head | None) -> FileWrapper | None:
 def send_file(stream: Stream, waiter: Waiter, wrapper: FileWrapper) -> bool:
     """Let the kernel send a file, and end the response.
 
-    On the conversation's thread. Return false when the kernel cannot, and nothing was sent; the
-    wrapper then gives no more than the Content-Length of the head, however the file grows.
+    On the conversation's thread. Return false when the kernel cannot; nothing was sent then, and
+    the wrapper gives no more than the head's Content-Length, however the file grows.
     """
     head = stream.head
     if head is None or stream.head_sent or stream.bodiless:

@@ -1,7 +1,6 @@
 """``wsgi.file_wrapper`` (PEP 3333, Optional Platform-Specific File Handling), and what it may send.
 
-No sockets: which file can go to the client straight from the kernel is decided here, and sending it
-is the stream's.
+Which file the kernel can send by itself is decided here. Sending it is the stream's.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any
 class FileWrapper:
     """An iterator over a file-like object's blocks, which the server may send in a better way.
 
-    It begins where the file stands. ``close``, ``seekable``, ``seek`` and ``tell`` are the file's:
-    what sends a part of it, as Werkzeug's range requests, seeks on the iterator and reads no more.
+    It begins where the file stands. ``close``, ``seekable``, ``seek`` and ``tell`` are the file's,
+    so that whoever sends a part of it can seek here, as Werkzeug does for range requests.
 
     Attributes:
         left: bytes that may still be read; None: to the file's end.
@@ -35,7 +34,7 @@ class FileWrapper:
             self.tell = file.tell
 
     def seekable(self) -> bool:
-        """Whether ``seek`` works; the file's word, or whether it has one."""
+        """Whether ``seek`` works: what the file says; else whether it has a ``seek``."""
         seekable = getattr(self.file, "seekable", None)
         return hasattr(self.file, "seek") if seekable is None else bool(seekable())
 
@@ -54,7 +53,7 @@ class FileWrapper:
 
 
 def kernel_part(file: Any) -> tuple[int, int, int] | None:
-    """Say what of a file the kernel can send: descriptor, offset and count, in bytes; else None.
+    """Return what of a file the kernel can send: descriptor, offset and bytes; None: nothing.
 
     Only a plain binary file on a disk, read from where it stands to its end. Exact types: a gzip
     file, too, has the ``fileno`` of what it decompresses.

@@ -2,8 +2,8 @@
 
 Reading waits like any promise: a slow upload holds no thread. One thread at a time may read.
 
-It has all that :class:`io.BufferedIOBase` has, so the standard library takes it for a binary file.
-It does not derive from it: each request would pay for the destructor that all such files have.
+It has all methods of :class:`io.BufferedIOBase`, so the standard library takes it for a binary
+file. It is not derived from that class, whose destructor would cost something at each request.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Input:
         return part
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill ``buffer``, but at the end; return how many bytes that were."""
+        """Fill ``buffer``, or as much as is left; return how many bytes that were."""
         return _fill(buffer, self.read)
 
     def readinto1(self, buffer: bytearray | memoryview) -> int:
@@ -170,7 +170,7 @@ class Input:
         return rest
 
     def _put_back(self, blocks: list[bytes]) -> None:
-        """Keep what was read before a wait was cancelled: who reads on must not miss a part."""
+        """Keep what was read before a wait was cancelled, for who reads on."""
         self._block = b"".join([*blocks, self._block[self._at :]])
         self._at = 0
 

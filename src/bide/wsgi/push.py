@@ -1,7 +1,7 @@
 """Push: an application writes when it likes, from any thread, until it calls ``finish``.
 
 What ``start_response`` returns is PEP 3333's ``write`` callable, and unpacks into ``write`` and
-``finish``. This module knows the stream, and of the conversation only that it waits for a signal.
+``finish``. Of the conversation this module knows only what :class:`Pushing` names.
 """
 
 from __future__ import annotations

@@ -148,11 +148,12 @@ class RequestExecutor(Parking):
         ends: called in turn when the request has ended.
     """
 
-    __slots__ = ("_worker", "ended", "ends", "frame", "held", "inner", "on_loop", "waiter")
+    __slots__ = ("_worker", "ended", "ends", "frame", "held", "inner", "name", "on_loop", "waiter")
 
     def __init__(self, waiter: Waiter, inner: Parking) -> None:
         self.waiter = waiter
         self.inner = inner
+        self.name = inner.name
         self.on_loop = asyncio._get_running_loop() is waiter.loop
         self.held: Any = None
         self.frame = Frame(self, None)

@@ -130,8 +130,8 @@ class Responses(Protocol):
             end = b"\r\n"
         else:
             end = b"Connection: keep-alive\r\n\r\n"
-        stamped = stamp(head.dated, head.served)
-        return b"%b%b%b%b" % (encode_head(head), stamped, length, end)
+        # Formatting with ``%`` would cost a third more.
+        return encode_head(head) + stamp(head.dated, head.served) + length + end
 
     def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - one at a time is sent
         """Return what fires when the client has caught up; None when it is not behind."""
