@@ -5,8 +5,10 @@ Nothing here waits: a test says what happens, and in which order.
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from time import monotonic
 from typing import Any
 
 from greenlet import greenlet
@@ -19,8 +21,9 @@ from bide.executors.hub import Hub, Job
 from bide.protocols import interfaces
 from bide.transports.poller import READ, Pollable, Poller
 from bide.transports.tcp import SocketTransport
+from bide.waiting.api import wait as wait_for
 from bide.waiting.outcome import Signal, Wait
-from bide.waiting.waiter import Waiter
+from bide.waiting.waiter import Parking, Waiter, current_waiter
 
 
 class ManualLoop(asyncio.BaseEventLoop):
@@ -72,6 +75,21 @@ class ManualLoop(asyncio.BaseEventLoop):
         """How many timers are to come."""
         scheduled = self._scheduled  # type: ignore[attr-defined]
         return sum(not handle.cancelled() for handle in scheduled)
+
+
+class HandClock:
+    """A clock that stands still unless the test moves it, by whole seconds: sums are exact."""
+
+    def __init__(self) -> None:
+        self.now = float(int(monotonic()))  # other clocks may be compared with it
+
+    def __call__(self) -> float:
+        """Read it."""
+        return self.now
+
+    def advance(self, seconds: int) -> None:
+        """Let seconds pass."""
+        self.now += seconds
 
 
 class Outcomes:
@@ -272,6 +290,47 @@ class Lane:
         while self.woken:
             self.go_on()
             self.loop.settle()
+
+
+class Calling:
+    """A parking that makes the test's calls while it parks."""
+
+    def __init__(self, waiter: Waiter) -> None:
+        assert waiter.parking is not None
+        self.waiter = waiter
+        self.inner: Parking = waiter.parking
+        self.since = 0.0
+        self.name = "calling"
+        self.calls: deque[Callable[[], None]] = deque()
+        self.waits: list[Wait] = []
+
+    def park(self, wait: Wait) -> None:
+        """Make calls until the wait is settled or interrupted."""
+        self.waits.append(wait)
+        while not (wait.reason or wait.interrupted):
+            if self.calls:
+                self.waiter.call(self.calls.popleft())
+            else:
+                self.inner.park(wait)
+
+    def wake(self, wait: Wait) -> None:
+        """Go on."""
+        self.inner.wake(wait)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the conversation call a function."""
+        self.calls.append(function)
+        self.wake(self.waits[-1])
+
+
+def waiting_with_calls(into: list[Calling], promise: Any) -> Any:
+    """Wait with a parking that makes calls."""
+    waiter = current_waiter()
+    assert waiter is not None
+    calling = Calling(waiter)
+    waiter.parking = calling
+    into.append(calling)
+    return wait_for(promise)
 
 
 class Receiver(interfaces.Receiver):

@@ -18,8 +18,9 @@ from bide.errors import (
 from bide.hosts.wsgi import blocking
 from bide.process.worker import run
 from bide.serving.lifetime import on_start, on_stop
+from bide.serving.requests import RequestStatus
 from bide.serving.server import Server
-from bide.serving.status import Status
+from bide.serving.status import ProcessStatus, Status, status
 from bide.settings import Settings
 from bide.waiting.api import in_thread, iterate, using, wait, wait_all
 from bide.waiting.thread_locals import per_request
@@ -29,7 +30,9 @@ __all__ = [
     "Cancelled",
     "ClientDisconnected",
     "LocalProtocolError",
+    "ProcessStatus",
     "RemoteProtocolError",
+    "RequestStatus",
     "RequestTimeout",
     "Server",
     "ServerStopping",
@@ -47,6 +50,7 @@ __all__ = [
     "on_stop",
     "per_request",
     "run",
+    "status",
     "using",
     "wait",
     "wait_all",

@@ -1,4 +1,4 @@
-"""The command line: ``bide MODULE:NAME``. A mistake of the user's gets one line and exit code 2."""
+"""The command line: ``bide MODULE:NAME``. A user's mistake is answered with one line and code 2."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _option(setting: dataclasses.Field[Any]) -> click.Option:
 
 
 def _default(default: Any) -> str:
-    """Say what a setting is that is not given."""
+    """Return what the help says of a setting's default."""
     if default == "":
         return ""
     if isinstance(default, tuple):
@@ -61,7 +61,7 @@ def _default(default: Any) -> str:
 
 
 class _Command(click.Command):
-    """Lists its options under headings, those of the settings' groups."""
+    """A command whose help lists the options under the headings of the settings' groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""
@@ -83,7 +83,7 @@ def _serve(app: str, explain: bool, **options: Any) -> None:
 
 
 def _loaded(app: str, signals: Signals) -> Any:
-    """Import the application. A child that it forks meanwhile does not come back from here."""
+    """Import the application. A child that it forks while it is imported ends here."""
     process = os.getpid()
     try:
         with signals.ending(f"{app} was imported"):
@@ -110,7 +110,7 @@ def _serve_until(signals: Signals, app: str, explain: bool, settings: Settings) 
         raise
     if explain:
         loop.close()
-        decision = Server(application, settings, name=app).decision
+        decision = Server(application, settings, name=app).dispatcher.decision
         where = {
             "loop": "on the event loop",
             "threads": f"in threads, up to {settings.threads}",
@@ -161,10 +161,10 @@ command = _Command(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; ends with an exit code, by ``SystemExit``.
+    """Run the command line. It ends by ``SystemExit`` with an exit code.
 
-    Without ``arguments``, which are the program's then, the process ends in bounded time, whatever
-    its threads do.
+    Without ``arguments`` the program's own are taken, and the process ends in bounded time,
+    whatever its threads do.
     """
     if arguments is None:
         leave(lambda: main(sys.argv[1:]))

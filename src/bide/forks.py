@@ -123,20 +123,6 @@ def give_up_loop(loop: asyncio.AbstractEventLoop) -> None:
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_fork)
 
 
-class ForkedSite:
-    """What a conversation belongs to in a forked child: with its end the process ends."""
-
-    def __init__(self, site: Any) -> None:
-        self.application = site.application
-        self.name = site.name
-        self.status = site.status
-        self.state = site.state
-
-    def done(self, _: object) -> NoReturn:
-        """Leave."""
-        end_child()
-
-
 def end_child(error: BaseException | None = None) -> NoReturn:
     """End a child that has come back to the server from the application.
 

@@ -17,6 +17,8 @@ from typing import Any, Final
 from bide.errors import SettingError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TIMES = "times"
+"""The form of access lines that say where a request's time went."""
 
 
 def _setting(
@@ -275,6 +277,13 @@ class Settings:
         "Write a line for each request to this file; - is standard output.",
         metavar="FILE",
         path=True,
+    )
+    access_format: str = _setting(
+        "Log",
+        "plain",
+        "What a line of the access log has; times: also for how many seconds the request was "
+        "queued, ran, waited, and waited for its client (sending).",
+        choices=("plain", TIMES),
     )
     log_config: str = _setting(
         "Log",

@@ -14,7 +14,6 @@ import pytest
 
 from bide import wait
 from bide.serving import refusals
-from bide.serving import server as server_module
 from bide.serving.loggers import access
 from bide.serving.logs import escaped
 from tests.conftest import Serve
@@ -123,12 +122,12 @@ def test_a_blocked_loop_names_its_request_as_it_was_sent(
 @pytest.mark.parametrize("target", ["/" + "".join(TARGETS)])  # each takes a second
 @only_threads
 def test_a_request_that_is_left_running_is_named_as_it_was_sent(
-    serve: Serve, log: Log, target: str, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, log: Log, target: str
 ) -> None:
     """By a server that stops without it."""
-    monkeypatch.setattr(server_module, "CLEANUP_SECONDS", 0.01)
     busy = Busy()
     served = serve(busy.application, graceful_timeout=0.01)
+    served.server.dispatcher.cleanup_seconds = 0.01
     served.request(target)
     happened(busy.begun)
     served.begin_stop()

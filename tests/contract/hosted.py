@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import bide
+from bide.exchange.call import Call
 from bide.hosts.wsgi import Blocking
 from bide.waiting.waiter import background_loop
-from bide.wsgi.conversation import Conversation
 from tests.served import Application, Client, Environ, Served, until
 
 log = logging.getLogger("bide")
@@ -50,7 +50,7 @@ class Hosted(Served):
             self.until_idle()
         self.release()
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[Call]:
         """Give those in progress."""
         raise NotImplementedError
 
@@ -139,15 +139,15 @@ class _Known(Blocking):
 
     def __init__(self, application: Application) -> None:
         super().__init__(application)
-        self.conversations: set[Conversation] = set()
+        self.conversations: set[Call] = set()
 
-    def started(self, conversation: Conversation) -> None:
-        self.conversations.add(conversation)
-        super().started(conversation)
+    def started(self, call: Call) -> None:
+        self.conversations.add(call)
+        super().started(call)
 
-    def done(self, conversation: Conversation) -> None:
-        self.conversations.discard(conversation)
-        super().done(conversation)
+    def done(self, call: Call) -> None:
+        self.conversations.discard(call)
+        super().done(call)
 
 
 class UnderWSGI(Hosted):
@@ -166,7 +166,7 @@ class UnderWSGI(Hosted):
         """The numbers now."""
         return self._blocking.status()
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[Call]:
         """Give those in progress."""
         return list(self._blocking.conversations)
 

@@ -116,7 +116,7 @@ def test_an_asynchronous_application_runs_on_the_loop_by_itself(
 ) -> None:
     """Nobody needs to declare what can be seen."""
     served = serve(application)
-    assert served.server.decision.executor == "loop"
+    assert served.server.dispatcher.decision.executor == "loop"
     assert served.get().body == b"12"
     assert served.status.threads == 0
 

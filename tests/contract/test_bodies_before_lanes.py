@@ -208,7 +208,7 @@ def test_uploads_on_their_way_are_on_no_thread(serve: Serve) -> None:
     for client in clients:
         client.send(upload(4) + b"bo")
     served.until_waiting(20)
-    assert (served.status.threads, served.server._executor.waiting) == (0, 0)
+    assert (served.status.threads, served.server.dispatcher.executor.waiting) == (0, 0)
     for client in clients:
         client.send(b"dy")
     for client in clients:

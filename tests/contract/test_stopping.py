@@ -134,10 +134,9 @@ def test_a_cancelled_request_may_clean_up_before_the_server_has_stopped(
 
 @pytest.mark.parametrize("direction", ["writes", "reads"])
 def test_a_request_that_hangs_on_its_own_client_is_ended_too(
-    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch, direction: str
+    serve: Serve, log: Log, direction: str
 ) -> None:
     """It writes to a full window, or reads a body that does not come: closed once, all the same."""
-    monkeypatch.setattr(bide.serving.server, "CLEANUP_SECONDS", 0.05)
     ended: list[type[BaseException]] = []
 
     def blocks(body: Any) -> Iterator[bytes]:
@@ -158,6 +157,7 @@ def test_a_request_that_hangs_on_its_own_client_is_ended_too(
         return iterables[0]
 
     served = serve(application, graceful_timeout=0.02)
+    served.server.dispatcher.cleanup_seconds = 0.05
     client = served.connect(window=4096)
     client.send(request(method="POST", headers=["Content-Length: 10", "Expect: 100-continue"]))
     served.until_waiting(1)
@@ -170,11 +170,8 @@ def test_a_request_that_hangs_on_its_own_client_is_ended_too(
 
 
 @pytest.mark.parametrize("executor", ["threads"])
-def test_code_that_runs_on_is_left_and_said_so(
-    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_that_runs_on_is_left_and_said_so(serve: Serve, log: Log) -> None:
     """A thread that blocks cannot be ended; the server stops without it."""
-    monkeypatch.setattr(bide.serving.server, "CLEANUP_SECONDS", 0.02)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
 
     def answer(environ: Environ) -> None:
@@ -183,6 +180,7 @@ def test_code_that_runs_on_is_left_and_said_so(
         done.set()
 
     served = serve(answering(answer), graceful_timeout=0.02)
+    served.server.dispatcher.cleanup_seconds = 0.02
     served.request("/path")
     happened(begun)
     served.begin_stop()
@@ -225,7 +223,7 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
     flush = bide.serving.server.Server._flush
 
     async def watched_flush(server: bide.Server) -> None:
-        unfinished.append(len(server._conversations))
+        unfinished.append(server.dispatcher.in_progress)
         await flush(server)
 
     monkeypatch.setattr(bide.serving.server.Server, "_flush", watched_flush)
@@ -261,7 +259,7 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
         def close_listeners() -> None:
             close()
             first.open()
-            until(lambda: not server._conversations)
+            until(lambda: not server.dispatcher.in_progress)
 
         monkeypatch.setattr(server._acceptor, "close", close_listeners)
         served.begin_stop()
@@ -277,7 +275,7 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
 
 
 def executor_is_loop(served: Served) -> bool:
-    return served.server.decision.executor == "loop"
+    return served.server.dispatcher.decision.executor == "loop"
 
 
 def test_a_request_ends_between_the_mark_and_the_look(serve: Serve) -> None:
@@ -294,11 +292,11 @@ def test_a_request_ends_between_the_mark_and_the_look(serve: Serve) -> None:
             if executor_is_loop(served):
                 return super().clear()
             gate.open()
-            until(lambda: not served.server._conversations)
+            until(lambda: not served.server.dispatcher.in_progress)
             return super().clear()
 
     def exchange() -> None:
-        served.server._finished = Mark()
+        served.server.dispatcher._all_ended = Mark()
 
     served.call(exchange)
     served.begin_stop()

@@ -141,7 +141,7 @@ def test_what_interrupts_a_lane_cannot_wait_under_the_executors_lock(
     """There is no request yet; the loop submits under the same lock."""
     served = serve(answering(lambda _: "served"), threads=1)
     assert served.get().text == "served"
-    own = served.server._executor
+    own = served.server.dispatcher.executor
     assert isinstance(own, ThreadsExecutor)
     jobs = Jobs()
     jobs.act = lambda: way(gate)

@@ -8,8 +8,8 @@ import threading
 from typing import Any
 
 import bide
+from bide.exchange.call import Call
 from bide.hosts.asgi import ASGI, Message, Receive, Scope, Send, asgi
-from bide.wsgi.conversation import Conversation
 from tests.contract.hosted import Hosted
 from tests.served import Application
 
@@ -72,17 +72,17 @@ class UnderASGI(Hosted):
         server.application = self._asgi
         self.address = server.address
         self.loop = server.loop
-        self._runner = self.call(self._asgi.runner)
+        self._dispatcher = self.call(self._asgi.dispatcher)
         super().__init__()
 
     @property
     def status(self) -> bide.Status:
         """The numbers now."""
-        return self._runner.status()
+        return self._dispatcher.status()
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[Call]:
         """Give those in progress."""
-        return list(self._runner._conversations)
+        return self._dispatcher.calls
 
     def release(self) -> None:
         """End the threads."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import bide
-from bide.wsgi.conversation import Conversation
+from bide.exchange.call import Call
 from tests import served as serving
 from tests.contract.hosted import Hosted
 from tests.served import Application, happened
@@ -71,8 +71,8 @@ class UnderTwisted(Hosted):
 
         from bide.hosts.twisted import Resource
 
-        self._resource = Resource(self.reactor, application, executor=executor, threads=threads)
-        site = Site(self.root(self._resource), timeout=None)  # type: ignore[no-untyped-call]
+        self.resource = Resource(self.reactor, application, executor=executor, threads=threads)
+        site = Site(self.root(self.resource), timeout=None)  # type: ignore[no-untyped-call]
         self._port = self.reactor.listenTCP(0, site, interface="127.0.0.1")
         self.address = f"127.0.0.1:{self._port.getHost().port}"
 
@@ -96,16 +96,16 @@ class UnderTwisted(Hosted):
     @property
     def status(self) -> bide.Status:
         """The numbers now."""
-        return self._resource.runner.status()
+        return self.resource.dispatcher.status()
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[Call]:
         """Give those in progress."""
-        return list(self._resource.runner._conversations)
+        return self.resource.dispatcher.calls
 
     @property
     def early(self) -> int:
         """How many requests wait for ``on_start`` functions."""
-        return len(self._resource._early)
+        return len(self.resource._early)
 
     def release(self) -> None:
         """Listen no more, and end the threads; once."""
@@ -116,7 +116,7 @@ class UnderTwisted(Hosted):
 
         def end() -> None:
             self._port.stopListening()
-            self._resource.stop().addCallback(lambda _: ended.set())
+            self.resource.stop().addCallback(lambda _: ended.set())
 
         self.call(end)
         happened(ended, "the resource did not stop")

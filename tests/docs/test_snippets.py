@@ -37,6 +37,7 @@ from bide.integrations import bottle
 from bide.serving.logs import access_line
 from bide.waiting.outcome import Signal
 from bide.waiting.thread_locals import kept
+from bide.waiting.times import Sums
 from bide.waiting.waiter import CLEANUP_SECONDS
 from tests.architecture.test_layers import LAYERS
 from tests.conftest import Serve
@@ -229,6 +230,19 @@ def tells_its_status(path: str) -> Callable[[Served], None]:
     return check
 
 
+def tells_what_each_request_does(served: Served) -> None:
+    """What waits is named with what it waits for; what tells it runs."""
+    client = served.request("/slow")
+    served.until_waiting(1)
+    told = {each["target"]: each for each in json.loads(served.get("/requests").text)}
+    assert (told["/requests"]["state"], told["/requests"]["waits_for"]) == ("running", "")
+    slow = told["/slow"]
+    assert (slow["state"], slow["waits_for"]) == ("waiting", "coroutine fetch")
+    assert slow["thread"].startswith("lane-")
+    client.close()
+    served.until_idle()
+
+
 VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/hosts.md:anywhere": [says("3\n")],
     "docs/hosts.md:waits": [says("3\n")],
@@ -259,6 +273,7 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/guide.md:cleaning": [cleans_up_for_a_client_that_leaves],
     "docs/guide.md:events": [sends_events_and_heartbeats],
     "docs/guide.md:health": [tells_its_status("/health")],
+    "docs/guide.md:watched": [tells_what_each_request_does],
     "docs/frameworks.md:notes": [
         keeps_apart("notes", {f"/note/{n}": f"{n} at /note/{n}\n" for n in "123456"})
     ],
@@ -522,11 +537,21 @@ def check_way(snippet: Snippet) -> None:
 def check_access_log(snippet: Snippet) -> None:
     """Check that the lines are as they would be written."""
     for line in snippet.text.splitlines():
-        parts = re.fullmatch(r'(\S+) "(\S+) (\S+) HTTP/(\S+)" (\S+) (\d+) ([\d.]+)s \[.*\]', line)
+        parts = re.fullmatch(
+            r'(\S+) "(\S+) (\S+) HTTP/(\S+)" (\S+) (\d+) ([\d.]+)s((?: \w+=[\d.]+)*) \[.*\]', line
+        )
         assert parts, line
-        client, method, target, version, code, size, seconds = parts.groups()
+        client, method, target, version, code, size, seconds, times = parts.groups()
+        spent = [float(each) for each in re.findall(r"=([\d.]+)", times)]
         written = access_line(
-            client.strip("-"), method, target, version, code, int(size), float(seconds)
+            client.strip("-"),
+            method,
+            target,
+            version,
+            code,
+            int(size),
+            float(seconds),
+            Sums(*spent) if spent else None,
         )
         assert line.startswith(f"{written} [")
 

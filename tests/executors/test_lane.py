@@ -308,7 +308,7 @@ def refuse(_: threading.Thread) -> None:
 
 def lane_of(served: Served) -> Lane:
     """Give the server's one lane."""
-    executor = served.server._executor
+    executor = served.server.dispatcher.executor
     assert isinstance(executor, ThreadsExecutor)
     (lane,) = executor._lanes
     return lane

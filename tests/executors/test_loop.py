@@ -54,7 +54,7 @@ def test_a_job_runs_at_once_on_the_loops_thread(loop: ManualLoop, executor: Loop
     loop.turn()
     assert run.ended
     assert executor.queued == 0
-    assert executor.expire(0) == []
+    assert executor.expire(0, [run]) == []
     assert executor.flush() is False
 
 

@@ -272,16 +272,23 @@ class TestPlayed:
         assert executor.bring("one", "two", "three") == [True, True, False]
 
     def test_jobs_that_waited_too_long_are_taken_out(self, loop: ManualLoop) -> None:
-        """In order; the younger ones stay."""
+        """In order; the younger ones stay, and so do those that another waits for."""
         executor = Played(loop, lanes=1)
         executor.bring("running")
         executor.take(0)
-        executor.bring("old")
+        another = executor.job("another's")
+        own = [executor.job(name) for name in ("old", "as old", "young")]
+        executor.submit(another)
+        executor.submit(own[0])
+        executor.submit(own[1])
         loop.advance(20)
-        executor.bring("young")
-        assert executor.expire(21) == []
-        assert [job.describe() for job in executor.expire(20)] == ["old"]
-        assert executor.expire(20) == []
+        own[2].started = loop.now
+        executor.submit(own[2])
+        assert executor.expire(21, own) == []
+        assert executor.expire(20, own) == own[:2]
+        assert executor.expire(20, own) == []
+        assert executor.queued == 2
+        assert executor.take(0) == "another's"
         assert executor.take(0) == "young"
 
     def test_a_serial_lane_takes_no_job_while_one_is_parked(self, loop: ManualLoop) -> None:

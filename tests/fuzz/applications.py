@@ -14,12 +14,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
+from bide.exchange.call import Call
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import server_environ
+from bide.wsgi.site import Site
 from tests.fakes import Lane, ManualLoop
 from tests.fuzz.drawing import Source, cut
 from tests.fuzz.programs import INJECTED, MARK, Asked, Program
@@ -78,7 +80,7 @@ class Owner(FakeOwner):
         self._connection.loop.call_soon(function)
 
 
-class Connection:
+class Connection(Site):
     """One connection, its conversations on one hub, and what happens to it; the site of them all.
 
     Attributes:
@@ -102,7 +104,7 @@ class Connection:
         self.environ = server_environ(True)
         self.asked: list[Asked] = []
         self.current: Asked | None = None
-        self.done_with: list[Conversation] = []
+        self.done_with: list[Call] = []
         self.application: Any = None
         self.state: dict[str, Any] = {}
         self.left = False
@@ -119,9 +121,9 @@ class Connection:
     def status(self) -> Any:
         """Give nothing: no application asks."""
 
-    def done(self, conversation: Conversation) -> None:
+    def done(self, call: Call) -> None:
         """Keep that it has ended."""
-        self.done_with.append(conversation)
+        self.done_with.append(call)
 
     # The connection's
 
@@ -131,7 +133,7 @@ class Connection:
         self.asked.append(asked)
         self.application = self.program.application(asked)
         waiter = Waiter(self.loop, self.lane.hub)
-        asked.conversation = Conversation(self, stream, self.environ, waiter)
+        asked.conversation = Conversation(self, stream, waiter)
         self.lane.hub.run(asked.conversation)
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:

@@ -234,7 +234,7 @@ def test_a_mounted_application_is_stopped_by_the_lifespan_of_its_site(log: Log) 
     for _ in range(2):  # a loop each
         with TestClient(site) as client:
             assert client.post("/wsgi/", content=b"1" * 200_000).text == "1" * 200_000
-        assert not hosted._runners
+        assert not hosted._dispatchers
 
 
 def test_an_application_is_tested_by_starlettes_client(log: Log) -> None:
@@ -243,7 +243,7 @@ def test_an_application_is_tested_by_starlettes_client(log: Log) -> None:
     with TestClient(hosted) as client:
         assert client.get("/x").text == "|/x||/x"
         assert client.get("/x?y").text == "|/x|y|/x?y"
-    assert not hosted._runners
+    assert not hosted._dispatchers
     client = TestClient(hosted)
     for _ in range(3):
         assert client.get("/x").text == "|/x||/x"
@@ -278,7 +278,7 @@ def test_a_time_out_of_the_sites_cancels_the_wait(log: Log) -> None:
     async def steps() -> None:
         hosted = asgi(answering(answer))
         request = Exchange(hosted)
-        await until(lambda: hosted.runner().status().waiting == 1)
+        await until(lambda: hosted.dispatcher().status().waiting == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(request.task, 0.01)
 

@@ -16,7 +16,6 @@ from twisted.internet.task import deferLater
 import bide
 from bide.errors import LoadError
 from bide.hosts.twisted import Resource
-from bide.serving import lifetime
 from tests.contract.under_twisted import UnderTwisted
 from tests.served import (
     DEADLINE,
@@ -439,12 +438,8 @@ def test_a_stop_during_the_start_answers_503_and_lets_the_start_end(start: Start
     assert events == ["opened", "closed"]
 
 
-def test_a_function_for_the_stop_that_hangs_is_named(
-    start: Start, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_for_the_stop_that_hangs_is_named(start: Start, log: Log) -> None:
     """And the others are called."""
-    monkeypatch.setattr(lifetime, "MOMENT", 0.01)
-    monkeypatch.setattr("bide.hosts.twisted.resource.CLEANUP_SECONDS", 0.0)
     events: list[str] = []
     bide.on_stop(lambda: events.append("closed"))
 
@@ -453,6 +448,8 @@ def test_a_function_for_the_stop_that_hangs_is_named(
         await Deferred()
 
     served = start(answering(lambda _: "served"))
+    dispatcher = served.resource.dispatcher
+    dispatcher.cleanup_seconds, dispatcher.lifetime.moment = 0.0, 0.01
     assert served.get().text == "served"
     served.release()
     log.take("hangs, registered with on_stop, has not ended in time")

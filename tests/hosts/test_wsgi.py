@@ -662,10 +662,13 @@ def test_a_wait_in_progress_is_counted() -> None:
     thread.start()
     until(lambda: host.site.status().waiting == 1)
     assert host.site.status().threads_busy == 1
+    (seen,) = (each for each in bide.status().requests if each.application == host.site.name)
+    assert (seen.state, seen.waits_for, seen.thread) == ("waiting", "Future", "the host's thread")
     promise.set_result(b"x")
     thread.join(20)
     assert bodies == [b"x"]
     assert host.site.status().threads == 0
+    assert host.site.requests() == ()
 
 
 def test_the_environ_says_when_the_host_has_closed() -> None:

@@ -136,7 +136,7 @@ def test_an_application_for_processes_runs_one_request_at_a_time(serve: Serve) -
         return path
 
     served = serial(serve, answer)
-    assert served.server.decision.executor == "serial"
+    assert served.server.dispatcher.decision.executor == "serial"
     clients = [served.request(path) for path in gates]
     until(lambda: served.status.queued == 2 and served.status.waiting == 1)
     assert served.status.threads == 1

@@ -67,6 +67,9 @@ def fork(how, environ, start_response, write):
         os.execv(sys.executable, [sys.executable, "-c", "raise SystemExit(7)"])
     if how == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "looks":
+        status = bide.status()
+        os._exit(7 + status.running + len(status.requests))
     if how == "waits":
         os._exit(bide.wait(later()))
     if how == "waits in a thread":
@@ -176,6 +179,7 @@ HOW = {
     "reads": 7,
     "is terminated": -15,
     "forks": 7,
+    "looks": 7,
 }
 """What a child does, and how it has ended then."""
 QUIET = "error,ignore::DeprecationWarning"

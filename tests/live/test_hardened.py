@@ -167,7 +167,7 @@ def test_a_stop_that_is_cancelled_ends_the_server_at_once(serve: Serve, executor
     client.rest()
     asyncio.run_coroutine_threadsafe(served.server.stop(), served.loop).result(DEADLINE)
     assert not served.status.connections
-    until(lambda: not served.server._executor.alive)
+    until(lambda: not served.server.dispatcher.executor.alive)
     assert served.loop not in background_loop._lent
 
 
@@ -188,10 +188,9 @@ def test_what_is_queued_for_a_client_is_sent_while_there_is_time_to_stop(serve: 
 
 
 def test_a_request_that_gets_no_thread_before_the_server_stops_is_answered(
-    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, log: Log
 ) -> None:
     """Nobody would ever begin it: its client was reset, and the log said that it was running."""
-    monkeypatch.setattr(bide.serving.server, "CLEANUP_SECONDS", 0.02)
     begun, release = threading.Event(), threading.Event()
 
     def answer(environ: Environ) -> None:
@@ -199,6 +198,7 @@ def test_a_request_that_gets_no_thread_before_the_server_stops_is_answered(
         happened(release)
 
     served = serve(answering(answer), executor="threads", threads=1, graceful_timeout=0.02)
+    served.server.dispatcher.cleanup_seconds = 0.02
     served.request("/running")
     happened(begun)
     queued = served.request("/queued")

@@ -1,48 +1,53 @@
-"""Conversations on a loop that is somebody else's: begun, counted, ended."""
+"""An application's calls: begun, counted, ended; on executors of its own, and on shared ones."""
 
 import asyncio
-import contextvars
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 
-from bide import wait
+from bide import capable, wait
 from bide.errors import LoadError
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
+from bide.executors.choice import Executors
 from bide.hosts.channel import HostChannel
-from bide.serving.dispatcher import Runner
+from bide.serving.dispatcher import Dispatcher, hosted
+from bide.settings import Settings
 from tests.fakes import PEER
 from tests.hosts.asgi_server import run, until
-from tests.served import Application, Environ, Gate, Log, answering, happened
+from tests.served import LONG, Application, Environ, Gate, Log, answering, happened
 
-VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 EXECUTORS = pytest.mark.parametrize("executor", ["threads", "loop"])
 
 
 class Hosting:
-    """A runner, and responses that nobody sends on."""
+    """A dispatcher, and responses that nobody sends on."""
 
-    def __init__(self, application: Application, **options: Any) -> None:
-        self.runner = Runner(application, asyncio.get_running_loop(), **options)
+    def __init__(
+        self, application: Application, executors: Executors | None = None, **options: Any
+    ) -> None:
+        if executors is None:
+            loop = asyncio.get_running_loop()
+            self.dispatcher = hosted(application, Settings(**options), loop)
+        else:
+            self.dispatcher = Dispatcher(application, Settings(**options))
+            self.dispatcher.open(executors)
         self.ended: list[int] = []
 
-    def begin(self, context: contextvars.Context | None = None) -> HostChannel:
+    def begin(self) -> HostChannel:
         """Begin a request."""
         channel = HostChannel(PEER, lambda: None)
         stream = Stream(Request("GET", b"/", b"/", b"", "1.1", []), channel, window=0)
-        self.runner.begin(
-            stream,
-            context=context,
-            ended=lambda: self.ended.append(threading.get_ident()),
-        )
+        call = self.dispatcher.begin(stream, ended=lambda: self.ended.append(threading.get_ident()))
+        self.dispatcher.run(call)
         return channel
 
     async def until(self, **numbers: int) -> None:
         """Return once the status has these numbers."""
         await until(
-            lambda: all(getattr(self.runner.status(), key) == n for key, n in numbers.items())
+            lambda: all(getattr(self.dispatcher.status(), key) == n for key, n in numbers.items())
         )
 
 
@@ -62,44 +67,18 @@ def test_an_end_is_told_once_all_has_ended(log: Log, executor: str) -> None:
         hosting = Hosting(answering(lambda environ: wait(gate.promise())), executor=executor)
         channel = hosting.begin()
         await hosting.until(waiting=1, running=0)
-        assert hosting.runner.busy
+        assert hosting.dispatcher.in_progress
         assert not hosting.ended
         gate.open()
         await until(lambda: hosting.ended)
         assert status_of(channel) == 200
-        hosting.runner.cancel()
+        hosting.dispatcher.cancel()
         rejected = hosting.begin()
         assert status_of(rejected) == 503
         assert len(hosting.ended) == 2
-        await hosting.runner.stop()
+        await hosting.dispatcher.stop()
 
     run(steps())
-
-
-@EXECUTORS
-def test_a_context_is_the_applications_own_and_no_others(log: Log, executor: str) -> None:
-    """Whether its host gives one or not; greenlets are used again, contexts are not."""
-    seen: list[str] = []
-
-    def answer(environ: Environ) -> None:
-        seen.append(VARIABLE.get())
-        VARIABLE.set("changed")
-        wait(asyncio.sleep(0))
-        assert VARIABLE.get() == "changed"
-
-    async def steps() -> None:
-        hosting = Hosting(answering(answer), executor=executor, threads=1)
-        given = contextvars.Context()
-        given.run(VARIABLE.set, "given")
-        for number, context in enumerate([None, given, None], 1):
-            hosting.begin(context)
-            await until(lambda number=number: len(hosting.ended) == number)  # type: ignore[misc]
-        assert given[VARIABLE] == "changed"
-        assert VARIABLE.get() == "unset"
-        await hosting.runner.stop()
-
-    run(steps())
-    assert seen == ["unset", "given", "unset"]
 
 
 @EXECUTORS
@@ -112,16 +91,15 @@ def test_stopping_cancels_what_waits_and_rejects_what_is_queued(log: Log, execut
         hosting = Hosting(answering(lambda environ: wait(gate.promise())), executor=executor)
         channels = [hosting.begin() for _ in range(10)]
         await hosting.until(waiting=10)
-        await hosting.runner.stop()
+        await hosting.dispatcher.stop()
         assert [status_of(channel) for channel in channels] == [503] * 10
         await until(lambda: not set(threading.enumerate()) - before)
 
     run(steps())
 
 
-def test_what_runs_on_is_left_behind_and_named(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_on_is_left_behind_and_named(log: Log) -> None:
     """Running code is not interrupted, and a host does not wait for it for ever."""
-    monkeypatch.setattr("bide.serving.dispatcher.CLEANUP_SECONDS", 0.01)
     begun, release = threading.Event(), threading.Event()
 
     def answer(environ: Environ) -> None:
@@ -130,9 +108,10 @@ def test_what_runs_on_is_left_behind_and_named(log: Log, monkeypatch: pytest.Mon
 
     async def steps() -> None:
         hosting = Hosting(answering(answer))
+        hosting.dispatcher.cleanup_seconds = 0.01
         hosting.begin()
         await until(begun.is_set)
-        await hosting.runner.stop()
+        await hosting.dispatcher.stop()
         assert "GET /" in log.take("left running").getMessage()
         release.set()
         await until(lambda: hosting.ended)
@@ -164,7 +143,7 @@ def test_abandoned_on_a_closed_loop_lanes_end_and_the_queue_is_answered(log: Log
     run(steps())
     lanes = [each for each in threading.enumerate() if each not in before]
     for _ in range(2):
-        abandoning = threading.Thread(target=hostings[0].runner.abandon)
+        abandoning = threading.Thread(target=hostings[0].dispatcher.abandon)
         abandoning.start()
         abandoning.join()
     assert len(hostings[0].ended) == 9
@@ -173,14 +152,158 @@ def test_abandoned_on_a_closed_loop_lanes_end_and_the_queue_is_answered(log: Log
         lane.join(20)
         assert not lane.is_alive()
     assert len(hostings[0].ended) == 10
-    assert not hostings[0].runner.busy
+    assert not hostings[0].dispatcher.in_progress
 
 
 def test_what_is_no_application_is_refused(log: Log) -> None:
-    """By the runner, too."""
+    """By the dispatcher, too."""
 
     async def steps() -> None:
         with pytest.raises(LoadError):
             Hosting(1)  # type: ignore[arg-type]
+
+    run(steps())
+
+
+# Shared executors --------------------------------------------------------------------------------
+
+
+class Shared:
+    """Two applications on the executors of one server.
+
+    Attributes:
+        gates: where the requests of each application wait.
+        threads: the threads on which their requests have begun.
+    """
+
+    def __init__(self, executor: str = "threads", threads: int = 1, queue: int = 100) -> None:
+        self.executors = Executors(asyncio.get_running_loop(), threads, queue)
+        self.gates = [Gate(), Gate()]
+        self.threads: list[set[int]] = [set(), set()]
+        self.first, self.second = (
+            Hosting(answering(partial(self._wait, number)), self.executors, executor=executor)
+            for number in range(2)
+        )
+
+    def _wait(self, number: int, environ: Environ) -> None:
+        self.threads[number].add(threading.get_ident())
+        wait(self.gates[number].promise())
+
+
+@EXECUTORS
+def test_applications_share_an_executor_and_each_counts_its_own(log: Log, executor: str) -> None:
+    """The requests of both run on the same thread; waiting, running and queued are each's own."""
+
+    async def steps() -> None:
+        shared = Shared(executor)
+        first, second = shared.first, shared.second
+        for number in range(3):
+            first.begin()
+            if number:
+                second.begin()
+        await first.until(waiting=3, running=0, queued=0)
+        await second.until(waiting=2, running=0, queued=0)
+        assert first.dispatcher.executor is second.dispatcher.executor
+        assert shared.threads[0] == shared.threads[1]
+        assert len(shared.threads[0]) == 1
+        assert (first.dispatcher.in_progress, second.dispatcher.in_progress) == (3, 2)
+        shared.gates[1].open()
+        await until(lambda: len(second.ended) == 2)
+        assert second.dispatcher.status().waiting == 0
+        assert first.dispatcher.status().waiting == 3
+        shared.gates[0].open()
+        await until(lambda: len(first.ended) == 3)
+        await first.dispatcher.stop()
+        await second.dispatcher.stop()
+
+    run(steps())
+
+
+@EXECUTORS
+def test_one_application_stops_and_the_other_goes_on(log: Log, executor: str) -> None:
+    """On the same threads, which end with the last that uses them."""
+
+    async def steps() -> None:
+        before = set(threading.enumerate())
+        shared = Shared(executor)
+        first, second = shared.first, shared.second
+        stopped = [first.begin() for _ in range(2)]
+        going_on = second.begin()
+        await first.until(waiting=2)
+        await second.until(waiting=1)
+        await first.dispatcher.stop()  # which waits for no thread that the other uses
+        assert len(first.ended) == 2
+        assert [status_of(channel) for channel in stopped] == [503] * 2
+        assert second.dispatcher.status().waiting == 1
+        shared.gates[1].open()
+        second.begin()
+        await until(lambda: len(second.ended) == 2)
+        assert status_of(going_on) == 200
+        assert len(shared.threads[0] | shared.threads[1]) == 1
+        await second.dispatcher.stop()
+        assert not set(threading.enumerate()) - before
+
+    run(steps())
+
+
+def test_what_one_application_has_queued_is_rejected_and_the_others_is_not(log: Log) -> None:
+    """There is one queue before all threads. What expires or is stopped there is each one's own."""
+    begun, release = threading.Event(), threading.Event()
+
+    def block(environ: Environ) -> None:
+        begun.set()
+        happened(release)
+
+    async def steps() -> None:
+        executors = Executors(asyncio.get_running_loop(), 1, 4)
+        first = Hosting(answering(block), executors, queue_timeout=LONG)
+        second = Hosting(answering(lambda environ: b"x"), executors)
+        first.begin()
+        await until(begun.is_set)
+        for _ in range(2):
+            first.begin()
+            second.begin()
+        assert (first.dispatcher.status().queued, second.dispatcher.status().queued) == (2, 2)
+        assert status_of(second.begin()) == 503, "the queue is full, whoever fills it"
+        assert status_of(first.begin()) == 503
+        first.dispatcher.mind_time(LONG)
+        assert (first.dispatcher.status().queued, second.dispatcher.status().queued) == (0, 2)
+        first.begin()
+        first.dispatcher.cancel()
+        assert (first.dispatcher.status().queued, second.dispatcher.status().queued) == (0, 2)
+        assert len(first.ended) == 4
+        release.set()
+        await until(lambda: (len(first.ended), len(second.ended)) == (5, 3))
+        await first.dispatcher.stop()
+        await second.dispatcher.stop()
+
+    run(steps())
+
+
+def test_one_request_at_a_time_is_an_applications_own_affair(log: Log) -> None:
+    """It has a thread of its own, though others are served in the pool of the server."""
+
+    async def steps() -> None:
+        executors = Executors(asyncio.get_running_loop(), 2, 100)
+        gate = Gate()
+
+        def serial(environ: Environ) -> None:
+            wait(gate.promise())
+
+        one = Hosting(capable("processes")(answering(serial)), executors)
+        another = Hosting(capable("processes")(answering(serial)), executors)
+        pooled = Hosting(answering(lambda environ: b"x"), executors)
+        kinds = [each.dispatcher.decision.executor for each in (one, another, pooled)]
+        assert kinds == ["serial", "serial", "threads"]
+        for each in (one, another, pooled):
+            each.begin()
+            each.begin()
+        await until(lambda: len(pooled.ended) == 2)
+        await one.until(waiting=1, queued=1, threads=1)
+        await another.until(waiting=1, queued=1, threads=1)
+        gate.open()
+        await until(lambda: len(one.ended) == len(another.ended) == 2)
+        for each in (one, another, pooled):
+            await each.dispatcher.stop()
 
     run(steps())

@@ -227,12 +227,12 @@ def test_a_stop_that_takes_too_long_is_named_and_the_others_run(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one that swallows its cancellation, or blocks a thread."""
-    monkeypatch.setattr(lifetime, "MOMENT", 0.01)
     events: list[str] = []
     opened = threading.Event()
 
     async def program() -> None:
         life = lifetime.Lifetime()
+        life.moment = 0.01
         await life.start()
         await life.stop(0.0)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -4,62 +4,22 @@ A parking that is put in the place of the hub's may make calls between going to 
 that is how an integration runs a library's blocking code on the request's own thread.
 """
 
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from bide import wait
 from bide.errors import ClientDisconnected
-from bide.waiting.outcome import Signal, Wait
-from bide.waiting.waiter import Parking, Waiter, current_waiter
+from bide.exchange.call import Call
+from bide.waiting.outcome import Signal
+from bide.waiting.waiter import Waiter, current_waiter
 from bide.wsgi.conversation import Conversation
+from bide.wsgi.site import Site
 from tests.conftest import Serve
-from tests.fakes import Lane, Line, a_stream
+from tests.fakes import Calling, Lane, Line, a_stream, waiting_with_calls
 from tests.served import Application, Environ, Log, answering
 
 GONE = ClientDisconnected("the client has left")
-
-
-class Calling:
-    """A parking that makes the test's calls while it parks."""
-
-    def __init__(self, waiter: Waiter) -> None:
-        assert waiter.parking is not None
-        self.waiter = waiter
-        self.inner: Parking = waiter.parking
-        self.since = 0.0
-        self.calls: deque[Callable[[], None]] = deque()
-        self.waits: list[Wait] = []
-
-    def park(self, wait: Wait) -> None:
-        """Make calls until the wait is settled or interrupted."""
-        self.waits.append(wait)
-        while not (wait.reason or wait.interrupted):
-            if self.calls:
-                self.waiter.call(self.calls.popleft())
-            else:
-                self.inner.park(wait)
-
-    def wake(self, wait: Wait) -> None:
-        """Go on."""
-        self.inner.wake(wait)
-
-    def call(self, function: Callable[[], None]) -> None:
-        """Have the conversation call a function."""
-        self.calls.append(function)
-        self.wake(self.waits[-1])
-
-
-def waiting_with_calls(into: list[Calling], promise: Any) -> Any:
-    """Wait with a parking that makes calls."""
-    waiter = current_waiter()
-    assert waiter is not None
-    calling = Calling(waiter)
-    waiter.parking = calling
-    into.append(calling)
-    return wait(promise)
 
 
 def test_a_call_is_made_in_the_midst_of_a_wait(lane: Lane) -> None:
@@ -171,7 +131,7 @@ def test_a_wait_for_the_client_survives_a_call_of_a_client_that_half_closed(lane
     assert run.value == b"read"
 
 
-class Site:
+class Keeping(Site):
     """A site whose conversations' ends are kept."""
 
     name = "site"
@@ -184,7 +144,7 @@ class Site:
     def status(self) -> Any:
         """Give none."""
 
-    def done(self, conversation: Conversation) -> None:
+    def done(self, call: Call) -> None:
         """Keep it."""
         self.events.append("done")
 
@@ -207,7 +167,7 @@ def test_what_is_to_be_done_in_the_end_is_done_though_one_fails(log: Log, lane: 
 
     waiter = Waiter(lane.loop, lane.hub)
     waiter.ends += (fails, lambda: events.append("second"))
-    lane.hub.run(Plain(Site(events), a_stream(Line()), {}, waiter))
+    lane.hub.run(Plain(Keeping(events), a_stream(Line()), waiter))
     assert events == ["first", "second", "done"]
     log.take("the application failed when it had ended")
 

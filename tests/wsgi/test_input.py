@@ -58,6 +58,7 @@ class Trickle:
             self.stream.body.feed(piece)
 
     since = 0.0
+    name = "trickle"
 
     def park(self, wait: Wait) -> None:
         """Bring the next piece, which must wake the reader."""

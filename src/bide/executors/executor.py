@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from bide.executors.hub import Hub, Job
 from bide.waiting.waiter import Waiter
 
@@ -66,8 +68,8 @@ class Executor:
         """Called after a batch of ``submit``; return whether the loop may rest before the next."""
         return False
 
-    def expire(self, age: float) -> list[Job]:  # noqa: ARG002 - for those that have a queue
-        """Take out the jobs that have waited for a thread for longer than ``age`` seconds."""
+    def expire(self, age: float, jobs: Container[object]) -> list[Job]:  # noqa: ARG002 - as above
+        """Take out those of ``jobs`` that have waited for a thread for ``age`` seconds."""
         return []
 
     def recover(self) -> None:

@@ -19,6 +19,7 @@ from time import monotonic
 
 from greenlet import getcurrent, greenlet
 
+from bide.exchange.call import Call
 from bide.executors.shells import WorkerGreenlet
 from bide.executors.tracing import put_away
 from bide.forks import Shared, came_back
@@ -33,26 +34,16 @@ IDLE_WORKERS = 256
 """How many greenlets of ended jobs one thread keeps for the next."""
 
 
-class Job:
-    """What a hub runs.
+class Job(Call):
+    """A call that runs in a greenlet of a hub.
 
     Attributes:
         waiter: where the job waits; its parking is the hub.
-        started: when it was made, in monotonic seconds.
     """
 
-    __slots__ = ()
+    __slots__ = ("waiter",)
 
     waiter: Waiter
-    started: float
-
-    def run(self) -> None:
-        """Run to the end, waiting by ``waiter``; must not raise."""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """Return the job's name for people; from any thread."""
-        raise NotImplementedError
 
     def lost(self) -> None:
         """Called when the job cannot be run to its end; has no effect after the end."""
@@ -158,7 +149,7 @@ class Hub(Parking):
         running = self.idle.pop() if self.idle else WorkerGreenlet(Worker(self))
         running.worker.job = job
         self.trace, self.profile = gettrace(), getprofile()
-        self.since = monotonic()
+        self.since = job.waiter.times.begun = monotonic()
         self.running = running
         if kept:
             apart(running.switch)

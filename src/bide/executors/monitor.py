@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
 
+from bide.exchange.call import Call
 from bide.executors.hub import Hub, Job, job_of
 from bide.executors.places import Reports, frames_of, place_of, stack_of_frames
 
@@ -263,13 +264,13 @@ class Monitor:
             )
 
 
-def stack_of(job: Job, hubs: list[Hub]) -> str:
-    """Return the application's stack of a job whose code runs; empty while the job waits or queues.
+def stack_of(call: Call, hubs: list[Hub]) -> str:
+    """Return the stack of a call whose code runs; empty when it waits, or has not begun.
 
     From any thread, so it may be a moment old.
     """
     for hub in hubs:
-        if job_of(hub.running) is job:
+        if job_of(hub.running) is call:
             return stack_of_frames(frames_of(sys._current_frames().get(hub.thread)))
     return ""
 

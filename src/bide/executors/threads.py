@@ -23,7 +23,8 @@ import bisect
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from itertools import takewhile
 from operator import attrgetter
 from time import monotonic
 from typing import Any, Final
@@ -74,8 +75,7 @@ class ThreadsExecutor(Roster):
             threads: how many lanes may be at new jobs at a time, those that block aside. With one
                 there is one lane, and no job runs beside another.
             queue: how many jobs may wait for a lane.
-            serial: a lane takes no new job while one of its own is parked; with one thread,
-                one job at a time.
+            serial: a lane takes no new job while one of its own is parked.
             rested: called on the loop when ``flush`` has let it rest, and the queue is empty.
             limit: how many lanes in all; never fewer than ``threads``.
             clock: returns monotonic seconds.
@@ -205,13 +205,14 @@ class ThreadsExecutor(Roster):
         return Waiter(self._loop)
 
     @holds_lock
-    def expire(self, age: float) -> list[Job]:
-        """Take out the jobs that have waited for a lane for longer than ``age`` seconds."""
-        expired = []
+    def expire(self, age: float, jobs: Container[object]) -> list[Job]:
+        """Take out those of ``jobs`` that have waited for a lane for ``age`` seconds."""
         before = self._clock() - age
         with self._lock:
-            while self._jobs and self._jobs[0].started <= before:
-                expired.append(self._jobs.popleft())
+            old = takewhile(lambda job: job.started <= before, self._jobs)
+            expired = [job for job in old if job in jobs]
+            for job in expired:
+                self._jobs.remove(job)
         return expired
 
     @holds_lock

@@ -15,16 +15,21 @@ import contextvars
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
+from greenlet import getcurrent
+
+from bide.applications.loading import check
+from bide.capabilities import name_of
 from bide.errors import BideError, ClientDisconnected, StartError
 from bide.exchange.messages import Head, Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel
-from bide.serving.dispatcher import Runner, checked
-from bide.settings import DEFAULTS
+from bide.serving.dispatcher import Dispatcher, hosted
+from bide.settings import DEFAULTS, Settings
 from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
 from bide.wsgi.conversation import Application, Conversation
 
@@ -51,21 +56,21 @@ class ASGI:
     Each event loop that calls it has threads of its own, started at first need.
     """
 
-    def __init__(self, application: Application, **options: Any) -> None:
-        checked(application, **options)
+    def __init__(self, application: Application, settings: Settings) -> None:
+        check(application, name_of(application))
         self.app = application
-        self._options = options
+        self._settings = settings
         # A test's client may have a loop for each test. Single operations only, from any thread.
-        self._runners: dict[asyncio.AbstractEventLoop, Runner] = {}
-        weakref.finalize(self, _forget, self._runners).atexit = False
+        self._dispatchers: dict[asyncio.AbstractEventLoop, Dispatcher] = {}
+        weakref.finalize(self, _forget, self._dispatchers).atexit = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope (ASGI 3); it ends when the application has, ``close()`` and all."""
         if scope["type"] == "http":
-            runner = self.runner()
-            if not runner.lifetime.started:  # there was no lifespan, or it is on its way
-                await runner.lifetime.start()
-            await _Exchange(runner, scope, receive, send).run()
+            dispatcher = self.dispatcher()
+            if not dispatcher.lifetime.started:  # there was no lifespan, or it is on its way
+                await dispatcher.lifetime.start()
+            await _Exchange(dispatcher, scope, receive, send).run()
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
@@ -75,30 +80,30 @@ class ASGI:
         else:
             raise ValueError(f"the ASGI server offers {scope['type']!r}: WSGI serves HTTP only")
 
-    def runner(self) -> Runner:
-        """Give the running loop's, made at first need."""
+    def dispatcher(self) -> Dispatcher:
+        """Return the running loop's, made at first need."""
         loop = asyncio.get_running_loop()
-        runner = self._runners.get(loop)
-        if runner is None:
-            for other in list(self._runners):
+        dispatcher = self._dispatchers.get(loop)
+        if dispatcher is None:
+            for other in list(self._dispatchers):
                 if other.is_closed():
-                    left = self._runners.pop(other, None)
+                    left = self._dispatchers.pop(other, None)
                     if left is not None:
                         background_loop.take_back(other)
                         left.abandon()
             while _lent:
                 with contextlib.suppress(IndexError):  # another thread's loop has been quicker
                     background_loop.take_back(_lent.popleft())
-            runner = self._runners[loop] = Runner(self.app, loop, **self._options)
+            dispatcher = self._dispatchers[loop] = hosted(self.app, self._settings, loop)
             background_loop.lend(loop)
-        return runner
+        return dispatcher
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    await self.runner().lifetime.start()
+                    await self.dispatcher().lifetime.start()
                 except StartError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     raise
@@ -115,27 +120,27 @@ class ASGI:
         meanwhile, and begin anew afterwards.
         """
         loop = asyncio.get_running_loop()
-        runner = self._runners.get(loop)
-        if runner is not None:
-            await runner.stop()
-            if self._runners.pop(loop, None) is not None:
+        dispatcher = self._dispatchers.get(loop)
+        if dispatcher is not None:
+            await dispatcher.stop()
+            if self._dispatchers.pop(loop, None) is not None:
                 background_loop.take_back(loop)
 
 
-def _forget(runners: dict[asyncio.AbstractEventLoop, Runner]) -> None:
+def _forget(dispatchers: dict[asyncio.AbstractEventLoop, Dispatcher]) -> None:
     # In a destructor, anywhere: background_loop's lock may be held by this very thread.
-    _lent.extend(runners)
-    for runner in runners.values():
-        runner.forget()
+    _lent.extend(dispatchers)
+    for dispatcher in dispatchers.values():
+        dispatcher.forget()
 
 
 def asgi(
     application: Application,
     *,
-    executor: str = "auto",
-    threads: int = 4,
-    queue: int = 1000,
-    queue_timeout: float = 30.0,
+    executor: str = DEFAULTS.executor,
+    threads: int = DEFAULTS.threads,
+    queue: int = DEFAULTS.queue,
+    queue_timeout: float = DEFAULTS.queue_timeout,
 ) -> ASGI:
     """Make an ASGI application of a WSGI application, with everything that Bide lets it do.
 
@@ -150,20 +155,32 @@ def asgi(
         LoadError: it is no WSGI application.
         SettingError: an option with a value that it cannot have.
     """
-    return ASGI(
-        application,
-        executor=executor,
-        threads=threads,
-        queue=queue,
-        queue_timeout=queue_timeout,
+    settings = Settings(
+        executor=executor, threads=threads, queue=queue, queue_timeout=queue_timeout
     )
+    return ASGI(application, settings)
+
+
+class _InContext(Conversation):
+    """A conversation that runs in a context of its host's, with what middleware has put there."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: contextvars.Context, *args: Any) -> None:
+        super().__init__(*args)
+        self._context = context
+
+    def run(self) -> None:
+        """Call the application in that context; the next one on this greenlet has another."""
+        getcurrent().gr_context = self._context
+        super().run()
 
 
 class _Exchange:
     """One request; all of it on the loop, but for what is called from the conversation."""
 
-    def __init__(self, runner: Runner, scope: Scope, receive: Receive, send: Send) -> None:
-        self._runner = runner
+    def __init__(self, dispatcher: Dispatcher, scope: Scope, receive: Receive, send: Send) -> None:
+        self._dispatcher = dispatcher
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -222,7 +239,7 @@ class _Exchange:
             raise self._failure
 
     def _announced(self) -> bool:
-        """Say whether the head announces a body (RFC 9112 section 6.3; HTTP/2 need not)."""
+        """Whether the head announces a body (RFC 9112 section 6.3; HTTP/2 need not)."""
         names = {name.lower() for name, _ in self._stream.request.headers}
         if b"content-length" in names or b"transfer-encoding" in names:
             return True
@@ -230,9 +247,10 @@ class _Exchange:
         return not request.version.startswith("1") and request.method not in ("GET", "HEAD")
 
     def _begin(self, context: contextvars.Context) -> None:
-        self._conversation = self._runner.begin(
-            self._stream, more={"asgi.scope": self._scope}, context=context, ended=self._over
+        self._conversation = self._dispatcher.begin(
+            self._stream, {"asgi.scope": self._scope}, partial(_InContext, context), self._over
         )
+        self._dispatcher.run(self._conversation)
 
     # From any thread ----------------------------------------------------------------------------
 
@@ -311,7 +329,7 @@ class _Exchange:
             self._leave("the server has failed")
 
     def _leave(self, reason: str) -> None:
-        """Know that nobody takes the response any more."""
+        """Called when nobody takes the response any more."""
         self._left = True
         complete = self._stream.state == ENDED
         self._channel.lose(self._stream, reason)

@@ -35,7 +35,7 @@ class Part:
         head: its head, in the first part.
         blocks: blocks of its body, none of them empty.
         ended: whether this is all of it.
-        cut: whether there is no more of it, though it is not complete.
+        cut: whether it ends here, though it is not complete.
         length: with the head, bytes of the whole body, also of one that is not sent; None where it
             is not known, or must not be told.
     """
@@ -120,7 +120,7 @@ class HostChannel(Channel):
 
     @holds_lock
     def ended(self, stream: Stream) -> None:
-        """Tell the host that there is no more."""
+        """Tell the host that the response has ended."""
         with self.lock:
             self._state = stream.state
             self._ready()

@@ -27,12 +27,14 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as Base
 
 from bide.errors import SettingError, StartError
+from bide.exchange.call import Call
 from bide.exchange.stream import Stream
 from bide.serving.server import Server
 from bide.settings import Settings, from_environment, variable
 from bide.waiting.waiter import CLEANUP_SECONDS
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import request_environ
+from bide.wsgi.site import Site
 
 BEAT: Final = 1.0
 """Seconds between two signs of life for the arbiter, at most."""
@@ -93,7 +95,15 @@ class Worker(Base):
         loop = asyncio.get_running_loop()
         stopping = self._stopping = asyncio.Event()
         listeners = [socket.socket(fileno=os.dup(each.fileno())) for each in self.sockets]
-        server = _Server(self, listeners)
+        front = _Front(self)
+        server = Server(
+            self.wsgi,
+            _settings(self.cfg, os.environ),
+            listeners=listeners,
+            make=front.make,
+            ended=front.ended,
+            environ={"wsgi.multiprocess": self.cfg.workers > 1},
+        )
         await server.start()
         for number, handler in (
             (signal.SIGTERM, self.stop),
@@ -106,6 +116,8 @@ class Worker(Base):
         beating = loop.create_task(self._beat())
         await stopping.wait()
         loop.remove_reader(self.PIPE[0])
+        server.stop_accepting()  # another worker accepts what comes now
+        await asyncio.sleep(ARRIVAL)
         await server.stop()  # which may take its time: the arbiter is told of life meanwhile
         beating.cancel()
 
@@ -163,20 +175,22 @@ def _settings(cfg: Any, environ: Mapping[str, str]) -> Settings:
     return Settings(**options)
 
 
-class _Server(Server):
-    """A server whose listeners, log and hooks are gunicorn's."""
+class _Front:
+    """What gunicorn's configuration asks of each request, and of its end.
 
-    def __init__(self, worker: Worker, listeners: list[socket.socket]) -> None:
-        cfg = worker.cfg
-        settings = _settings(cfg, os.environ)
-        super().__init__(worker.wsgi, settings, listeners=listeners)
+    Attributes:
+        worker: the worker that serves.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        cfg, log = worker.cfg, worker.log
         self.worker = worker
         self._root = os.fsencode(os.environ.get("SCRIPT_NAME", "").rstrip("/"))
+        self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)  # next() is atomic: requests end on many threads
-        log = worker.log
         # A logger of another class may count what it does not write, as statsd's does.
         self._logs = _writes_access(cfg) or type(log).access is not Logger.access
-        self._observed = (
+        observed = (
             self._logs
             or log.error_log.isEnabledFor(logging.DEBUG)
             or any(
@@ -184,44 +198,30 @@ class _Server(Server):
                 for name in ("pre_request", "post_request")
             )
         )
+        self._kind = _Observed if observed else _Behind
         self._trusts = _trusted(cfg.forwarded_allow_ips)
         self._secure = {
             f"HTTP_{name.upper().replace('-', '_')}": value
             for name, value in cfg.secure_scheme_headers.items()
         }
 
-    async def start(self) -> None:
-        """Serve on gunicorn's sockets."""
-        await super().start()
-        self._access = False  # gunicorn's line is written in place of Bide's
-        self._environ["wsgi.multiprocess"] = self.worker.cfg.workers > 1
-
-    async def stop(self) -> None:
-        """Accept no more, take the requests that are on their way, and finish."""
-        if not self.draining:
-            self._acceptor.close()  # another worker accepts what comes now
-            await asyncio.sleep(ARRIVAL)
-        await super().stop()
-
-    def conversation(self, stream: Stream) -> Conversation:
-        """Make a stream's conversation, with gunicorn's hooks around it where there are some."""
+    def make(self, site: Site, stream: Stream, *args: Any) -> Conversation:
+        """Make a stream's conversation, with gunicorn's hooks around it where it has some."""
         stream.request.mount(self._root)
-        kind = _Observed if self._observed else _Behind
-        return kind(self, stream, self._environ, self._executor.waiter())
+        return self._kind(self, site, stream, *args)
 
-    def done(self, conversation: Conversation) -> None:
-        """Log, and count for ``max_requests``; from the conversation's thread."""
+    def ended(self, call: Call) -> None:
+        """Called when a call has ended; on its thread. Logs it, and counts for ``max_requests``."""
         worker = self.worker
-        if self._logs and isinstance(conversation, _Observed):
-            conversation.log_access()
+        if self._logs and isinstance(call, _Observed):
+            call.log_access()
         worker.nr = number = next(self._numbers)
-        super().done(conversation)
-        if number == worker.max_requests and not self.loop.is_closed():
+        if number == worker.max_requests and not self._loop.is_closed():
             worker.log.info("Autorestarting worker after current request.")
-            self.loop.call_soon_threadsafe(worker.stop)
+            self._loop.call_soon_threadsafe(worker.stop)
 
     def secures(self, environ: dict[str, Any]) -> bool:
-        """Say whether a trusted proxy says that its client came by TLS (``forwarded_allow_ips``).
+        """Whether a trusted proxy says that its client came by TLS (``forwarded_allow_ips``).
 
         As in gunicorn, a peer on a Unix socket is trusted, and no header may deny what another
         says: there gunicorn refuses the request, and here it is not secure.
@@ -231,13 +231,13 @@ class _Server(Server):
 
 
 def _writes_access(cfg: Any) -> bool:
-    """Say whether gunicorn's own logger would write a line for a request."""
+    """Whether gunicorn's own logger would write a line for a request."""
     configured = cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
     return bool(configured or (cfg.syslog and not cfg.disable_redirect_access_to_syslog))
 
 
 def _trusted(allowed: Any) -> Any:
-    """Make what says whether an address is among gunicorn's ``forwarded_allow_ips``."""
+    """Return what says whether an address is among gunicorn's ``forwarded_allow_ips``."""
     if isinstance(allowed, str):
         allowed = allowed.split(",")
     if "*" in allowed:
@@ -257,16 +257,16 @@ def _trusted(allowed: Any) -> Any:
 class _Behind(Conversation):
     """A conversation behind gunicorn's proxies."""
 
-    __slots__ = ("server",)
+    __slots__ = ("_front",)
 
-    def __init__(self, server: _Server, stream: Stream, base: dict[str, Any], waiter: Any) -> None:
-        super().__init__(server, stream, base, waiter)
-        self.server = server
+    def __init__(self, front: _Front, *args: Any) -> None:
+        super().__init__(*args)
+        self._front = front
 
     def environ(self) -> dict[str, Any]:
-        """Make the application's environ, with what the deployer and a trusted proxy tell."""
+        """Make the application's environ."""
         environ = super().environ()
-        if self.server.secures(environ):
+        if self._front.secures(environ):
             environ["wsgi.url_scheme"] = "https"
         return environ
 
@@ -274,16 +274,19 @@ class _Behind(Conversation):
 class _Observed(_Behind):
     """A conversation with gunicorn's ``pre_request``, ``post_request`` and access log around it."""
 
-    __slots__ = ("_environ", "_request", "_seen")
+    __slots__ = ("_environ", "_request", "_seen", "_worker")
 
-    def __init__(self, server: _Server, stream: Stream, base: dict[str, Any], waiter: Any) -> None:
-        super().__init__(server, stream, base, waiter)
+    def __init__(self, front: _Front, *args: Any) -> None:
+        super().__init__(front, *args)
+        self._worker = front.worker
         self._request = _request(self)
         self._environ: dict[str, Any] | None = None
         self._seen: dict[str, Any] | None = None
 
     def environ(self) -> dict[str, Any]:
-        """Make the application's environ."""
+        """Call ``pre_request``, and make the application's environ."""
+        self.waiter.ends += (self._after,)
+        self._worker.cfg.pre_request(self._worker, self._request)
         self._environ = super().environ()
         return self._environ
 
@@ -295,29 +298,21 @@ class _Observed(_Behind):
             self._seen = {k: v for k, v in environ.items() if isinstance(v, (str, int))}
         return super().start_response(*args, **options)
 
-    def _converse(self) -> None:
-        worker = self.server.worker
-        self.waiter.ends += (self._after,)
-        worker.cfg.pre_request(worker, self._request)
-        super()._converse()
-
     def _after(self) -> None:
-        worker = self.server.worker
+        worker = self._worker
         try:
             worker.cfg.post_request(worker, self._request, self._logged(), _response(self))
         except Exception:
             worker.log.exception("Exception in post_request hook")
 
     def _logged(self) -> dict[str, Any]:
-        stream = self.stream
-        return (
-            self._seen or self._environ or request_environ(self._base, stream.peer, stream.request)
-        )
+        stream, base = self.stream, self.site.environ
+        return self._seen or self._environ or request_environ(base, stream.peer, stream.request)
 
     def log_access(self) -> None:
         """Write gunicorn's line."""
         taken = timedelta(seconds=monotonic() - self.started)
-        log: Any = self.server.worker.log  # it looks at attributes, not at types
+        log: Any = self._worker.log  # it looks at attributes, not at types
         try:
             log.access(_response(self), self._request, self._logged(), taken)
         except Exception:  # a deployer's logger is no reason to lose a connection
@@ -325,7 +320,7 @@ class _Observed(_Behind):
 
 
 def _request(conversation: Conversation) -> SimpleNamespace:
-    """Give what gunicorn's hooks and log read of a request."""
+    """Return what gunicorn's hooks and log read of a request."""
     request = conversation.stream.request
     return SimpleNamespace(
         method=request.method,
@@ -342,7 +337,7 @@ def _request(conversation: Conversation) -> SimpleNamespace:
 
 
 def _response(conversation: Conversation) -> SimpleNamespace:
-    """Give what gunicorn's hooks and log read of a response; 499, as of nginx, of one not begun."""
+    """Return what gunicorn's hooks and log read of a response; 499, as nginx, where none began."""
     stream = conversation.stream
     head = stream.head if stream.head_sent else None
     return SimpleNamespace(

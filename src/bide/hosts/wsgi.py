@@ -7,49 +7,46 @@ that nothing more is needed of the server.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import concurrent.futures
 import contextvars
-import math
 import string
 import sys
-from collections import deque
+import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
-from threading import Lock, get_ident
+from threading import get_ident
 from typing import Any
 from urllib.parse import quote
 
-from greenlet import getcurrent, greenlet
+from greenlet import greenlet
 
 from bide.capabilities import name_of
 from bide.errors import ClientDisconnected, LocalProtocolError, WaitError
+from bide.exchange.call import Call
 from bide.exchange.messages import Head, Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel, status_line
+from bide.hosts.parking import HostParking, HostWaiter
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
-from bide.serving.status import Status
-from bide.waiting.adapters import discard
-from bide.waiting.outcome import Wait
-from bide.waiting.parking import refuse_under_lock
-from bide.waiting.thread_locals import apart
-from bide.waiting.waiter import Parking, Waiter, background_loop, current_waiter
+from bide.serving.requests import RequestStatus, look_at
+from bide.serving.status import Status, show
+from bide.waiting.waiter import Waiter, current_waiter
 from bide.wsgi.conversation import Application, Conversation
+from bide.wsgi.site import Site
 
 
-class Blocking:
+class Blocking(Site):
     """A WSGI application made of one that waits; see :func:`blocking`."""
 
     def __init__(self, application: Application) -> None:
-        self.app = application
-        self.application = application  # a conversation's word for it
+        self.app = self.application = application
         self.name = name_of(application)
         # By identity, which keeps nothing; single operations only, from any thread:
-        self._running: set[int] = set()
+        self._running: dict[int, weakref.ref[Call]] = {}
         self.waiting: set[int] = set()
+        self.environ = {}  # those of its requests are the host's
         self._lifetime = Lifetime()
         self.state = self._lifetime.state
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -84,6 +81,7 @@ class Blocking:
             started.set_exception(error)
             raise
         atexit.register(self._lifetime.stop_here)
+        show(self)
         started.set_result(None)
 
     def status(self) -> Status:
@@ -101,13 +99,18 @@ class Blocking:
             stopping=False,
         )
 
-    def started(self, conversation: Conversation) -> None:
-        """Know that a conversation begins."""
-        self._running.add(id(conversation))
+    def requests(self) -> tuple[RequestStatus, ...]:
+        """Look at each request in progress; from any thread."""
+        running = [call for each in list(self._running.values()) if (call := each()) is not None]
+        return look_at(running, (), self.name)
 
-    def done(self, conversation: Conversation) -> None:
-        """Know that a conversation has ended."""
-        self._running.discard(id(conversation))
+    def started(self, call: Call) -> None:
+        """Called when a call begins."""
+        self._running[id(call)] = weakref.ref(call)
+
+    def done(self, call: Call) -> None:
+        """Called when a call has ended."""
+        self._running.pop(id(call), None)
 
 
 def blocking(application: Application) -> Blocking:
@@ -139,35 +142,10 @@ def _check_host() -> None:
         )
 
 
-class _HostWaiter(Waiter):
-    """Waits on the host's thread."""
-
-    __slots__ = ("_outside",)
-
-    def __init__(self, parking: Parking) -> None:
-        super().__init__(background_loop.get(), parking)
-        self._outside = asyncio._get_running_loop()  # below which the host calls
-
-    def wait(self, promise: Any, timeout: float | None = None) -> Any:
-        """Block the thread; raises WaitError where that would stop the host's event loop."""
-        if self._outside is not None and asyncio._get_running_loop() is self._outside:
-            discard(promise)
-            raise WaitError(
-                "the host calls this application on a thread that runs an event loop, which "
-                "waiting would stop: have it call applications in threads, or use bide.hosts.asgi"
-            )
-        return super().wait(promise, timeout)
-
-    def _place_for_client(self) -> Parking:
-        refuse_under_lock()
-        assert self.parking is not None
-        return self.parking  # it is the host that has to go on
-
-
 class _Hosted(Conversation):
     """A conversation whose environ, and whose errors, are the host's."""
 
-    __slots__ = ("_channel", "_environ", "error")
+    __slots__ = ("__weakref__", "_channel", "_environ", "error")
 
     def __init__(
         self,
@@ -177,13 +155,13 @@ class _Hosted(Conversation):
         environ: dict[str, Any],
         channel: HostChannel,
     ) -> None:
-        super().__init__(site, stream, environ, waiter)
+        super().__init__(site, stream, waiter)
         self._environ: dict[str, Any] | None = environ
         self._channel = channel
         self.error: BaseException | None = None
 
     def environ(self) -> dict[str, Any]:
-        """Give the host's, once."""
+        """Return the host's, once."""
         environ, self._environ = self._environ, None  # it will refer to this: no cycle
         assert environ is not None
         return self.extended(environ)
@@ -214,73 +192,19 @@ class _Thread(greenlet):
         self.waiter = None
 
 
-class _HostParking:
-    """Where a conversation waits: the host's thread goes on with what it was doing.
-
-    It must not know the host's iterable: what a host drops, unclosed, is closed then.
-    """
-
-    since = math.inf  # nobody else waits for this thread
-
-    def __init__(self, waiting: set[int]) -> None:
-        self._waiting = waiting
-        # Settled waits, and words to look. Of what gevent puts in the standard library's places, a
-        # lock can be released from another thread, and a queue cannot be filled from there.
-        self._events: deque[Wait | None] = deque()
-        self._turnstile = Lock()
-        self._turnstile.acquire()
-        self.look = partial(self.wake, None)
-        self._host: greenlet | None = None
-        self.parked: greenlet  # what goes on: the conversation's own, or a library's below it
-
-    def park(self, wait: Wait) -> None:  # noqa: ARG002 - Parking's signature
-        """Go back to the host, until the wait is settled."""
-        assert self._host is not None
-        self.parked = getcurrent()
-        self._waiting.add(id(self))
-        try:
-            apart(self._host.switch)
-        finally:
-            self._waiting.discard(id(self))
-
-    def wake(self, wait: Wait | None) -> None:
-        """Have the host's thread go on with the conversation; from any thread."""
-        self._events.append(wait)
-        try:
-            self._turnstile.release()
-        except RuntimeError:  # it is open: whoever comes through takes all there is
-            pass
-
-    def await_event(self) -> None:
-        """Block until the conversation has gone on, or there may be something to send."""
-        while not self._events:
-            self._turnstile.acquire()
-        if self._events.popleft() is not None:
-            self.go_on()
-
-    def go_on(self) -> None:
-        """Run the conversation until it waits, or has ended."""
-        self._host = getcurrent()
-        try:
-            apart(self.parked.switch)
-        finally:
-            self._host = None
-
-
 class _Call:
     """One call by the host: the iterable that it gets. All of it on the host's thread."""
 
     def __init__(self, site: Blocking, environ: dict[str, Any]) -> None:
         self._ident = get_ident()
-        self._parking = _HostParking(site.waiting)
+        self._parking = HostParking(site.waiting)
+        peer = Peer(environ.get("wsgi.url_scheme", "http"), None, None)  # the rest is the host's
         # One byte is enough for the application to wait for the host.
-        peer = Peer(
-            environ.get("wsgi.url_scheme", "http"), None, None
-        )  # what else is known is the host's
         self._channel = HostChannel(peer, self._parking.look, limit=1)
         stream = Stream(_request(environ), self._channel, window=0)
-        waiter = _HostWaiter(self._parking)
+        waiter = HostWaiter(self._parking)
         self._conversation = _Hosted(site, stream, waiter, environ, self._channel)
+        waiter.times.begun = self._conversation.started
         self._thread = _Thread(self._conversation.run)
         self._thread.waiter = waiter
         self._thread.gr_context = contextvars.copy_context()  # with what middleware has set

@@ -71,9 +71,9 @@ async def serve(application: Application, settings: Settings, name: str, signals
             return
         log.info(
             "serving %s on %s, %s",
-            server.name,
+            server.dispatcher.name,
             ", ".join(_clickable(each) for each in server.addresses),
-            _how(server.decision, settings),
+            _how(server.dispatcher.decision, settings),
         )
         try:
             await stopping.wait()

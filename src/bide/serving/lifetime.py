@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 State = dict[str, Any]
 
 MOMENT: Final = 1.0
-"""Seconds that each function has at least when the server stops."""
+"""Seconds that each function for the stop has at least."""
 
 _starts: list[Callable[..., Any]] = []
 _stops: list[Callable[..., Any]] = []
@@ -65,12 +65,15 @@ class Lifetime:
     Attributes:
         state: what the functions make, for the application.
         started: whether all functions for the start have been called.
+        moment: seconds that each function for the stop has at least.
+        context: what coroutine functions run in.
     """
 
     def __init__(self) -> None:
         self.state: State = {}
         self.started = False
-        self._context = copy_context()  # one for all of them
+        self.moment = MOMENT
+        self.context = copy_context()  # one for all of them
         self._starting: asyncio.Task[None] | None = None
         self._stops: list[Callable[..., Any]] = []
 
@@ -83,14 +86,15 @@ class Lifetime:
         if self.started:
             return
         if self._starting is None:
-            self._starting = self._begin(self._start())
+            self._starting = self.begin(self.run_starts())
         await asyncio.shield(self._starting)
 
-    async def _start(self) -> None:
+    async def run_starts(self) -> None:
+        """Call the functions for the start; once at a time."""
         self._stops = list(_stops)
         for function in tuple(_starts):
             try:
-                await self._call(function)
+                await self.call(function)
             except (Exception, SystemExit) as error:
                 self._starting = None  # who asks again has it tried again
                 raise _failure(function, error) from error
@@ -108,38 +112,39 @@ class Lifetime:
         deadline = monotonic() + seconds
         while self._stops:
             function = self._stops.pop()
-            call = self._begin(self._stop(function))
-            await self._wait(call, max(deadline - monotonic(), MOMENT))
+            call = self.begin(self._stop(function))
+            await self.wait(call, max(deadline - monotonic(), self.moment))
             if not call.done():
                 call.cancel()
                 log.error("%s, registered with on_stop, has not ended in time", name_of(function))
 
     async def _stop(self, function: Callable[..., Any]) -> None:
         try:
-            await self._call(function)
+            await self.call(function)
         except (Exception, SystemExit):
             log.exception("%s, registered with on_stop, failed", name_of(function))
 
-    async def _call(self, function: Callable[..., Any]) -> None:
+    async def call(self, function: Callable[..., Any]) -> None:
+        """Call a function, and return when it has ended."""
         arguments = _arguments(function, self.state)
         if inspect.iscoroutinefunction(function):
             result = function(*arguments)
         else:
-            result = await self._in_thread(function, *arguments)
+            result = await self.in_thread(function, *arguments)
         if inspect.isawaitable(result):
             await result
 
-    # What asyncio's loops do, and others in another way -----------------------------------------
+    # What asyncio's loops do in this way, and another host's in its own -------------------------
 
-    def _begin(self, coro: Coroutine[Any, Any, None]) -> Any:
-        """Make a task, in the context of all of them."""
-        return asyncio.get_running_loop().create_task(coro, context=self._context)
+    def begin(self, coro: Coroutine[Any, Any, None]) -> Any:
+        """Make a task, in the context that all functions share."""
+        return asyncio.get_running_loop().create_task(coro, context=self.context)
 
-    async def _wait(self, task: Any, seconds: float) -> None:
+    async def wait(self, task: Any, seconds: float) -> None:
         """Return when a task is done, or at the time-out, also if it swallows a cancellation."""
         await asyncio.wait([task], timeout=seconds)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that may block."""
         return await asyncio.wrap_future(in_thread(function, *args))
 

@@ -1,8 +1,7 @@
-"""Lines on their way to a log: nobody waits for whoever reads it.
+"""Lines on their way to a log, written by a thread so that nobody else waits for a slow reader.
 
-A pipe that is full, or a disk that is slow, blocks whoever writes to it. So one thread for each
-place writes, and the others only queue. The queue is bounded; what it has no room for is dropped,
-and counted.
+A full pipe, or a slow disk, blocks whoever writes to it. So each place has one thread that writes,
+and all others only queue. The queue is bounded; what it has no room for is dropped and counted.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ T = TypeVar("T")
 log = logging.getLogger("bide")
 
 RELAYED: Final = "bide_relayed"
-"""What a record is marked with, when its lines are queued and other handlers are to have it."""
+"""Marks a record whose lines have been queued, and which other handlers are still to get."""
 LINES: Final = 8192
 """Lines that may wait to be written to one place."""
 BATCH: Final = 256
-"""Lines written together, at most."""
+"""How many lines are written together at most."""
 FLUSH_SECONDS: Final = 1.0
-"""How long to wait, at the end, for a reader that takes nothing."""
+"""How long the end of the process waits for a reader that takes nothing."""
 MOST_SECONDS: Final = 5.0
-"""How long to wait, at the end, for one that takes little."""
+"""How long it waits for a reader that takes little."""
 
 
 class Outbox(Generic[T]):
-    """Things to be delivered by a thread of their own; ``put`` from any thread, which never blocks.
+    """A queue of things that a thread of its own delivers. ``put`` never blocks, on any thread.
 
     Args:
-        name: what the log calls them, when some were dropped.
+        name: what the log calls the things when some were dropped.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,7 +53,7 @@ class Outbox(Generic[T]):
         _outboxes.add(self)
 
     def put(self, item: T) -> None:
-        """Have a thing delivered, soon; it is dropped when too many wait."""
+        """Have a thing delivered soon. It is dropped when too many wait."""
         if self._token:
             self._start()
         if not self._threaded:
@@ -65,7 +64,7 @@ class Outbox(Generic[T]):
             self._queue.put(item)
 
     def mark(self) -> threading.Event:
-        """Return what is set once all that was put is delivered."""
+        """Return an event that is set once all that was put has been delivered."""
         done = threading.Event()
         if self._token or not self._threaded:
             done.set()
@@ -74,11 +73,17 @@ class Outbox(Generic[T]):
         return done
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was put is delivered; false when nothing moved for so long."""
+        """Wait until all that was put has been delivered; false when nothing moved for so long."""
         return self.wait(self.mark(), seconds, math.inf)
 
     def wait(self, done: threading.Event, seconds: float, until: float) -> bool:
-        """Wait for a mark as long as things move, and until then, in monotonic seconds."""
+        """Wait for a mark; false when nothing moved for so long, or at the latest ``until``.
+
+        Args:
+            done: from :meth:`mark`.
+            seconds: how long to wait while nothing moves.
+            until: in monotonic seconds.
+        """
         before = self._done
         while not done.wait(max(0.0, min(seconds, until - monotonic()))):
             if self._done == before or monotonic() >= until:
@@ -93,7 +98,7 @@ class Outbox(Generic[T]):
             self._threaded = False
 
     def forget(self) -> None:
-        """In a child, which has no other thread, and whose lines the parent writes: begin anew."""
+        """Begin anew in a forked child, which has no other thread; the parent writes the rest."""
         self._queue = SimpleQueue()
         self._token.clear()
         self._threaded = False
@@ -133,16 +138,16 @@ class Outbox(Generic[T]):
             log.warning("lines of %s were dropped, for it is too slow: %d", self._name, dropped)
 
     def _deliver(self, items: list[T]) -> None:
-        """Deliver them, in order, and count each; never raises."""
+        """Deliver things in order, and count each; never raises."""
         raise NotImplementedError
 
 
 class Writer(Outbox[str]):
-    """One place's lines.
+    """Writes lines to one place.
 
     Args:
         stream: the place.
-        name: what the log calls it, when lines of it were dropped.
+        name: what the log calls it when lines were dropped.
     """
 
     def __init__(self, stream: TextIO, name: str) -> None:
@@ -177,11 +182,11 @@ class Writer(Outbox[str]):
 
 
 class Relay(Outbox[Callable[[], object]]):
-    """Calls of other people's log handlers, which may block.
+    """Calls other people's log handlers, which may block.
 
     Args:
-        name: as for the others.
-        writer: told of a handler that raises.
+        name: what the log calls them when lines were dropped.
+        writer: gets a line when a handler raises.
     """
 
     def __init__(self, name: str, writer: Writer) -> None:
@@ -198,7 +203,7 @@ class Relay(Outbox[Callable[[], object]]):
 
 
 class Stream:
-    """Stands for standard error or output in somebody's handler: what is written is queued."""
+    """Takes the place of standard error or output in somebody's handler, and queues its lines."""
 
     def __init__(self, stream: TextIO, writer: Writer) -> None:
         self.stream = stream
@@ -213,29 +218,29 @@ class Stream:
         return len(text)
 
     def flush(self) -> None:
-        """It is written soon."""
+        """Do nothing: what was queued is written soon."""
 
 
 class LineHandler(logging.Handler):
-    """Queues each record's line; it never blocks, and needs no lock for that."""
+    """Queues each record's line. It never blocks, and needs no lock."""
 
     def __init__(self, writer: Writer) -> None:
         super().__init__()
         self._writer = writer
 
     def createLock(self) -> None:  # noqa: N802 - logging's
-        """Have none, as logging's NullHandler."""
+        """Make no lock, as logging's NullHandler."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Queue a record that no filter drops."""
+        """Queue a record, unless a filter drops it."""
         passes: Any = not self.filters or self.filter(record)
         if passes:
             self.emit(record if passes is True else passes)  # a filter may give another record
         return passes
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record, unless it is relayed to other handlers and has been queued before."""
+        """Queue a record, unless its line was queued before it was relayed to other handlers."""
         if RELAYED in record.__dict__:
             return
         try:
@@ -249,10 +254,14 @@ _outboxes: weakref.WeakSet[Outbox[Any]] = weakref.WeakSet()
 
 
 def flush(seconds: float = FLUSH_SECONDS, most: float = MOST_SECONDS) -> bool:
-    """Wait until all lines are written, as long as they move, ``most`` seconds; any thread.
+    """Wait until all lines are written; from any thread.
+
+    Args:
+        seconds: how long to wait while nothing moves.
+        most: how long to wait in all.
 
     Returns:
-        Whether all other people's handlers have had theirs.
+        Whether all other people's handlers have had their records.
     """
     until = monotonic() + most
     # First those that may put lines into others.
@@ -265,7 +274,7 @@ def flush(seconds: float = FLUSH_SECONDS, most: float = MOST_SECONDS) -> bool:
 
 
 def forget() -> None:
-    """In a forked child: the parent writes what was queued."""
+    """Drop what was queued, in a forked child: the parent writes it."""
     for outbox in list(_outboxes):
         outbox.forget()
 

@@ -1,4 +1,4 @@
-"""A deployer's configuration of logging: a file with a dictConfig, in JSON or TOML."""
+"""Configures logging by a deployer's file: a dictConfig in JSON or TOML."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bide.errors import SettingError
 
 
 def apply(path: str) -> frozenset[str]:
-    """Configure logging by a file; ``.toml`` is TOML, any other JSON.
+    """Configure logging by a file: TOML if its name ends in ``.toml``, else JSON.
 
-    ``version`` may be left out, and loggers that are there are not disabled unless it says so.
+    ``version`` may be left out. Existing loggers are not disabled unless the file says so.
 
     Returns:
-        The names of the loggers that it configures.
+        The names of the loggers that the file configures.
 
     Raises:
-        SettingError: in one line: it cannot be read, or is no configuration.
+        SettingError: the file cannot be read, or is not a configuration. Its message is one line.
     """
     config = _read(path)
     config.setdefault("version", 1)

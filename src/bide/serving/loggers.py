@@ -20,27 +20,32 @@ T = TypeVar("T", bound="ServerLogger")
 
 
 class RelayedLogger(logging.Logger):
-    """A logger whose handlers are called on a thread of its own, once it has a relay.
+    """A logger that, once it has a relay, calls its handlers on a thread of its own.
 
-    Those that only queue are called at once.
+    Handlers that only queue are called at once.
     """
 
     relay: Relay | None = None
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """Call the handlers, or have them called."""
+        """Call the handlers, or have the relay call them."""
         if self.relay is None or self.only_queues():
             super().callHandlers(record)
         elif self.queue_lines(record):
             self.relay.put(partial(copy_context().run, super().callHandlers, record))
 
     def only_queues(self) -> bool:
-        """Whether its one handler is Bide's own."""
+        """Whether its only handler is one of Bide's, which queues."""
         handlers = self.handlers
         return len(handlers) == 1 and type(handlers[0]) is LineHandler and not self.propagate
 
     def queue_lines(self, record: logging.LogRecord) -> bool:
-        """Have the handlers that only queue do so; whether there are others, or none at all."""
+        """Call those handlers that only queue.
+
+        Returns:
+            Whether the relay is to call the others. It does so, too, where there is no handler at
+            all: then logging's last resort is called.
+        """
         found = others = False
         logger: logging.Logger | None = self
         while logger is not None:
@@ -56,10 +61,10 @@ class RelayedLogger(logging.Logger):
 
 
 class ServerLogger(RelayedLogger):
-    """One that cannot be disabled, but by its level.
+    """A logger that only its level can silence.
 
     ``logging.config`` disables all loggers that a configuration does not name, unless it is told
-    otherwise: Django's LOGGING and Flask's recipes do so.
+    otherwise. So Django's LOGGING and Flask's recipes would disable Bide's.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -68,13 +73,13 @@ class ServerLogger(RelayedLogger):
 
 
 class AccessLogger(ServerLogger):
-    """One that is called for every request.
+    """The access log's logger, called for every request.
 
-    It passes by logging's own ``callHandlers``, which Sentry and its like replace.
+    It does not call logging's own ``callHandlers``, which Sentry and the like replace.
     """
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """Queue the line, where that is all."""
+        """Queue the line at once, where nothing else is to be done."""
         if self.only_queues():
             self.handlers[0].handle(record)
         else:
@@ -94,14 +99,15 @@ access = _make("bide.access", AccessLogger)
 
 
 _CALLED_ON_THE_LOOP = ("asyncio", "concurrent.futures")
-"""Loggers of Python's that speak on the event loop's thread."""
+"""Python's loggers that are called on the event loop's thread."""
 
 
 def relay_handlers(writer: Writer) -> None:
-    """Have no logger of the event loop wait for a handler; again when handlers have been added.
+    """Give a relay to each logger that the event loop's thread calls, so that it never waits.
 
-    Handlers of them that write to standard error or output queue their lines: a thread that hangs
-    in one of these streams would hold its lock at the process's end.
+    Call it again when handlers have been added. Handlers of these loggers that write to standard
+    error or output queue their lines from now on: a thread that hangs in one of these streams
+    would hold its lock at the end of the process.
 
     Args:
         writer: that of standard error.
@@ -137,7 +143,10 @@ def _reached(logger: logging.Logger) -> Iterator[logging.Handler]:
 
 
 def hear_python(writer: Writer) -> None:
-    """Queue what Python itself writes to standard error on any thread, unless somebody hears it."""
+    """Queue what Python itself writes to standard error: warnings, and exceptions it ignores.
+
+    Where somebody else has set a hook for one of them, that hook stays.
+    """
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = partial(_tell_ignored, writer)
     if getattr(warnings.showwarning, "__module__", "") == "warnings":

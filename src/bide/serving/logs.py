@@ -11,14 +11,16 @@ from time import monotonic
 from typing import Final, TextIO
 
 from bide.errors import RemoteProtocolError, SettingError
+from bide.exchange.call import Call
 from bide.serving.lines import LineHandler, Writer
 from bide.serving.loggers import access, hear_python, log, relay_handlers
-from bide.settings import Settings
-from bide.wsgi.conversation import Conversation
+from bide.settings import TIMES, Settings
+from bide.waiting.times import Sums
 
 _OFF: Final = logging.CRITICAL + 1
 _SHOWN: Final = 200
 """Bytes of a refused request's first line that are shown."""
+_NO_TIME: Final = Sums(0.0, 0.0, 0.0, 0.0)
 
 # What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
 _CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -27,14 +29,14 @@ _UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 
 
 class LineFormatter(logging.Formatter):
-    """One record begins at the margin; what follows in it, such as a traceback, is indented.
+    """Writes a record's first line at the margin, and indents the others, such as a traceback.
 
-    An application's error may quote its client: neither can write a line of its own, or steer a
-    terminal.
+    Control characters are escaped. An application's error may quote its client, who could write
+    log lines of its own with them, or steer a terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Return a record's lines."""
         first, *rest = super().format(record).split("\n")
         lines = [first, *(each if each[:1] == " " else f"  {each}" for each in rest)]
         return "\n".join(_CONTROLS.sub(_escape, each) for each in lines)
@@ -43,11 +45,12 @@ class LineFormatter(logging.Formatter):
 def configure(settings: Settings) -> Callable[[], None]:
     """Send Bide's log to standard error, and the access log where the settings say.
 
-    Handlers that somebody else has given to these loggers stay, in place of Bide's own. For a
-    program that is the server; inside somebody's own program logging is theirs.
+    Handlers that somebody else has given to these loggers stay, and Bide's own are left out. Call
+    this where the server is the whole program; in anybody else's program logging is theirs.
 
     Returns:
-        What to call when the application has been imported, which may have configured logging.
+        A function to call when the application has been imported, since it may have configured
+        logging.
 
     Raises:
         SettingError: the access log cannot be written, or the log configuration is wrong.
@@ -111,7 +114,7 @@ def _access_handler(path: str) -> LineHandler:
 
 
 def say(level: int, message: str, *args: object) -> None:
-    """Write to Bide's own log, and run nothing of the application's: no handler that it has added.
+    """Write to Bide's own log without calling any handler of the application's on this thread.
 
     For threads that must not be held up.
     """
@@ -121,10 +124,16 @@ def say(level: int, message: str, *args: object) -> None:
             log.relay.put(partial(logging.Logger.callHandlers, log, record))
 
 
-def log_access(conversation: Conversation) -> None:
-    """Write a conversation's line to the access log; from its thread, once it has ended."""
-    stream = conversation.stream
+def log_access(form: str, call: Call) -> None:
+    """Write a call's line to the access log; on its thread, when it has ended.
+
+    Args:
+        form: the setting ``access_format``.
+        call: the one that has ended.
+    """
+    stream = call.stream
     request = stream.request
+    sums = call.times.look(call.started)[1] if form == TIMES else None
     access.info(
         "%s",
         access_line(
@@ -134,45 +143,67 @@ def log_access(conversation: Conversation) -> None:
             request.version,
             str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
             stream.sent,
-            monotonic() - conversation.started,
+            monotonic() - call.started if sums is None else sum(sums),
+            sums,
         ),
     )
 
 
 def access_line(
-    client: str, method: str, target: str, version: str, code: str, size: int, seconds: float
+    client: str,
+    method: str,
+    target: str,
+    version: str,
+    code: str,
+    size: int,
+    seconds: float,
+    sums: Sums | None = None,
 ) -> str:
-    """Make one request's line: client, request, status (``-``: none was sent), bytes, seconds."""
+    """Return one request's line: client, request, status (``-``: none was sent), bytes, seconds.
+
+    With ``sums`` it says where the seconds went.
+    """
     request = escaped(f"{method} {target} HTTP/{version}")
-    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s'
+    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s{_shown(sums)}'
 
 
-def log_refusal(error: RemoteProtocolError, client: str, accessed: bool) -> None:
-    """Write why a request was refused, and its line in the access log; it may be any bytes.
+def _shown(sums: Sums | None) -> str:
+    if sums is None:
+        return ""
+    return "".join(
+        f" {name}={seconds:.3f}" for name, seconds in zip(sums._fields, sums, strict=True)
+    )
+
+
+def log_refusal(error: RemoteProtocolError, client: str, form: str) -> None:
+    """Write why a request was refused, and its line in the access log.
+
+    Its bytes may be anything.
 
     Args:
         error: why, with what came.
         client: its address; empty on a Unix socket.
-        accessed: whether the server writes to the access log.
+        form: the setting ``access_format``; empty where the server writes no access log.
     """
     first, end, _ = error.head.partition(b"\r\n")
     text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
     if len(first) > _SHOWN or not (end or not first):
         text += "..."
     log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
-    if accessed:
+    if form:
         size = len(f"{error}\n".encode())  # the answer's text
-        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s')
+        shown = _shown(_NO_TIME if form == TIMES else None)
+        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s{shown}')
 
 
-def log_broken_off(conversation: Conversation, error: RemoteProtocolError) -> None:
+def log_broken_off(call: Call, error: RemoteProtocolError) -> None:
     """Write why a request's body was refused; its line in the access log comes with its end."""
-    described = conversation.describe()
+    described = call.describe()
     log.debug("refused with %d: %s: the body of %s", error.status, error, described)
 
 
 def escaped(text: str) -> str:
-    """Escape what a client could break a log line with: controls, quotes, backslashes."""
+    """Return a text in which controls, quotes and backslashes are escaped: it breaks no line."""
     return _UNSAFE.sub(_escape, text)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from bide.errors import RequestTimeout
+from bide.exchange.call import Call
 from bide.executors.hub import Hub
 from bide.executors.monitor import stack_of
-from bide.serving.connection import Connection
 from bide.settings import Settings
-from bide.wsgi.conversation import Conversation
 
 log = logging.getLogger("bide")
 
@@ -20,31 +19,31 @@ TICK = 1.0
 
 
 def end_overdue(
-    conversations: Iterable[Conversation],
+    calls: Iterable[Call],
     before: float,
     hubs: list[Hub],
-    held: Mapping[Conversation, Connection],
+    release: Callable[[Call], None],
 ) -> None:
-    """End the waits of requests that came before then, and name those whose code runs; once each.
+    """End the waits of calls that began before then, and name those whose code runs; once each.
 
     On the loop.
 
     Args:
-        conversations: those in progress.
+        calls: those in progress.
         before: monotonic seconds.
         hubs: where they run.
-        held: those whose bodies are still to come, each with its connection.
+        release: called with each that is ended; one whose body is still to come begins by that,
+            and what it would read raises.
     """
-    for conversation in conversations:
-        if conversation.started > before or conversation.expired:
+    for call in calls:
+        if call.started > before or call.expired:
             continue
-        conversation.expired = True
-        stack = stack_of(conversation, hubs)
-        taken = monotonic() - conversation.started
-        conversation.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
-        if conversation in held:  # what it would read raises this
-            held[conversation].submit_held(conversation.stream)
-        described = conversation.describe()
+        call.expired = True
+        stack = stack_of(call, hubs)
+        taken = monotonic() - call.started
+        call.cancel(RequestTimeout(f"it has taken {taken:.1f} s"), firm=True)
+        release(call)
+        described = call.describe()
         if stack:
             log.warning("%s has taken %.1f s, and its code goes on:\n%s", described, taken, stack)
         else:

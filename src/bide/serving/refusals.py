@@ -1,8 +1,7 @@
-"""Says in the log what a server refuses, in few lines: counts, once a second at most.
+"""What a server refuses, in few lines of the log: a count of each kind, once a second at most.
 
-And it says which of the refused may have lines of their own, which are few too.
-
-It knows nothing of requests: who refuses one counts it here, by its kind.
+A few of the refused may have lines of their own. This knows nothing of requests: who refuses one
+counts it here, by its kind.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Final
 log = logging.getLogger("bide")
 
 EVERY: Final = 1.0
-"""Seconds between two lines of one kind, at least."""
+"""Seconds at least between two lines of one kind."""
 TOLD: Final = 20
-"""Refused requests that may have lines of their own at once; one more in each second after."""
+"""How many refused requests may have lines of their own at once; one more each second."""
 
 QUEUE_FULL: Final = (
     "requests refused: {} were answered 503: all threads are busy, and the queue is full (--queue)"
@@ -34,7 +33,7 @@ _OVERLOAD: Final = {QUEUE_FULL, QUEUE_TIMEOUT}
 
 
 def refused(status: int) -> str:
-    """Name the kind of those that are answered with ``status``, since they are malformed."""
+    """Return the kind of the malformed requests that are answered with ``status``."""
     return f"requests refused: {{}} were refused with {status} {HTTPStatus(status).phrase}"
 
 
@@ -50,7 +49,7 @@ class Refusals:
 
     @property
     def some(self) -> bool:
-        """Whether any have been counted that are not in the log."""
+        """Whether some are counted that are not in the log yet."""
         return bool(self._seen)
 
     def count(self, kind: str) -> None:
@@ -58,7 +57,7 @@ class Refusals:
         self._seen.append(kind)
 
     def may_tell(self) -> bool:
-        """Whether one that was counted may have lines of its own; from any thread.
+        """Return whether one that was counted may have lines of its own; from any thread.
 
         A refused request costs its client nothing. So no client can fill a disk with them.
         """

@@ -15,8 +15,10 @@ from urllib.request import Request as UrlRequest
 from bide.errors import BideError
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
+from bide.serving.dispatcher import Dispatcher, hosted
 from bide.serving.status import Status
-from bide.testing.exchange import Exchange, Overdue, WatchedRunner
+from bide.settings import DEFAULTS, Settings
+from bide.testing.exchange import Exchange, Overdue
 from bide.testing.live import START, STOP, LoopThread
 from bide.testing.response import Response
 from bide.waiting.waiter import background_loop
@@ -70,10 +72,10 @@ class Client:
         self,
         application: Application,
         *,
-        executor: str = "auto",
-        threads: int = 4,
-        queue: int = 1000,
-        queue_timeout: float = 30.0,
+        executor: str = DEFAULTS.executor,
+        threads: int = DEFAULTS.threads,
+        queue: int = DEFAULTS.queue,
+        queue_timeout: float = DEFAULTS.queue_timeout,
         base_url: str = "http://localhost",
         headers: Headers = (),
         environ: Mapping[str, Any] | None = None,
@@ -82,12 +84,9 @@ class Client:
         follow_redirects: bool = False,
     ) -> None:
         self._application = application
-        self._options = {
-            "executor": executor,
-            "threads": threads,
-            "queue": queue,
-            "queue_timeout": queue_timeout,
-        }
+        self._settings = Settings(
+            executor=executor, threads=threads, queue=queue, queue_timeout=queue_timeout
+        )
         self._base_url = base_url
         self._headers = _pairs(headers)
         self._environ = dict(environ or {})
@@ -96,7 +95,7 @@ class Client:
         self._follow_redirects = follow_redirects
         self.cookies = CookieJar()
         self._thread: LoopThread | None = None
-        self._made: WatchedRunner | None = None
+        self._made: Dispatcher | None = None
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -105,8 +104,8 @@ class Client:
         thread = LoopThread("bide-test-client")
         thread.start()
 
-        async def make() -> WatchedRunner:
-            return WatchedRunner(self._application, thread.loop, **self._options)
+        async def make() -> Dispatcher:
+            return hosted(self._application, self._settings, thread.loop)
 
         # As a server does: what the application has made once waits there outside requests, too.
         background_loop.lend(thread.loop)
@@ -122,12 +121,12 @@ class Client:
 
     def close(self) -> None:
         """Cancel what waits, and end the threads; without effect on one that is closed."""
-        thread, runner = self._thread, self._made
+        thread, dispatcher = self._thread, self._made
         self._thread = self._made = None
-        if thread is None or runner is None:
+        if thread is None or dispatcher is None:
             return
         try:
-            thread.call(runner.stop(), STOP)
+            thread.call(dispatcher.stop(), STOP)
         finally:
             background_loop.take_back(thread.loop)
         thread.stop()
@@ -141,7 +140,7 @@ class Client:
 
     def status(self) -> Status:
         """Take a snapshot: how many requests run, wait, and are queued; from any thread."""
-        return self._runner.status()
+        return self._dispatcher.status()
 
     def until_waiting(self, number: int) -> None:
         """Return once exactly ``number`` requests wait, and none else is in progress.
@@ -162,7 +161,7 @@ class Client:
             sleep(_LOOK)
 
     @property
-    def _runner(self) -> WatchedRunner:
+    def _dispatcher(self) -> Dispatcher:
         if self._made is None:
             raise BideError("the client is not open: use it in `with Client(app) as client:`")
         return self._made
@@ -291,12 +290,12 @@ class Client:
         cookie = asking.get_header("Cookie")
         if cookie and "cookie" not in named:
             fields.append(("Cookie", cookie))
-        runner = self._runner
+        dispatcher = self._dispatcher
         assert self._thread is not None
         port = parts.port or (443 if parts.scheme == "https" else 80)
         exchange = Exchange(
-            runner,
-            self._thread.loop,
+            dispatcher,
+            self._thread,
             Peer(parts.scheme, (parts.hostname or "", port), ("127.0.0.1", 0)),
             _request(method, parts, fields, content is not None),
             self._raise_errors if raise_errors is None else raise_errors,
@@ -327,7 +326,7 @@ class _Answer:
 def _content(
     body: bytes | str | Iterable[bytes] | None, json: Any, form: Any
 ) -> tuple[bytes | Iterable[bytes] | None, str]:
-    """Give a body's bytes or pieces, and its type, where that is known."""
+    """Return a body's bytes or pieces, and its type, where that is known."""
     if (body is not None) + (json is not None) + (form is not None) > 1:
         raise ValueError("give one of body, json and form")
     if json is not None:

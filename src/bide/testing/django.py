@@ -54,7 +54,7 @@ class _WithConnections:
 
 
 def _in_memory() -> dict[str, Any]:
-    """Give the test's connections to databases in memory, by their aliases."""
+    """Return the test's connections to databases in memory, by their aliases."""
     return {
         connection.alias: connection
         for connection in connections.all()
@@ -98,7 +98,7 @@ class DjangoClient(Client):
 
 
 def application(static_handler: Callable[[Any], Any]) -> Application:
-    """Give the project's WSGI application behind handlers of its static and media files."""
+    """Return the project's WSGI application behind handlers of its static and media files."""
     app = get_internal_wsgi_application()
     # One without a prefix of its own would take every path.
     if settings.MEDIA_URL.strip("/"):

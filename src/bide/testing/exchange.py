@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -22,10 +23,10 @@ from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
 from bide.hosts.channel import HostChannel, Part
-from bide.serving.dispatcher import TICK, Runner
+from bide.serving.dispatcher import Dispatcher
 from bide.settings import DEFAULTS
-from bide.waiting.waiter import Waiter, _ClientWait
-from bide.wsgi.conversation import Application, Conversation
+from bide.testing.live import LoopThread
+from bide.wsgi.conversation import Conversation
 
 WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that wait for the application."""
@@ -45,10 +46,8 @@ class Watched(Conversation):
 
     __slots__ = ("_exchange",)
 
-    def __init__(
-        self, runner: Runner, exchange: Exchange, waiter: Waiter, more: Mapping[str, Any]
-    ) -> None:
-        super().__init__(runner, exchange.stream, runner.environ, waiter, more)
+    def __init__(self, exchange: Exchange, *args: Any) -> None:
+        super().__init__(*args)
         self._exchange = exchange
 
     def failed(self, error: BaseException) -> None:
@@ -73,52 +72,6 @@ class Watched(Conversation):
                 self._exchange.error = error
 
 
-class WatchedRunner(Runner):
-    """Runs the conversations of a client; made on the loop.
-
-    Attributes:
-        thread: the identity of the loop's thread.
-    """
-
-    def __init__(
-        self, application: Application, loop: asyncio.AbstractEventLoop, **options: Any
-    ) -> None:
-        super().__init__(application, loop, **options)
-        self.thread = threading.get_ident()
-
-    def begin_watched(self, exchange: Exchange, more: Mapping[str, Any]) -> Conversation:
-        """Do what ``begin`` does, with a conversation that tells the exchange."""
-        conversation = Watched(self, exchange, self.waiter(), more)
-        exchange.conversation = conversation
-        self.run(conversation, exchange.ended)
-        return conversation
-
-    async def stop(self) -> None:
-        """End the threads as well."""
-        await super().stop()
-        deadline = self._loop.time() + TICK
-        while self._executor.alive and not self.busy and self._loop.time() < deadline:
-            await asyncio.sleep(0.002)
-
-    def activity(self, conversation: Conversation) -> str:
-        """Say what a conversation does, for people; from any thread, and so a moment old."""
-        stack = stack_of(conversation, self._executor.hubs)
-        if stack:
-            return f"its code runs:\n{stack}"
-        wait = conversation.waiter._current
-        if wait is None:
-            status = self.status()
-            return f"it has not begun: {status.threads_busy} threads are busy"
-        if type(wait) is _ClientWait and conversation.stream.behind:
-            return "it waits for its client to take what it has sent"
-        frame = getattr(wait.parked, "gr_frame", None)
-        frames = traceback.extract_stack(frame) if frame is not None else []
-        lines = traceback.format_list([each for each in frames if not _is_own(each.filename)])
-        if not lines:
-            return "it waits for a promise that it has yielded"
-        return f"it waits:\n{''.join(lines[-12:]).rstrip()}"
-
-
 def _is_own(filename: str) -> bool:
     return filename.startswith(_OWN)
 
@@ -135,14 +88,15 @@ class Exchange:
 
     def __init__(
         self,
-        runner: WatchedRunner,
-        loop: asyncio.AbstractEventLoop,
+        dispatcher: Dispatcher,
+        thread: LoopThread,
         peer: Peer,
         request: Request,
         raises: bool,
     ) -> None:
-        self._runner = runner
-        self._loop = loop
+        self._dispatcher = dispatcher
+        self._thread = thread
+        self._loop = thread.loop
         self.raises = raises
         self._something = threading.Event()
         self._channel = HostChannel(peer, self._something.set, room_again=self._room_again)
@@ -158,7 +112,7 @@ class Exchange:
         """Have the conversation begin, and its body come."""
         # In a context of its own, as behind a socket.
         call = self._loop.call_soon_threadsafe
-        call(self._runner.begin_watched, self, more, context=contextvars.Context())
+        call(self._begin, more, context=contextvars.Context())
         if isinstance(body, bytes):
             call(self.stream.body.feed, body)
             call(self.stream.body.finish)
@@ -167,13 +121,19 @@ class Exchange:
                 target=self._upload, args=(body,), name="bide-upload", daemon=True
             ).start()
 
+    def _begin(self, more: Mapping[str, Any]) -> None:
+        self.conversation = self._dispatcher.begin(
+            self.stream, more, partial(Watched, self), self.ended
+        )
+        self._dispatcher.run(self.conversation)
+
     # From other threads -------------------------------------------------------------------------
 
     def _room_again(self) -> None:
         self._loop.call_soon_threadsafe(self._room.set)
 
     def ended(self) -> None:
-        """Know that the conversation has ended; on its thread."""
+        """Called when the conversation has ended; on its thread."""
         self.done.set()
         self._something.set()
         if not self._loop.is_closed():
@@ -228,7 +188,7 @@ class Exchange:
                 raise overdue
 
     def sent(self, blocks: list[bytes]) -> None:
-        """Know that the test has taken these."""
+        """Called when the test has taken these."""
         self._channel.sent(blocks)
 
     def finish(self, deadline: float) -> None:
@@ -251,12 +211,30 @@ class Exchange:
     def _overdue(self, what: str) -> Overdue:
         conversation = self.conversation
         if conversation is None:
-            frame = sys._current_frames().get(self._runner.thread)
+            frame = sys._current_frames().get(self._thread.ident)
             stack = "".join(traceback.format_stack(frame)[-12:]).rstrip()
             return Overdue(f"the event loop is blocked, and {what} does not come:\n{stack}")
         name = conversation.describe()
-        doing = self._runner.activity(conversation)
+        doing = self._activity(conversation)
         return Overdue(f"{name}: {what} has not come in time; {doing}")
+
+    def _activity(self, conversation: Conversation) -> str:
+        """Return what the conversation does, for people; from any thread, and so a moment old."""
+        stack = stack_of(conversation, self._dispatcher.executor.hubs)
+        if stack:
+            return f"its code runs:\n{stack}"
+        wait = conversation.times.spent[2]
+        if wait is None:
+            status = self._dispatcher.status()
+            return f"it has not begun: {status.threads_busy} threads are busy"
+        if wait.for_client and conversation.stream.behind:
+            return "it waits for its client to take what it has sent"
+        frame = getattr(wait.parked, "gr_frame", None)
+        frames = traceback.extract_stack(frame) if frame is not None else []
+        lines = traceback.format_list([each for each in frames if not _is_own(each.filename)])
+        if not lines:
+            return "it waits for a promise that it has yielded"
+        return f"it waits:\n{''.join(lines[-12:]).rstrip()}"
 
     def leave(self, reason: str = "the client has left") -> None:
         """Leave, as a client that closes its connection; from any thread."""

@@ -49,7 +49,7 @@ def live_server(
 
 
 def _app(request: pytest.FixtureRequest) -> Any:
-    """Give what the suite's fixture ``app`` gives; None where there is no such fixture."""
+    """Return what the suite's fixture ``app`` gives; None without such a fixture."""
     try:
         return request.getfixturevalue("app")
     except pytest.FixtureLookupError as error:

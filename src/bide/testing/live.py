@@ -31,6 +31,12 @@ class LoopThread:
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @property
+    def ident(self) -> int:
+        """The thread's identity, once it has started."""
+        assert self._thread.ident is not None
+        return self._thread.ident
+
     def start(self) -> None:
         """Start the thread; returns once the loop runs."""
         self._thread.start()

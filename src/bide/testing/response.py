@@ -75,7 +75,7 @@ class Response:
         return self.body.decode(self.headers.get_content_charset("utf-8"))
 
     def json(self) -> Any:
-        """Give the body, parsed as JSON; raises ValueError for what is none."""
+        """Return the body, parsed as JSON; raises ValueError where it is not JSON."""
         return json.loads(self.body)
 
     @property
@@ -87,7 +87,7 @@ class Response:
         return self
 
     def __next__(self) -> bytes:
-        """Give the next block of the body, waiting for it."""
+        """Return the next block of the body, waiting for it."""
         self._heading()
         deadline = monotonic() + self._timeout
         while not self._coming:

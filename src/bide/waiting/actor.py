@@ -96,11 +96,27 @@ class Actor:
             was entered in one of them, or since the loop ends. It is given the CancelledError, and
             says by true that it took it, as ``__aexit__`` does. The task ends with it, and later
             calls are answered with what came of it.
+        subject: what the calls are made of, for people who look.
     """
 
-    __slots__ = ("_abandon", "_arrival", "_calls", "_context", "_current", "_end", "_task", "loop")
+    __slots__ = (
+        "_abandon",
+        "_arrival",
+        "_calls",
+        "_context",
+        "_current",
+        "_end",
+        "_task",
+        "loop",
+        "subject",
+    )
 
-    def __init__(self, abandon: Callable[[BaseException], Awaitable[Any]] | None = None) -> None:
+    def __init__(
+        self,
+        abandon: Callable[[BaseException], Awaitable[Any]] | None = None,
+        subject: Any = None,
+    ) -> None:
+        self.subject = subject
         self.loop: asyncio.AbstractEventLoop | None = None
         self._abandon = abandon
         self._end: tuple[BaseException | None] | None = None  # what later calls are answered

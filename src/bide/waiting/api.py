@@ -107,7 +107,7 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
         if close is not None:
             await close()
 
-    actor = Actor(abandon)
+    actor = Actor(abandon, iterator)
     try:
         while True:
             try:
@@ -157,7 +157,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         error = cancelled
         return await leave()
 
-    actor = Actor(abandon)
+    actor = Actor(abandon, manager)
     try:
         value = wait(actor.call(enter))
         try:

@@ -44,6 +44,8 @@ class Wait:
         ending: "cancelled" once a cancellation has asked the promise to end; "allowed" where it
             may not, because this cleans up; the waiting thread's.
         interrupted: whether the waiting thread is to go on to look around, and then to park again.
+        promise: what is waited for, while it is; for people who look.
+        for_client: whether this waits for the request's own client.
     """
 
     __slots__ = (
@@ -55,9 +57,12 @@ class Wait:
         "interrupted",
         "over",
         "parked",
+        "promise",
         "reason",
         "value",
     )
+
+    for_client = False
 
     def __init__(self, wake: Callable[[Wait], None]) -> None:
         self._claim = threading.Lock()
@@ -69,6 +74,7 @@ class Wait:
         self.over: Over = ""
         self.ending: Ending = ""
         self.interrupted = False
+        self.promise: Any = None
         self.parked: Any = None  # the hub's: what to resume; on the waiting thread only
 
     def settle(

@@ -24,9 +24,11 @@ class Parking(Protocol):
 
     Attributes:
         since: when the one that runs now went on, in monotonic seconds.
+        name: the thread's, for people.
     """
 
     since: float
+    name: str
 
     def park(self, wait: Wait) -> None:
         """Return once ``wait`` is settled or interrupted, or earlier; on the waiting thread."""
@@ -45,6 +47,7 @@ class ThreadParking:
     __slots__ = ("_blocked", "_turnstile")
 
     since = math.inf  # it has the thread to itself: no others go on
+    name = ""  # whose waits block has no other parking to be looked for in
 
     def __init__(self, blocked: Blocked) -> None:
         self._blocked = blocked

@@ -29,6 +29,7 @@ from bide.waiting.parking import Parking as Parking
 from bide.waiting.parking import ThreadParking as ThreadParking
 from bide.waiting.parking import must_turn, pinned, refuse_under_lock
 from bide.waiting.sharing import is_cancelling
+from bide.waiting.times import Times
 
 CLEANUP_SECONDS = 10.0
 """How long a cancelled request may still wait, for all its waits together, in seconds."""
@@ -49,6 +50,7 @@ class Waiter:
 
     Attributes:
         ends: called in turn, on its thread and in its context, when the conversation has ended.
+        times: where the conversation's time goes.
     """
 
     __slots__ = (
@@ -60,12 +62,14 @@ class Waiter:
         "ends",
         "loop",
         "parking",
+        "times",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
         self.loop = loop
         self.parking = parking
         self.ends: tuple[Callable[[], None], ...] = ()
+        self.times = Times()
         self._current: Wait | None = None
         self._cancellation: Cancelled | None = None
         self._firm = False  # ends what wait_io waits for, too
@@ -107,6 +111,7 @@ class Waiter:
         try:
             parking = self._place()
             wait = Wait(parking.wake)
+            wait.promise = promise
             if timeout is not None and not timeout >= 0:
                 raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
             subscription = adapter_for(promise)(promise, wait)
@@ -123,6 +128,7 @@ class Waiter:
                 self._run(wait, subscription, parking, limit, why)
         finally:
             self._current = outer
+            wait.promise = None  # it refers to its result, and what refers to the wait may live on
         if wait.error is None:
             # Taken out: what refers to the wait still, refers to the outcome no more.
             value, wait.value = wait.value, None
@@ -137,7 +143,7 @@ class Waiter:
         """Call what may wait while a wait is in progress, for its parking; cancelling ends both."""
         wait, known = self._current, self.cancelled
         try:
-            function()
+            self.times.run(function)
         finally:
             self._current = wait
             if wait is not None and self._cancellation is not None and not known:
@@ -165,8 +171,9 @@ class Waiter:
         Unlike an application's wait it survives a half-closed connection: a client that has
         sent everything may still read. Only a firm cancellation ends it.
         """
-        parking = self._place_for_client()
+        parking = self.place_for_client()
         wait = _ClientWait(parking.wake)
+        wait.promise = signal
         subscription = SignalSubscription(signal, wait)
         outer, self._current = self._current, wait
         try:
@@ -177,6 +184,7 @@ class Waiter:
                 self._run(wait, subscription, parking, None)
         finally:
             self._current = outer
+            wait.promise = None  # as above
         if wait.error is None:
             value, wait.value = wait.value, None
             return value
@@ -229,7 +237,7 @@ class Waiter:
                 if self._cancellation is not None:
                     deadline = self._look(wait, subscription, deadline, parking)
                 while not wait.reason:
-                    parking.park(wait)
+                    self.times.park(wait, parking)
                     if wait.interrupted:
                         deadline = self._look(wait, subscription, deadline, parking)
         except BaseException:
@@ -306,7 +314,8 @@ class Waiter:
             raise WaitError(why)
         return ThreadParking(self)
 
-    def _place_for_client(self) -> Parking:
+    def place_for_client(self) -> Parking:
+        """Return where a wait for the request's own client parks."""
         return self._place()
 
     def look(self) -> None:
@@ -331,7 +340,7 @@ class Waiter:
         on_loop(self.loop, self.loop.call_later, TURN, pause.settle)
         if not self.loop.is_closed() and pause.must_park():
             while not pause.reason:
-                parking.park(pause)
+                self.times.park(pause, parking)
 
     def _raised_again(self) -> Cancelled:
         """Make the cancellation to raise. When it is the first, there is still time to clean up."""
@@ -347,6 +356,8 @@ class _ClientWait(Wait):
     """A wait for the request's own client."""
 
     __slots__ = ()
+
+    for_client = True
 
 
 def _again(cancellation: Cancelled) -> Cancelled:

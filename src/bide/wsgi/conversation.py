@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from time import monotonic
 from types import CoroutineType, TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bide.errors import (
     Cancelled,
@@ -26,7 +26,7 @@ from bide.errors import (
 )
 from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
 from bide.executors.hub import Job
-from bide.forks import ForkedSite, end_child
+from bide.forks import end_child
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
 from bide.waiting.locks import begins
@@ -45,6 +45,7 @@ from bide.wsgi.environ import request_environ
 from bide.wsgi.file_responses import file_of, send_file
 from bide.wsgi.input import Input
 from bide.wsgi.push import Guard, Write
+from bide.wsgi.site import ForkedSite, Site
 
 log = logging.getLogger("bide")
 
@@ -58,89 +59,68 @@ _LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at o
 _PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 
-class Site(Protocol):
-    """What the conversations of one application share."""
-
-    application: Application
-    name: str
-    state: dict[str, Any]  # becomes environ["bide.state"]
-
-    def status(self) -> Any:
-        """Give a snapshot of the server; becomes ``environ["bide.status"]``."""
-
-    def done(self, conversation: Conversation) -> None:
-        """Know that a conversation has ended; on its thread."""
-
-
 class Conversation(Job):
-    """One request's call of the application; a job for an executor.
-
-    Made with ``base``, which is the same in every environ of the server's (``server_environ``), and
-    ``more``, which a host adds to this one's.
+    """One request's call of a WSGI application.
 
     Attributes:
-        stream: the exchange with the client.
-        waiter: where it waits.
-        started: when its request had come, in monotonic seconds.
-        expired: whether it has taken too long, and been told so; the loop's.
+        site: what it has in common with the application's other conversations.
         finished: set when the application took ``finish``; see :mod:`bide.wsgi.push`.
         guard: see :mod:`bide.wsgi.push`.
-        over: whether all of it has ended.
     """
 
     __slots__ = (
-        "_base",
         "_more",
-        "_site",
-        "expired",
         "finished",
         "guard",
-        "over",
-        "started",
-        "stream",
-        "waiter",
+        "site",
     )
 
     def __init__(
         self,
         site: Site,
         stream: Stream,
-        base: dict[str, Any],
         waiter: Waiter,
         more: Mapping[str, Any] | None = None,
     ) -> None:
-        self._site = site
-        self._base = base
+        """Make a conversation; ``more`` is what a host adds to its environ."""
+        self.site = site
         self._more = more
         self.stream = stream
         self.waiter = waiter
+        self.times = waiter.times
         self.started = monotonic()
         self.expired = False
         self.finished: Signal | None = None
         self.guard: weakref.ref[Guard] | None = None
         self.over = False
 
+    @property
+    def thread_name(self) -> str:
+        """The thread that it has begun on, for people; empty before."""
+        parking = self.waiter.parking
+        return parking.name if parking is not None and self.times.begun else ""
+
     # From the loop ------------------------------------------------------------------------------
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
-        """End the wait in progress, or the next one; as :meth:`Waiter.cancel`."""
+        """End the wait in progress, or the next one, by raising; as :meth:`Waiter.cancel`."""
         self.waiter.cancel(cancellation, firm)
 
     def reject(self, retry_after: int) -> None:
-        """Answer 503 in place of running; on the loop, for a conversation no executor has."""
+        """Answer 503 in place of running; on the loop, for a conversation that no executor has."""
         headers = [*_PLAIN, ("Retry-After", str(retry_after))]
         self._answer("503 Service Unavailable", b"All threads are busy.\n", headers)
-        self._site.done(self)
+        self.site.done(self)
 
     def describe(self) -> str:
-        """Name the request and the application, for people."""
+        """Name the request and the application, for people; from any thread."""
         request = self.stream.request
-        return f"{request.method} {request.target.decode('latin-1')} of {self._site.name}"
+        return f"{request.method} {request.target.decode('latin-1')} of {self.site.name}"
 
     # On the conversation's thread ---------------------------------------------------------------
 
     def run(self) -> None:
-        """Call the application and send what it gives; never raises."""
+        """Call the application and send what it returns; never raises."""
         try:
             if not self.stream.gone:
                 self._converse()
@@ -167,13 +147,13 @@ class Conversation(Job):
 
     def after_fork(self) -> None:
         """Give it up in a forked child, where its code may have been forked; on its thread."""
-        self._site = ForkedSite(self._site)
+        self.site = ForkedSite(self.site)
         self.stream.after_fork()
         self.waiter.ends = ()
         self.waiter.cancel(ClientDisconnected("a forked child has no client"), firm=True)
 
     def lost(self) -> None:
-        """End it though its code cannot: answer 500, or cut what it has begun."""
+        """End the conversation though its code cannot: answer 500, or cut what it has begun."""
         if not self.over:
             try:
                 self._answer_failure()
@@ -185,7 +165,7 @@ class Conversation(Job):
             self.stream.cut()  # whatever happened, the client is not left to wait
         for end in self.waiter.ends:
             self._end(end)
-        self._site.done(self)
+        self.site.done(self)
         self.over = True
 
     def _end(self, end: Callable[[], None]) -> None:
@@ -195,23 +175,23 @@ class Conversation(Job):
             log.exception("the application failed when it had ended: %s", self.describe())
 
     def environ(self) -> dict[str, Any]:
-        """Make what the application is called with."""
+        """Make what the application is called with; called once, right before the call."""
         stream = self.stream
-        environ = request_environ(self._base, stream.peer, stream.request)
+        environ = request_environ(self.site.environ, stream.peer, stream.request)
         environ["wsgi.input"] = Input(stream)
         return self.extended(environ)
 
     def extended(self, environ: dict[str, Any]) -> dict[str, Any]:
         """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
-        environ["bide.status"], environ["bide.state"] = self._site.status, self._site.state
+        environ["bide.status"], environ["bide.state"] = self.site.status, self.site.state
         if self._more is not None:
             environ.update(self._more)
         return environ
 
     def failed(self, error: BaseException) -> None:
         """Log what the application raised, and answer 500, or cut what it has begun."""
-        if type(self._site) is ForkedSite:
+        if type(self.site) is ForkedSite:
             end_child(error)
         try:
             if isinstance(error, BreachError):
@@ -227,19 +207,19 @@ class Conversation(Job):
     @begins
     def _converse(self) -> None:
         environ = self.environ()
-        result = self._site.application(environ, self.start_response)
+        result = self.site.application(environ, self.start_response)
         del environ  # it may be what keeps finish; see bide.wsgi.push
         if type(result) is CoroutineType:
             result = self.waiter.wait(result)
         if result is None:
             if self.finished is None:
-                raise nothing_returned(self._site.name)
+                raise nothing_returned(self.site.name)
             self.waiter.wait(self.finished)
             return
         try:
             self._send_all(result)
         except NotStartedError:
-            raise not_started(self._site.name, result) from None
+            raise not_started(self.site.name, result) from None
         except Cancelled as cancelled:
             self.waiter.raised(cancelled)  # close() may wait to clean up
             raise
@@ -259,7 +239,7 @@ class Conversation(Job):
         file = file_of(result, stream.head)
         if file is not None and not self.finished and send_file(stream, self.waiter, file):
             return
-        check_iterable(self._site.name, result)
+        check_iterable(self.site.name, result)
         # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
         iterator: Iterator[Any] = (
             iterate(result)
@@ -333,12 +313,12 @@ class Conversation(Job):
         if isinstance(block, bytes):
             return block
         if kind_of(block) is None:
-            raise wrong_block(self._site.name, block)
+            raise wrong_block(self.site.name, block)
         value = self.waiter.wait(block)
         if value is None:
             return b""
         if not isinstance(value, bytes):
-            raise wrong_value(self._site.name, value)
+            raise wrong_value(self.site.name, value)
         return value
 
     def start_response(
@@ -362,7 +342,7 @@ class Conversation(Job):
         stream.start(status, headers)
         head = stream.head
         if head is not None and head.connection:
-            note_connection(self._site.name, head)
+            note_connection(self.site.name, head)
         return Write(self)
 
     def _disconnected(self) -> bool:

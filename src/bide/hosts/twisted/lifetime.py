@@ -33,33 +33,37 @@ class ReactorLifetime(Lifetime):
             ApplicationFailed: one of them has raised, which is the cause.
         """
         if not self.started:
-            task = self._begin(self._start())
+            task = self.begin(self.run_starts())
             await _done(task)
             task.result()
 
-    async def _call(self, function: Callable[..., Any]) -> None:
+    async def call(self, function: Callable[..., Any]) -> None:
+        """Call a function, and return when it has ended."""
         try:
-            await super()._call(function)
+            await super().call(function)
         except CancelledError as error:  # an Exception, which would be logged as a failure
             raise asyncio.CancelledError from error
 
-    def _begin(self, coro: Coroutine[Any, Any, None]) -> Any:
-        return self._loop.create_task(self._keeping(coro), context=self._context)
+    def begin(self, coro: Coroutine[Any, Any, None]) -> Any:
+        """Make a task, in the context that all functions share."""
+        return self._loop.create_task(self._keeping(coro), context=self.context)
 
     async def _keeping(self, coro: Coroutine[Any, Any, None]) -> None:
         try:
             await coro
         finally:
-            self._context = copy_context()  # Twisted runs a coroutine in a copy
+            self.context = copy_context()  # Twisted runs a coroutine in a copy
 
-    async def _wait(self, task: Any, seconds: float) -> None:
+    async def wait(self, task: Any, seconds: float) -> None:
+        """Return when a task is done, or at the time-out."""
         over: Deferred[None] = Deferred()
         timer = self._loop.call_later(seconds, _fire, over)
         task.add_done_callback(lambda _: _fire(over))
         await over
         timer.cancel()
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function that may block."""
         call = in_thread(function, *args)
         over: Deferred[None] = Deferred()
         call.add_done_callback(lambda _: self._loop.call_soon_threadsafe(_fire, over))

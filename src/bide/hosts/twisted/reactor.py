@@ -1,6 +1,6 @@
 """Twisted's reactor and Bide's loop as one, both ways.
 
-- :func:`loop_of` gives a reactor's loop: asyncio's own, where the reactor runs on it, else a loop
+- :func:`loop_of` returns a reactor's loop: asyncio's own, where the reactor runs on it, else a loop
   that asks the reactor for everything.
 - :func:`install` makes the loop of a Bide server Twisted's reactor (``bide --reactor twisted``).
 
@@ -28,7 +28,7 @@ from bide.errors import StartError
 
 
 def loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
-    """Give the loop on which a reactor's conversations wait."""
+    """Return the loop on which a reactor's conversations wait."""
     loop: Any = getattr(reactor, "_asyncioEventloop", None)
     if loop is None:
         loop = ReactorLoop(reactor)
@@ -135,7 +135,7 @@ class ReactorLoop:
         return _Timer(self._reactor.callLater(delay, context.run, callback, *args))
 
     def time(self) -> float:
-        """Give the reactor's time, in seconds."""
+        """Return the reactor's time, in seconds."""
         seconds: float = self._reactor.seconds()
         return seconds
 
@@ -144,7 +144,7 @@ class ReactorLoop:
         return False
 
     def is_running(self) -> bool:
-        """Say whether the reactor runs."""
+        """Return whether the reactor runs."""
         running: bool = self._reactor.running
         return running
 
@@ -213,13 +213,13 @@ class _Task:
             self._callbacks.append(called)
 
     def result(self) -> Any:
-        """Give what it returned, or raise what it raised."""
+        """Return what it returned, or raise what it raised."""
         if self._error is not None:
             raise self._error
         return self._value
 
     def done(self) -> bool:
-        """Say whether it has ended."""
+        """Return whether it has ended."""
         return self._done
 
     def cancel(self) -> None:

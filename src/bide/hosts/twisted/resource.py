@@ -23,9 +23,9 @@ from bide.exchange.stream import Stream
 from bide.hosts.channel import HostChannel
 from bide.hosts.twisted.lifetime import ReactorLifetime
 from bide.hosts.twisted.reactor import loop_of
-from bide.serving.dispatcher import Runner
-from bide.settings import DEFAULTS
-from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
+from bide.serving.dispatcher import Dispatcher, hosted
+from bide.settings import DEFAULTS, Settings
+from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Application, Conversation
 
 log = logging.getLogger("bide")
@@ -53,6 +53,7 @@ class Resource:
 
     Raises:
         LoadError: it is no WSGI application.
+        SettingError: an option with a value that it cannot have.
     """
 
     isLeaf = True
@@ -62,22 +63,19 @@ class Resource:
         reactor: Any,
         application: Application,
         *,
-        executor: str = "auto",
-        threads: int = 4,
-        queue: int = 1000,
-        queue_timeout: float = 30.0,
+        executor: str = DEFAULTS.executor,
+        threads: int = DEFAULTS.threads,
+        queue: int = DEFAULTS.queue,
+        queue_timeout: float = DEFAULTS.queue_timeout,
     ) -> None:
         self.reactor = reactor
         self._loop: Any = loop_of(reactor)
         self._lends = isinstance(self._loop, asyncio.AbstractEventLoop)
-        self.runner = Runner(
+        self.dispatcher = hosted(
             application,
+            Settings(executor=executor, threads=threads, queue=queue, queue_timeout=queue_timeout),
             self._loop,
-            executor=executor,
-            threads=threads,
-            queue=queue,
-            queue_timeout=queue_timeout,
-            lifetime=None if self._lends else ReactorLifetime(self._loop),
+            None if self._lends else ReactorLifetime(self._loop),
         )
         self._starting: Any = None  # the task
         self._early: list[_Exchange] = []  # requests that wait for it
@@ -90,21 +88,23 @@ class Resource:
 
     def render(self, request: Any) -> int:
         """Serve a request; ``IResource``'s."""
-        exchange = _Exchange(self._loop, self.runner, request)
+        exchange = _Exchange(self._loop, self.dispatcher, request)
         # Not inside the protocol's own call: an application on this thread may take its time.
         self._loop.call_soon(self._begin, exchange)
         return NOT_DONE_YET
 
     def _begin(self, exchange: _Exchange) -> None:
-        if self.runner.lifetime.started or self.runner.stopping:
+        if self.dispatcher.lifetime.started or self.dispatcher.stopping:
             exchange.begin()
         else:
             self._early.append(exchange)
             self._start()
 
     def _start(self) -> None:
-        if self._starting is None and not (self.runner.lifetime.started or self.runner.stopping):
-            self._starting = self._loop.create_task(self.runner.lifetime.start())
+        if self._starting is None and not (
+            self.dispatcher.lifetime.started or self.dispatcher.stopping
+        ):
+            self._starting = self._loop.create_task(self.dispatcher.lifetime.start())
             self._starting.add_done_callback(self._started)
 
     def _started(self, task: Any) -> None:
@@ -143,26 +143,28 @@ class Resource:
         return self._shut_down()
 
     def _shut_down(self) -> Deferred[None]:
-        self.runner.cancel()
+        self.dispatcher.cancel()
         early, self._early = self._early, []
         for exchange in early:
             exchange.begin()  # and is answered 503
         ended: Deferred[None] = Deferred()
-        self._look(ended, self.reactor.seconds() + CLEANUP_SECONDS)
+        self._look(ended, self.reactor.seconds() + self.dispatcher.cleanup_seconds)
         return ended
 
     def _look(self, ended: Deferred[None], deadline: float) -> None:
-        if (self.runner.busy or self._starting) and self.reactor.seconds() < deadline:
+        if (self.dispatcher.in_progress or self._starting) and self.reactor.seconds() < deadline:
             self.reactor.callLater(_LOOK, self._look, ended, deadline)
             return
-        stopping = self._loop.create_task(self.runner.lifetime.stop(CLEANUP_SECONDS))
+        stopping = self._loop.create_task(
+            self.dispatcher.lifetime.stop(self.dispatcher.cleanup_seconds)
+        )
         # What was answered last is sent in the reactor's next turn; then connections are closed.
         stopping.add_done_callback(lambda _: self.reactor.callLater(_LOOK, self._end, ended))
 
     def _end(self, ended: Deferred[None]) -> None:
         if self._lends:
             background_loop.take_back(self._loop)
-        self.runner.end()
+        self.dispatcher.end()
         ended.callback(None)
 
 
@@ -170,9 +172,9 @@ class Resource:
 class _Exchange:
     """One request; on the reactor's thread, but for what the conversation calls."""
 
-    def __init__(self, loop: Any, runner: Runner, request: Any) -> None:
+    def __init__(self, loop: Any, dispatcher: Dispatcher, request: Any) -> None:
         self._loop = loop  # asked, not the reactor, which takes a millisecond more on asyncio's
-        self._runner = runner
+        self._dispatcher = dispatcher
         self._request = request
         peer = Peer(
             "https" if request.isSecure() else "http",
@@ -194,7 +196,8 @@ class _Exchange:
             return
         self._request.registerProducer(self, True)
         more = {"twisted.request": self._request}
-        self._conversation = self._runner.begin(self._stream, more=more)
+        self._conversation = self._dispatcher.begin(self._stream, more)
+        self._dispatcher.run(self._conversation)
         self._feed()
 
     def fail(self) -> None:
@@ -285,18 +288,18 @@ class _Exchange:
     # IPushProducer ------------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Know that the client is behind."""
+        """Called when the client is behind."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Know that the client takes more."""
+        """Called when the client takes more."""
         self._paused = False
         unsent, self._unsent = self._unsent, []
         if unsent:
             self._channel.sent(unsent)
 
     def stopProducing(self) -> None:
-        """Know that the client has left."""
+        """Called when the client has left."""
         self._leave(None)
 
 

@@ -173,7 +173,7 @@ def _stream(response: Any, waiter: Waiter) -> Generator[bytes, None, None]:
             _restore_context(contexts.pop())
         return await anext(iterator)
 
-    actor = Actor()
+    actor = Actor(subject=iterator)
     try:
         while True:
             try:

@@ -144,11 +144,12 @@ class Desk:
         ends: called in turn when the request has ended.
     """
 
-    __slots__ = ("elsewhere", "ended", "ends", "frame", "held", "inner", "waiter")
+    __slots__ = ("elsewhere", "ended", "ends", "frame", "held", "inner", "name", "waiter")
 
     def __init__(self, waiter: Waiter, inner: Parking) -> None:
         self.waiter = waiter
         self.inner = inner
+        self.name = inner.name
         self.held: Any = None
         self.elsewhere: Callable[[Callable[[], None]], object] | None = None
         self.frame = Frame(self, None)
