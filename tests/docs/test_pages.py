@@ -67,14 +67,19 @@ def test_what_a_page_names_is_there() -> None:
                 assert set(re.findall(r"BIDE_[A-Z]+(?:_[A-Z]+)*", text)) <= variables
 
 
+TO_COME = {"asgi/", "protocols/http2.py", "transports/tls.py"}
+"""Named by the architecture as the places of what is not there yet."""
+
+
 def test_the_pages_for_developers_name_what_is_there() -> None:
     """Files and packages; and each package has its row among the rooms."""
     source = ROOT / "src" / "bide"
     with Failures() as failures:
-        for page in ("docs/architecture.md", "docs/extending.md"):
+        for page in ("docs/architecture.md", "docs/concurrency.md", "docs/extending.md"):
             for path in re.findall(r"`([\w/]+(?:/|\.py))`", text_of(page)):
                 with failures.of(f"{page}: {path}"):
-                    assert (ROOT / path).exists() or (source / path).exists()
+                    there = (ROOT / path).exists() or (source / path).exists()
+                    assert there != (path in TO_COME)
         rooms = re.findall(r"^\| `(\w+)/` \|", text_of("docs/architecture.md"), re.MULTILINE)
         with failures.of("the rooms"):
             same(sorted(rooms), sorted(each.parent.name for each in source.glob("*/__init__.py")))
