@@ -243,7 +243,7 @@ class Served:
 
     def _lingering(self) -> list[Lingering]:
         transports = [each._transport for each in self.server._connections]
-        found = [each._lingering for each in transports if each.state is LINGERING]
+        found = [each.lingering for each in transports if each.state is LINGERING]
         return [each for each in found if each is not None]
 
     def linger(self) -> None:

@@ -144,7 +144,7 @@ def test_a_client_is_read_no_further_when_many_of_its_requests_wait(serve: Serve
     def paused() -> bool:
         with contextlib.suppress(BlockingIOError):
             client.sock.send(shortest * 1000)
-        return not connection._transport._watched & READ
+        return not connection._transport.watched & READ
 
     until(paused, "it is read on and on")
     assert served.pipelined <= READ_SIZE // len(shortest) + 16

@@ -243,9 +243,6 @@ def names_imported(body: list[ast.stmt]) -> dict[str, str]:
 
 PRIVATE: Final = {
     "executors/threads.py: members of Roster",
-    "protocols/http1/pipeline.py: members of Responses",
-    "protocols/http1/reading.py: members of Pipeline",
-    "transports/tcp.py: members of Connected",
 }
 """Private names of other modules that are still used."""
 

@@ -261,9 +261,9 @@ def test_a_slow_disk_stops_nobody_but_its_own_request(
     for _ in range(3):
         assert served.get("/").text == "quick"
     assert not files[0].closed
-    descriptor = connection._transport._descriptor
-    assert connection._transport._socket.fileno() == descriptor
+    descriptor = connection._transport.descriptor
+    assert connection._transport.socket.fileno() == descriptor
     release.set()
     until(lambda: files[0].closed)
-    until(lambda: connection._transport._socket.fileno() == -1)
+    until(lambda: connection._transport.socket.fileno() == -1)
     assert served.get("/file").body == b"x" * 100_000

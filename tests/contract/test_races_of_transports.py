@@ -164,7 +164,7 @@ def test_a_block_is_sent_whole_before_another_thread_s(pair: Pair) -> None:
                 happened(release)
             return self._sock.send(data)
 
-    pair.transport._socket = Held(pair.sock)  # type: ignore[assignment]
+    pair.transport.socket = Held(pair.sock)  # type: ignore[assignment]
     first = threading.Thread(target=pair.transport.write, args=(b"first ",))
     first.start()
     happened(inside)
@@ -175,7 +175,7 @@ def test_a_block_is_sent_whole_before_another_thread_s(pair: Pair) -> None:
     release.set()
     first.join(DEADLINE)
     second.join(DEADLINE)
-    pair.transport._socket = pair.sock
+    pair.transport.socket = pair.sock
     assert pair.client.recv(100) == b"first second"
 
 
@@ -243,7 +243,7 @@ def test_the_loop_does_not_close_while_a_lane_is_sending(pair: Pair) -> None:
         def close(self) -> None:
             self._sock.close()
 
-    pair.transport._socket = Held(pair.sock)  # type: ignore[assignment]
+    pair.transport.socket = Held(pair.sock)  # type: ignore[assignment]
     lane = threading.Thread(target=pair.transport.write, args=(b"x",))
     lane.start()
     happened(inside)
@@ -347,7 +347,7 @@ def test_a_lane_aborts_around_the_loop_s_finishing(pair: Pair, linger: bool, mom
     assert pair.lock.before == []
     assert pair.receiver.told == ["lost"]
     assert pair.transport.state is CLOSED
-    assert pair.transport._lingering is None
+    assert pair.transport.lingering is None
     assert pair.sock.fileno() == -1
 
 

@@ -92,7 +92,7 @@ def meddle(served: Served, act: Callable[[], object]) -> None:
     """Have something happen in the ``send`` of the server's one connection."""
     (connection,) = served.connections
     transport = connection._transport
-    transport._socket = Meddling(transport._socket, act)  # type: ignore[assignment]
+    transport.socket = Meddling(transport.socket, act)  # type: ignore[assignment]
 
 
 def refusal(errors: list[BaseException | None], words: str) -> None:

@@ -619,7 +619,7 @@ def test_no_request_is_begun_on_a_connection_that_is_to_be_closed(
     client = served.connect(window=4096)
     until(lambda: served.connections)
     (connection,) = served.connections
-    connection._transport._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection._transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     client.send(request("/first"))
     assert client.head().status == 200
     until(lambda: connection.sending)

@@ -230,7 +230,7 @@ def test_a_server_has_its_clients_asked(serve: Serve) -> None:
     served = serve(answering(lambda environ: b"x"), tcp_keepalive=30)
     served.request().response()
     (connection,) = served.connections
-    sock = connection._transport._socket
+    sock = connection._transport.socket
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
 

@@ -306,7 +306,7 @@ def test_a_thread_that_is_struck_as_it_begins_a_file_leaves_the_socket_to_others
             pass
 
         def __exit__(self, *_: object) -> None:
-            if pair.transport._in_use:
+            if pair.transport.in_use:
                 pair.transport.lock = lock
                 raise Stray
 
@@ -436,8 +436,8 @@ def test_a_lingering_close_ends_when_much_has_come(pair: Pair) -> None:
     """However fast it comes."""
     pair.transport.close(linger=True)
     pair.loop.settle()
-    assert pair.transport._lingering is not None
-    pair.transport._lingering.take(MOST_BYTES - 8)
+    assert pair.transport.lingering is not None
+    pair.transport.lingering.take(MOST_BYTES - 8)
     for closed in (False, True):
         pair.client.sendall(b"more")
         pair.transport.ready(READ)

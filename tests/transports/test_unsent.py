@@ -182,7 +182,7 @@ def test_below_the_bound_again_each_has_its_high_water() -> None:
     made.write(b"x" * 1000)
     room = made.room()
     assert room is not None
-    other._end()
+    other.end()
     assert made.room() is None
     client.takes = [1]
     made.ready(WRITE)

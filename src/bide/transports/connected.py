@@ -9,8 +9,8 @@ has every move there is; each leads to the right or down::
       |                  |                   |       |
       +-------end--------+--------end--------+--end--+---> closed
 
-Two marks stand beside the state, since each goes with several states: ``_in_use``, while a thread
-uses the descriptor without the lock, and ``_ended``, once the client will send no more.
+Two marks stand beside the state, since each goes with several states: ``in_use``, while a thread
+uses the descriptor without the lock, and ``client_ended``, once the client will send no more.
 
 Invariants: only the loop closes the descriptor, under the lock, and never while it is in use;
 whatever ends the connection, ``connection_lost`` is called once, on the loop.
@@ -87,24 +87,30 @@ class Connected(Pollable):
         lock: guards all of it; reentrant.
         queue: what waits for the client; others look at its size, without the lock.
         state: as above; others look at it, without the lock.
+        in_use: as above; under the lock.
+        client_ended: whether the client will send no more; on the loop.
+        lingering: how long to linger, once it is decided that it will; on the loop.
+        watched: what the poller watches for; 0 before the start. Under the lock.
+        end_socket: how the socket is closed: in order, or by a reset. Under the lock.
+        descriptor, loop, receiver, socket: as given; they stay the same.
     """
 
     __slots__ = (
-        "_descriptor",
-        "_end_socket",
-        "_ended",
-        "_in_use",
         "_linger",
-        "_lingering",
-        "_loop",
         "_poller",
-        "_receiver",
-        "_socket",
-        "_watched",
         "_writable",
+        "client_ended",
+        "descriptor",
+        "end_socket",
+        "in_use",
+        "lingering",
         "lock",
+        "loop",
         "queue",
+        "receiver",
+        "socket",
         "state",
+        "watched",
     )
 
     def __init__(
@@ -118,21 +124,21 @@ class Connected(Pollable):
     ) -> None:
         self.lock = threading.RLock()
         self._linger = linger
-        self._socket = sock
-        self._descriptor = sock.fileno()
+        self.socket = sock
+        self.descriptor = sock.fileno()
         self._poller = poller
-        self._loop = poller.loop
-        self._receiver = receiver
+        self.loop = poller.loop
+        self.receiver = receiver
         # Under the lock:
         self.state = OPEN
         self.queue = Unsent(high_water, unsent)
-        self._in_use = False  # nothing else is sent, and nothing closes the descriptor
-        self._end_socket = end  # or reset
-        self._lingering: Lingering | None = None  # of a connection that is to linger
+        self.in_use = False  # nothing else is sent, and nothing closes the descriptor
+        self.end_socket = end  # or reset
+        self.lingering: Lingering | None = None  # of a connection that is to linger
         self._writable: Signal | None = None
-        self._watched = 0  # what the poller watches for; 0 before start, too
+        self.watched = 0  # what the poller watches for; 0 before start, too
         # On the loop:
-        self._ended = False  # the client will send no more
+        self.client_ended = False  # the client will send no more
 
     def _move(self, event: str) -> None:
         """Change the state; under the lock. A KeyError is a bug: the event came too late."""
@@ -142,27 +148,28 @@ class Connected(Pollable):
 
     def start(self) -> None:
         """Begin to read; on the loop."""
-        self._watched = READ
-        self._poller.register(self._descriptor, self)
+        self.watched = READ
+        self._poller.register(self.descriptor, self)
 
     def pause_reading(self) -> None:
         """Leave what the client sends to TCP; its end is noticed all the same. On the loop."""
-        self._watch(READ, False)
-        self._watch(ENDED, True)
+        self.watch(READ, False)
+        self.watch(ENDED, True)
 
     def resume_reading(self) -> None:
         """Read again."""
-        if not self._ended:
-            self._watch(ENDED, False)
-            self._watch(READ, True)
+        if not self.client_ended:
+            self.watch(ENDED, False)
+            self.watch(READ, True)
 
     @holds_lock
-    def _watch(self, event: int, on: bool) -> None:
+    def watch(self, event: int, on: bool) -> None:
+        """Have the poller watch for an event, or no longer; from any thread."""
         with self.lock:
-            wanted = self._watched | event if on else self._watched & ~event
-            if wanted != self._watched and self.state not in OVER:
-                self._watched = wanted
-                self._poller.watch(self._descriptor, wanted)
+            wanted = self.watched | event if on else self.watched & ~event
+            if wanted != self.watched and self.state not in OVER:
+                self.watched = wanted
+                self._poller.watch(self.descriptor, wanted)
 
     # Waiting for the client: any thread ---------------------------------------------------------
 
@@ -196,36 +203,40 @@ class Connected(Pollable):
                 self._writable = Signal()
             signal = self._writable
             if self.state in OVER:
-                self._fire_writable()
+                self.fire_writable()
             else:
-                self._watch(WRITE, True)
+                self.watch(WRITE, True)
         return signal
 
-    def _fire_writable(self) -> None:
+    def fire_writable(self) -> None:
+        """Let those go on who wait until the socket takes bytes; under the lock."""
         if self._writable is not None:
             signal, self._writable = self._writable, None
             signal.fire()
 
-    def _break(self) -> None:
-        # Under the lock, from any thread: the client takes nothing more. The loop tells the
-        # receiver; whoever waits to write learns it now.
+    def break_off(self) -> None:
+        """End the sending: the client takes nothing more; under the lock, from any thread.
+
+        Who waits to write goes on now. The loop tells the receiver.
+        """
         self._move(BREAK)
         self.queue.clear()
-        self._fire_writable()
-        self._ask(self._loop.call_soon_threadsafe, self._end)
+        self.fire_writable()
+        self.ask(self.loop.call_soon_threadsafe, self.end)
 
     @holds_lock
-    def _ask(self, call: Callable[..., object], *args: Any) -> None:
+    def ask(self, call: Callable[..., object], *args: Any) -> None:
+        """Have the loop do something. Where it is closed, close the descriptor here."""
         try:
             call(*args)
         except RuntimeError:
-            if not self._loop.is_closed():
+            if not self.loop.is_closed():
                 raise
             with self.lock:  # nobody else will close it
                 if self.state is not CLOSED:
                     self._move(END)
-                if not self._in_use:
-                    self._end_socket(self._socket)
+                if not self.in_use:
+                    self.end_socket(self.socket)
 
     # Ending ------------------------------------------------------------------------------------
 
@@ -242,25 +253,25 @@ class Connected(Pollable):
                 return
             self._move(CLOSE)
             if linger:
-                self._lingering = Lingering(self._loop, self._linger, self._end)
-        self._ask(on_loop, self._loop, self._finish)
+                self.lingering = Lingering(self.loop, self._linger, self.end)
+        self.ask(on_loop, self.loop, self.finish)
 
     @holds_lock
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """End the writing side of a closing connection once all is sent; on the loop."""
         with self.lock:
-            if self.state is not CLOSING or self.queued or self._in_use:
+            if self.state is not CLOSING or self.queued or self.in_use:
                 return
-            lingering = None if self._ended else self._lingering
+            lingering = None if self.client_ended else self.lingering
             if lingering is not None:
                 try:
-                    self._socket.shutdown(socket.SHUT_WR)
+                    self.socket.shutdown(socket.SHUT_WR)
                 except OSError:  # the client is gone
                     lingering = None
                 else:
                     self._move(SENT)
         if lingering is None:
-            self._end()
+            self.end()
         else:
             self.resume_reading()
             lingering.start()
@@ -271,29 +282,29 @@ class Connected(Pollable):
         with self.lock:
             if self.state in OVER:
                 return
-            self._end_socket = reset
-            prepare_reset(self._socket)
-            self._break()
+            self.end_socket = reset
+            prepare_reset(self.socket)
+            self.break_off()
 
     @holds_lock
-    def _end(self) -> None:
+    def end(self) -> None:
         """Close the descriptor and tell the receiver, once; on the loop."""
         with self.lock:
             if self.state is CLOSED:
                 return
             self._move(END)
-            self._poller.unregister(self._descriptor)
+            self._poller.unregister(self.descriptor)
             self.queue.clear()
-            self._fire_writable()
-            if self._lingering is not None:
-                self._lingering.stop()
-                self._lingering = None
-            if not self._in_use:  # else who uses it has the loop close it
-                self._end_socket(self._socket)
-        self._receiver.connection_lost()
+            self.fire_writable()
+            if self.lingering is not None:
+                self.lingering.stop()
+                self.lingering = None
+            if not self.in_use:  # else who uses it has the loop close it
+                self.end_socket(self.socket)
+        self.receiver.connection_lost()
 
     def after_fork(self) -> None:
         """Close the child's descriptor, and send nothing, in a forked child."""
         if self.state is not CLOSED:  # without the lock, which a thread of the parent may hold
             self._move(END)
-        self._socket.close()
+        self.socket.close()

@@ -56,7 +56,7 @@ class SocketTransport(Connected):
 
     def look(self) -> None:
         """Take what has come already; on the loop."""
-        if self._watched & READ:
+        if self.watched & READ:
             self._read()
 
     def ready(self, events: int) -> None:
@@ -64,35 +64,35 @@ class SocketTransport(Connected):
         if events & READ:
             self._read()
         elif events & GONE:
-            self._end()
+            self.end()
             return
         elif events & ENDED:
-            self._watch(ENDED, False)  # it would be told again and again
-            self._receiver.eof_ahead()
+            self.watch(ENDED, False)  # it would be told again and again
+            self.receiver.eof_ahead()
         if events & WRITE:
             self._write_queued()
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(SMALL_READ if self._unread.full else READ_SIZE)
+            data = self.socket.recv(SMALL_READ if self._unread.full else READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._end()
+            self.end()
             return
         if not data:
-            self._ended = True
-            self._watch(READ, False)
+            self.client_ended = True
+            self.watch(READ, False)
         if self.state is OPEN:
             if data:
-                self._receiver.data_received(data)
+                self.receiver.data_received(data)
             else:
-                self._receiver.eof_received()
+                self.receiver.eof_received()
         # Else it is dropped: what it began would never be answered.
         elif self.state is LINGERING:
-            assert self._lingering is not None
-            if not (data and self._lingering.take(len(data))):
-                self._end()
+            assert self.lingering is not None
+            if not (data and self.lingering.take(len(data))):
+                self.end()
 
     # Writing: any thread ------------------------------------------------------------------------
 
@@ -104,22 +104,22 @@ class SocketTransport(Connected):
                 return False
             queue = self.queue
             sent = 0
-            if not (queue.size or self._in_use):
+            if not (queue.size or self.in_use):
                 try:
                     if more or len(data) > PIECE:
-                        sent = send_first(self._socket, (data, *more))
+                        sent = send_first(self.socket, (data, *more))
                     else:
-                        sent = self._socket.send(data)
+                        sent = self.socket.send(data)
                         if sent == len(data):
                             return True
                 except (BlockingIOError, InterruptedError):
                     pass
                 except OSError:
-                    self._break()
+                    self.break_off()
                     return False
             queue.add((data, *more), sent)
-            if queue.size and not self._in_use:
-                self._watch(WRITE, True)
+            if queue.size and not self.in_use:
+                self.watch(WRITE, True)
         return True
 
     @holds_lock
@@ -127,22 +127,22 @@ class SocketTransport(Connected):
         with self.lock:
             if self.state in OVER:
                 return
-            if self._in_use:  # what comes before it is on its way; then it is watched again
-                self._watch(WRITE, False)
+            if self.in_use:  # what comes before it is on its way; then it is watched again
+                self.watch(WRITE, False)
                 return
             try:
-                self.queue.send(self._socket)
+                self.queue.send(self.socket)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
-                self._break()
+                self.break_off()
                 return
             if self.queued:
                 return
-            self._watch(WRITE, False)
-            self._fire_writable()
+            self.watch(WRITE, False)
+            self.fire_writable()
         if self.state is CLOSING:
-            self._finish()
+            self.finish()
 
     @holds_lock
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
@@ -158,8 +158,8 @@ class SocketTransport(Connected):
                     return -1
                 if self.queued:
                     return 0
-                self._in_use = True
-            sent = os.sendfile(self._descriptor, descriptor, offset, count)
+                self.in_use = True
+            sent = os.sendfile(self.descriptor, descriptor, offset, count)
             if not sent:
                 raise EOFError("the file is shorter than it was")
         except (BlockingIOError, InterruptedError):
@@ -167,7 +167,7 @@ class SocketTransport(Connected):
         except (ConnectionError, TimeoutError):
             lost = -1
         finally:
-            if self._in_use:  # by this thread; whatever has ended it
+            if self.in_use:  # by this thread; whatever has ended it
                 self._used(lost < 0)
         return lost or (-1 if self.state in OVER else sent)
 
@@ -175,12 +175,12 @@ class SocketTransport(Connected):
     def _used(self, lost: bool) -> None:
         """Take up again what was left to be done while a file was being sent."""
         with self.lock:
-            self._in_use = False
+            self.in_use = False
             if self.state is CLOSED:
-                self._ask(self._loop.call_soon_threadsafe, self._end_socket, self._socket)
+                self.ask(self.loop.call_soon_threadsafe, self.end_socket, self.socket)
             elif lost and self.state is not BROKEN:
-                self._break()
+                self.break_off()
             elif self.queued:
-                self._watch(WRITE, True)
+                self.watch(WRITE, True)
         if self.state is CLOSING:
-            self._ask(on_loop, self._loop, self._finish)
+            self.ask(on_loop, self.loop, self.finish)

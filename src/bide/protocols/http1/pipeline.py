@@ -84,13 +84,13 @@ class Pipeline(Responses):
     @property
     def full(self) -> bool:
         """Whether as many requests wait as may."""
-        return len(self._queue) >= self._limits.pipeline
+        return len(self._queue) >= self.limits.pipeline
 
     def begin(self, stream: Stream) -> None:
         """Begin a stream at once when none is before it; else queue it."""
         if self._turn and not self._queue and self.transport.room() is None:
             self._turn.pop()
-            self._owner.begin(stream)
+            self.owner.begin(stream)
         else:
             self._wait(stream)
 
@@ -103,7 +103,7 @@ class Pipeline(Responses):
 
     def answer(self, error: RemoteProtocolError) -> None:
         """Answer a request that cannot be served, when it is its turn."""
-        self._owner.refused(error)
+        self.owner.refused(error)
         self._wait(error)
 
     def _wait(self, item: Stream | RemoteProtocolError) -> None:
@@ -127,10 +127,10 @@ class Pipeline(Responses):
 
     def next(self, stream: Stream) -> None:
         """Called when the connection goes on after a response; from any thread."""
-        self._owner.ended(stream)
+        self.owner.ended(stream)
         self._turn.append(True)
         if self._queue or self._wants_end:
-            self._owner.call_soon(self._go_on)
+            self.owner.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if self._upgrading and self._turn and not self._queue:  # it stays with HTTP/1
@@ -155,16 +155,16 @@ class Pipeline(Responses):
             room = self.transport.room()
             if room is not None:  # else whoever asks and takes nothing would fill the memory
                 self._catching_up = True
-                room.listen(_CaughtUp(self._owner, self._caught_up))
+                room.listen(_CaughtUp(self.owner, self._caught_up))
                 return
             self._turn.pop()
             item = self._queue.pop(0)
-            if len(self._queue) == self._limits.pipeline // 2 and not self._upgrading:
+            if len(self._queue) == self.limits.pipeline // 2 and not self._upgrading:
                 self._read_on()
             if isinstance(item, RemoteProtocolError):
                 self.answer_refusal(item)
                 return
-            self._owner.begin(item)
+            self.owner.begin(item)
         last = self._half_closed or self.draining
         if last and self._turn and not (self.receiving or self._upgrading):
             self.transport.close(linger=True)

@@ -246,7 +246,7 @@ class HTTP1(Pipeline):
     def _may_upgrade(self, stream: Stream) -> bool:
         """Whether a request without a body may change the protocol (RFC 9110 section 7.8)."""
         return (
-            self.state is IDLE and stream.request.version == "1.1" and self._owner.upgrades(stream)
+            self.state is IDLE and stream.request.version == "1.1" and self.owner.upgrades(stream)
         )
 
     def _gather(self, data: bytes) -> bytes:
@@ -267,7 +267,7 @@ class HTTP1(Pipeline):
         complete = self._line
         if complete < 0:
             # From the byte before, where a CR may stand whose LF came now.
-            complete = head.find(b"\r\n", max(0, scanned - 1), self._limits.request_line + 2)
+            complete = head.find(b"\r\n", max(0, scanned - 1), self.limits.request_line + 2)
         # The last byte may be the CR of the line's end.
         line = complete if complete >= 0 else len(head) - head.endswith(b"\r")
         if self._too_long(line, len(head)):
@@ -282,9 +282,9 @@ class HTTP1(Pipeline):
             self.refuse(error)
 
     def _too_long(self, line: int, head: int, seen: bytes = b"") -> bool:
-        if line > self._limits.request_line:
+        if line > self.limits.request_line:
             self.refuse(RemoteProtocolError("the request line is too long", 414), seen)
-        elif head > self._limits.head:
+        elif head > self.limits.head:
             self.refuse(RemoteProtocolError("the head of the request is too long", 431), seen)
         return self.state is STOPPED
 
@@ -304,11 +304,11 @@ class HTTP1(Pipeline):
             if not request.persistent:
                 self._stop()
             return Stream(request, self, 0)
-        stream = self._stream = Stream(request, self, self._limits.window, self._unread)
+        stream = self._stream = Stream(request, self, self.limits.window, self._unread)
         stream.expects_continue = parser.expects_continue
         self.remaining = parser.length
         if parser.length is None:
-            self._chunked = Chunked(self._limits)
+            self._chunked = Chunked(self.limits)
             self._move(CHUNKS)
         else:
             self._move(LENGTH)
@@ -355,9 +355,9 @@ class HTTP1(Pipeline):
         stream.expects_continue = False  # RFC 9110 section 10.1.1: it comes without being asked
         body = stream.body
         body.feed(block)
-        if body.fed > self._limits.body > 0:
-            raise body_too_large(self._limits.body)
-        if body.discarding and body.unread > self._limits.discard:
+        if body.fed > self.limits.body > 0:
+            raise body_too_large(self.limits.body)
+        if body.discarding and body.unread > self.limits.discard:
             self._stop()
             body.fail(ClientDisconnected("too much of the body was left unread"))
             self.transport.close(linger=True)

@@ -37,6 +37,8 @@ class Responses(Protocol):
         lock: the connection's.
         peer: its two ends.
         transport: where the bytes go.
+        owner: the connection.
+        limits: what a client may ask.
         draining: whether each response is the connection's last; set by the loop.
         remaining: bytes that a request's body of known length still has to come; None when that
             is not known. By the loop.
@@ -44,11 +46,11 @@ class Responses(Protocol):
 
     __slots__ = (
         "_framing",
-        "_limits",
-        "_owner",
         "_persistent",
         "draining",
+        "limits",
         "lock",
+        "owner",
         "peer",
         "remaining",
         "transport",
@@ -62,8 +64,8 @@ class Responses(Protocol):
         self.transport = transport
         self.draining = False
         self.remaining: int | None = None
-        self._owner = owner
-        self._limits = limits
+        self.owner = owner
+        self.limits = limits
         # Of the response that is going out:
         self._framing = _NONE
         self._persistent = False
@@ -196,7 +198,7 @@ class Responses(Protocol):
     def _remains_too_much(self, stream: Stream) -> bool:
         # Looked at from another thread. Both ends are right, so it may be slightly out of date.
         remaining = None if stream.body.complete else self.remaining
-        return remaining is not None and remaining > self._limits.discard
+        return remaining is not None and remaining > self.limits.discard
 
     def answer_refusal(self, error: RemoteProtocolError) -> None:
         """Answer a request that cannot be served, and close; when it is its turn, on the loop."""
