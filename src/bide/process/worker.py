@@ -111,7 +111,7 @@ def _how(decision: Decision, settings: Settings) -> str:
         return "on the event loop"
     if decision.executor == "serial":
         return "one request at a time on a thread of its own"
-    return f"in up to {settings.threads} threads"
+    return "in one thread" if settings.threads == 1 else f"in up to {settings.threads} threads"
 
 
 def run(
