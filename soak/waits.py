@@ -31,6 +31,7 @@ from bide import ClientDisconnected, RequestTimeout, ServerStopping, using, wait
 from bide.errors import Cancelled
 from bide.waiting import waiter
 from bide.waiting.api import iterate
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
 from tests.fakes import Lane, ManualLoop, Run
 
@@ -348,13 +349,13 @@ class Model:
     def run(self, waits: int) -> None:
         """Make so many waits more, and settle."""
         end = self.waits + waits
-        seconds, waiter.CLEANUP_SECONDS = waiter.CLEANUP_SECONDS, 1e9  # time leaps here
+        seconds, cleanup_time.seconds = cleanup_time.seconds, 1e9  # time leaps here
         try:
             while self.waits < end:
                 self.step()
             self.settle()
         finally:
-            waiter.CLEANUP_SECONDS = seconds
+            cleanup_time.seconds = seconds
 
     def close(self) -> None:
         """End."""

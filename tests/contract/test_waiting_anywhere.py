@@ -17,8 +17,8 @@ from flask import Flask, g, render_template_string, request, stream_with_context
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-import bide.waiting.waiter
 from bide import ClientDisconnected, in_thread, wait, wait_all
+from bide.waiting.cleanups import cleanup_time
 from tests.conftest import Serve
 from tests.served import Application, Closing, Environ, Gate, Log, answering, happened, until
 
@@ -293,7 +293,7 @@ def test_waits_in_finally_while_being_cancelled_are_bounded(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For all of them together: the second one has no time left, and raises at once."""
-    monkeypatch.setattr(bide.waiting.waiter, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(cleanup_time, "seconds", 0.05)
     gate, never = Gate(), Gate()
     raised: list[type[BaseException]] = []
     late: list[concurrent.futures.Future[Any]] = []
@@ -643,7 +643,7 @@ def test_a_promise_is_cancelled_when_the_client_had_left_before_the_wait(
     # The first wait gets the departure; no time is left for the second.
     served = serve(answering(answer))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bide.waiting.waiter, "CLEANUP_SECONDS", 0.0)
+        patch.setattr(cleanup_time, "seconds", 0.0)
         client = served.request()
         served.until_waiting(1)
         client.close()
@@ -672,7 +672,7 @@ def test_twisted_has_nothing_to_say_about_a_deferred_that_was_cancelled(
     globalLogPublisher.addObserver(observe)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bide.waiting.waiter, "CLEANUP_SECONDS", 0.0)
+            patch.setattr(cleanup_time, "seconds", 0.0)
             served = serve(answering(answer))
             client = served.request()
             served.until_waiting(1)

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 import bide
 from bide import ServerStopping, in_thread, iterate, using, wait, wait_all
 from bide.errors import RequestTimeout
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.parking import ThreadParking
 from bide.waiting.waiter import Waiter, background_loop
 from tests.conftest import Serve
@@ -320,7 +321,7 @@ def test_a_thread_that_goes_on_waiting_when_its_time_to_clean_up_is_over_needs_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is held up for a moment, since it may do so for ever; by itself."""
-    monkeypatch.setattr("bide.waiting.waiter.CLEANUP_SECONDS", 0.0)
+    monkeypatch.setattr(cleanup_time, "seconds", 0.0)
     loop = ManualLoop()
     waiter = Waiter(loop)
     waiter.raised(RequestTimeout("too long"))

@@ -35,10 +35,10 @@ from bide.applications.loading import load
 from bide.cli import main
 from bide.integrations import bottle
 from bide.serving.logs import access_line
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
 from bide.waiting.thread_locals import kept
 from bide.waiting.times import Sums
-from bide.waiting.waiter import CLEANUP_SECONDS
 from tests.architecture.test_layers import LAYERS
 from tests.conftest import Serve
 from tests.docs.snippets import (
@@ -433,7 +433,7 @@ def check_unit(snippet: Snippet) -> None:
     runtime = f"unix:/run/{service['RuntimeDirectory']}/"
     assert runtime in service["ExecStart"]
     if "TimeoutStopSec" in service:
-        enough = bide.Settings().graceful_timeout + CLEANUP_SECONDS
+        enough = bide.Settings().graceful_timeout + cleanup_time.seconds
         assert int(service["TimeoutStopSec"]) > enough
 
 

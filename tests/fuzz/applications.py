@@ -17,8 +17,9 @@ from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerSto
 from bide.exchange.call import Call
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
-from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
+from bide.waiting.waiter import Waiter
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import server_environ
 from bide.wsgi.site import Site
@@ -238,7 +239,7 @@ class Connection(Site):
             assert asked.conversation is not None
             asked.conversation.cancel(ServerStopping("the server stops"))
         for _ in range(3):
-            self.loop.advance(CLEANUP_SECONDS + 1)
+            self.loop.advance(cleanup_time.seconds + 1)
             self.settle()
 
     def close(self) -> None:

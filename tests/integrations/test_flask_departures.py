@@ -9,6 +9,7 @@ from flask import Flask, g, request
 
 import bide
 from bide.integrations.flask import Bide
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.waiter import Waiter
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
@@ -206,7 +207,7 @@ def test_a_cancelled_coroutine_has_a_limited_time_to_clean_up(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then its request ends without it; the coroutine itself goes on to its end."""
-    monkeypatch.setattr("bide.waiting.waiter.CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(cleanup_time, "seconds", 0.05)
     notes: list[str] = []
     gate = Gate()
 
@@ -224,7 +225,7 @@ def test_a_cancelled_coroutine_has_all_of_that_time_before_its_request_goes_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what is left of it when its wait has been given up; then the teardown comes."""
-    monkeypatch.setattr("bide.waiting.waiter._ENDING", 0.0)  # given up at once
+    monkeypatch.setattr(cleanup_time, "share", 0.0)  # given up at once
     notes: list[str] = []
     gate, given_up, waits_again = Gate(), threading.Event(), threading.Event()
     real = Waiter.wait

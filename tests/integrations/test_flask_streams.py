@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 import bide
 from bide.integrations.flask import Bide, stream
+from bide.waiting.cleanups import cleanup_time
 from tests.conftest import Serve
 from tests.integrations.conftest import Run
 from tests.served import DEADLINE, Gate, Log, happened, until
@@ -405,7 +406,7 @@ def test_a_stream_of_a_client_that_has_left_is_not_begun(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is nothing to close, and nothing to wait for."""
-    monkeypatch.setattr("bide.waiting.waiter.CLEANUP_SECONDS", 1000.0)
+    monkeypatch.setattr(cleanup_time, "seconds", 1000.0)
     app, begun = made(), []
     running = threading.Event()
 

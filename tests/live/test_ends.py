@@ -13,7 +13,8 @@ from tests.served import Client, request, until
 
 SOURCE = """
 import asyncio, atexit, concurrent.futures, contextlib, socket, sys, threading
-import time, bide, bide.process.leaving, bide.process.worker
+import time, bide
+from bide.waiting.cleanups import cleanup_time
 from pathlib import Path
 
 def until(name):
@@ -45,7 +46,7 @@ def app(environ, start_response):
     if path == "/thread":
         threading.Thread(target=until, args=["open"], name="mine", daemon=False).start()
     if path == "/stubborn":
-        bide.process.worker.CLEANUP_SECONDS = 0.05
+        cleanup_time.seconds = 0.05
         bide.wait(add(stubborn()))
     if path == "/client":
         open_client()
@@ -53,7 +54,7 @@ def app(environ, start_response):
         atexit.register(until, "never")
         atexit.register(Path("hangs").touch)
     if path == "/impatient":
-        bide.process.leaving.CLEANUP_SECONDS = 0.05
+        cleanup_time.seconds = 0.05
     start_response("200 OK", [])
     return [b"done"]
 

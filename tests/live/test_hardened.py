@@ -25,6 +25,7 @@ from bide.executors.monitor import Monitor
 from bide.executors.threads import ThreadsExecutor
 from bide.serving.loggers import access
 from bide.transports.addresses import Address, listen, parse_address
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import background_loop
 from tests.conftest import Serve
@@ -299,7 +300,7 @@ def test_an_iterable_that_swallows_its_cancellation_is_not_asked_for_ever(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, executor: str
 ) -> None:
     """It may clean up, and wait for that; with the time for it over, it spun on its thread."""
-    monkeypatch.setattr(bide.waiting.waiter, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(cleanup_time, "seconds", 0.05)
     thrown: list[type[BaseException]] = []
     closed = threading.Event()
 

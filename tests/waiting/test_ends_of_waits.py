@@ -15,6 +15,7 @@ from twisted.internet import defer
 from bide import iterate, using, wait, wait_all
 from bide.errors import Cancelled, ClientDisconnected, RequestTimeout, ServerStopping
 from bide.waiting import waiter
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter
 from tests.fakes import Bare, Lane, Run
@@ -136,7 +137,7 @@ def test_a_task_that_never_ends_is_waited_for_no_longer_than_its_time(lane: Lane
     run.waiter.cancel(GONE) if end == "cancellation" else lane.loop.advance(5)
     lane.settle()
     assert not run.ended
-    lane.loop.advance(waiter.CLEANUP_SECONDS / 2)
+    lane.loop.advance(cleanup_time.seconds / 2)
     lane.settle()
     assert type(run.error) is (TimeoutError if end == "time-out" else ClientDisconnected)
     release.set()
@@ -336,7 +337,7 @@ def test_a_clean_up_that_already_waits_is_bounded(lane: Lane) -> None:
     lane.settle()
     run.waiter.cancel(GONE)
     lane.settle()
-    lane.loop.advance(waiter.CLEANUP_SECONDS + 0.1)
+    lane.loop.advance(cleanup_time.seconds + 0.1)
     lane.settle()
     assert type(run.error) is ClientDisconnected
 
@@ -370,7 +371,7 @@ def test_a_manager_is_left_on_the_loop_when_no_time_is_left(
 
     def view() -> None:
         with using(lock):
-            monkeypatch.setattr(waiter, "CLEANUP_SECONDS", 0.0)
+            monkeypatch.setattr(cleanup_time, "seconds", 0.0)
             leave()
 
     run = lane.begin(view)

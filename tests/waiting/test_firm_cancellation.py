@@ -9,9 +9,9 @@ import pytest
 
 from bide import ClientDisconnected, RequestTimeout, ServerStopping, wait
 from bide.errors import Cancelled
-from bide.waiting import waiter
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
-from bide.waiting.waiter import CLEANUP_SECONDS, current_waiter
+from bide.waiting.waiter import current_waiter
 from tests.fakes import Lane, ManualLoop
 
 GONE = ClientDisconnected("the client has closed the connection")
@@ -73,7 +73,7 @@ def test_cleaning_up_waits_for_the_client_within_its_time(lane: Lane) -> None:
     run.waiter.cancel(ServerStopping("now"), firm=True)
     lane.settle()
     assert not run.ended
-    lane.loop.advance(CLEANUP_SECONDS)
+    lane.loop.advance(cleanup_time.seconds)
     lane.settle()
     assert type(run.error) is ServerStopping
 
@@ -132,7 +132,7 @@ def test_code_that_swallows_every_cancellation_lets_others_run(
             except Cancelled as error:
                 tries.append(error)
 
-    monkeypatch.setattr(waiter, "CLEANUP_SECONDS", 0.0)
+    monkeypatch.setattr(cleanup_time, "seconds", 0.0)
     run = lane.begin(stubborn)
     run.waiter.cancel(GONE)
     lane.settle()

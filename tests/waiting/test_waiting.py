@@ -21,9 +21,9 @@ import pytest
 from bide import in_thread, iterate, using, wait, wait_all
 from bide.errors import Cancelled, ClientDisconnected, ServerStopping, WaitError
 from bide.waiting import waiter
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal, Wait
 from bide.waiting.waiter import (
-    CLEANUP_SECONDS,
     ThreadParking,
     Waiter,
     background_loop,
@@ -544,10 +544,10 @@ def test_cleaning_up_is_bounded_for_all_waits_together(lane: Lane, clock: Monoto
     run.waiter.cancel(GONE)
     lane.settle()
     assert len(raised) == 1
-    lane.loop.advance(CLEANUP_SECONDS - 0.5)
+    lane.loop.advance(cleanup_time.seconds - 0.5)
     lane.settle()
     assert len(raised) == 1
-    clock.now += CLEANUP_SECONDS
+    clock.now += cleanup_time.seconds
     lane.loop.advance(1)
     lane.go_on()
     for _ in range(2):
@@ -567,7 +567,7 @@ def test_the_seconds_to_clean_up_begin_when_the_cancellation_is_raised(
 
     def view() -> Any:
         cancel_here()
-        clock.now += CLEANUP_SECONDS * 2
+        clock.now += cleanup_time.seconds * 2
         try:
             wait(Signal())
         except ClientDisconnected:

@@ -30,7 +30,8 @@ from bide.exchange.stream import ENDED, Stream
 from bide.hosts.channel import HostChannel
 from bide.serving.dispatcher import Dispatcher, hosted
 from bide.settings import DEFAULTS, Settings
-from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
+from bide.waiting.cleanups import cleanup_time
+from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Application, Conversation
 
 Scope = MutableMapping[str, Any]  # as Starlette and asgiref type them
@@ -223,7 +224,7 @@ class _Exchange:
             self._leave("the server has cancelled the request")
             self._cancel("the server has cancelled the request")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLEANUP_SECONDS):
+                async with asyncio.timeout(cleanup_time.seconds):
                     await self._ended.wait()
             raise
         except OSError:  # an ASGI server's word for a client that has left, or a raw one

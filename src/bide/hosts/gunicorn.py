@@ -31,7 +31,7 @@ from bide.exchange.call import Call
 from bide.exchange.stream import Stream
 from bide.serving.server import Server
 from bide.settings import Settings, from_environment, variable
-from bide.waiting.waiter import CLEANUP_SECONDS
+from bide.waiting.cleanups import cleanup_time
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import request_environ
 from bide.wsgi.site import Site
@@ -88,7 +88,7 @@ class Worker(Base):
         except StartError as error:
             self.log.error("%s", error)
             sys.exit(BOOT_ERROR)
-        _exit_within(CLEANUP_SECONDS)  # whatever threads of the application still do
+        _exit_within(cleanup_time.seconds)  # whatever threads of the application still do
         runner.close()
 
     async def _serve(self) -> None:

@@ -29,8 +29,8 @@ from bide.executors.places import frames_of
 from bide.forks import code_of
 from bide.serving.lines import flush
 from bide.serving.logs import say
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.thread_pool import Call
-from bide.waiting.waiter import CLEANUP_SECONDS
 
 log = logging.getLogger("bide")
 
@@ -60,7 +60,7 @@ def leave(program: Callable[[], None]) -> NoReturn:
         signal.signal(number, _end_at_once)
     deadline = max(_finish_by[0], monotonic() + MOMENT)
     left = _left(deadline)
-    last = threading.Timer(max(CLEANUP_SECONDS, deadline - monotonic()), _give_up, (code,))
+    last = threading.Timer(max(cleanup_time.seconds, deadline - monotonic()), _give_up, (code,))
     last.daemon = True
     with contextlib.suppress(RuntimeError):  # the system gives no thread, so the end is unbounded
         last.start()

@@ -19,7 +19,8 @@ from bide.serving.lines import flush
 from bide.serving.logs import configure
 from bide.serving.server import Server
 from bide.settings import Settings
-from bide.waiting.waiter import CLEANUP_SECONDS, background_loop
+from bide.waiting.cleanups import cleanup_time
+from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Application
 
 log = logging.getLogger("bide")
@@ -173,7 +174,7 @@ def run_on(
             run_through(loop, serve(application, settings, name, signals))
         finally:
             if not loop.is_closed():
-                run_through(loop, end_tasks(CLEANUP_SECONDS))
+                run_through(loop, end_tasks(cleanup_time.seconds))
     except BaseException:
         loop.close()
         raise

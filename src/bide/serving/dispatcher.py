@@ -33,7 +33,8 @@ from bide.serving.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals,
 from bide.serving.requests import RequestStatus, count, look_at
 from bide.serving.status import Status, hide, show
 from bide.settings import Settings
-from bide.waiting.waiter import CLEANUP_SECONDS, Waiter
+from bide.waiting.cleanups import cleanup_time
+from bide.waiting.waiter import Waiter
 from bide.wsgi.conversation import Application, Conversation
 from bide.wsgi.environ import server_environ
 from bide.wsgi.site import Site
@@ -88,7 +89,7 @@ class Dispatcher(Site):
         self.lifetime = lifetime or Lifetime()
         self.state = self.lifetime.state
         self.stopping = False
-        self.cleanup_seconds = CLEANUP_SECONDS
+        self.cleanup_seconds = cleanup_time.seconds
         self._settings = settings
         self._refusals = refusals or Refusals()
         self._connections = connections

@@ -11,14 +11,14 @@ from typing import Any, Final, TypeVar
 from bide.errors import BideError
 from bide.serving.server import Server
 from bide.serving.status import Status
-from bide.waiting.waiter import CLEANUP_SECONDS
+from bide.waiting.cleanups import cleanup_time
 from bide.wsgi.conversation import Application
 
 T = TypeVar("T")
 
 START: Final = 10.0
 """Seconds that a loop or a server may take to start."""
-STOP: Final = 2 * CLEANUP_SECONDS
+STOP: Final = 2 * cleanup_time.seconds
 """Seconds beyond its own deadlines that one may take to stop."""
 
 

@@ -18,9 +18,10 @@ from typing import Any, TypeVar, overload
 from bide.errors import Cancelled, WaitError
 from bide.waiting.actor import Actor
 from bide.waiting.adapters import All, adapter_for, discard
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.thread_locals import alone, kept
 from bide.waiting.thread_pool import ThreadPool
-from bide.waiting.waiter import cleanup_seconds, look, waiter_here
+from bide.waiting.waiter import look, waiter_here
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
                 return
             yield item
     finally:
-        actor.leave(close, cleanup_seconds())
+        actor.leave(close, cleanup_time.seconds)
 
 
 def using(
@@ -176,7 +177,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
             wait(actor.clean_up(leave))
     finally:
         # Where the wait was given up, before or while it was left, it may be entered all the same.
-        actor.leave(leave, cleanup_seconds())
+        actor.leave(leave, cleanup_time.seconds)
         error = None  # its traceback holds this frame: no cycle
 
 

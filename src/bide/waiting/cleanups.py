@@ -1,4 +1,4 @@
-"""Whether code that runs is a clean-up: what must be done although the request has been cancelled.
+"""Cleaning up: what must be done although the request has been cancelled, and how long it may take.
 
 Looked at only when a cancellation has come and before it is raised, so it may take a while. A
 clean-up is code in a ``finally:`` or ``except:`` block, or in ``__exit__``, or called from there.
@@ -19,6 +19,32 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 from greenlet import getcurrent, greenlet
+
+
+class CleanupTime:
+    """How long the code of a request may clean up once the request has been cancelled.
+
+    Read by any thread, when something has been cancelled.
+
+    Attributes:
+        seconds: for all waits of a request together.
+        share: how much of that a cancelled promise has to end in; the rest is the code's.
+    """
+
+    __slots__ = ("seconds", "share")
+
+    def __init__(self) -> None:
+        self.seconds = 10.0
+        self.share = 0.5
+
+    @property
+    def of_promise(self) -> float:
+        """Seconds in which a cancelled promise has to end."""
+        return self.seconds * self.share
+
+
+cleanup_time: Final = CleanupTime()
+"""That of every request of this process."""
 
 _COPY: Final = dis.opmap.get("COPY", -1)
 _PUSH_EXC_INFO: Final = dis.opmap.get("PUSH_EXC_INFO", -1)

@@ -23,7 +23,7 @@ from bide.waiting.background import (
 from bide.waiting.background import (
     background_loop as background_loop,  # where waiting outside a request looks for it
 )
-from bide.waiting.cleanups import cleans_up
+from bide.waiting.cleanups import cleans_up, cleanup_time
 from bide.waiting.deadlines import Deadline
 from bide.waiting.foreign import runs_greenlets
 from bide.waiting.loops import on_loop
@@ -32,12 +32,6 @@ from bide.waiting.parking import Parking as Parking
 from bide.waiting.parking import ThreadParking as ThreadParking
 from bide.waiting.parking import must_turn, pinned, refuse_under_lock, runs_loop
 from bide.waiting.times import Times
-
-CLEANUP_SECONDS = 10.0
-"""How long a cancelled request may still wait, for all its waits together, in seconds."""
-
-_ENDING: Final = 0.5
-"""How much of that a promise has to end in, once it has been cancelled; the rest is the code's."""
 
 TURN: Final = 0.01
 """Seconds for which a response is sent to a quick client before others of its thread go on."""
@@ -239,7 +233,7 @@ class Waiter(Blocked):
         try:
             subscription.start(self.loop)
             if limit is not None:
-                deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
+                deadline = Deadline(wait, subscription, self.loop, cleanup_time.of_promise)
                 deadline.set(limit, why)
             if wait.must_park():
                 # What came before this wait could be interrupted is looked for.
@@ -281,7 +275,7 @@ class Waiter(Blocked):
             allowed = subscription.cleans_up or cleans_up()
             wait.ending = "allowed" if allowed else "cancelled"
             if deadline is None:
-                deadline = Deadline(wait, subscription, self.loop, CLEANUP_SECONDS * _ENDING)
+                deadline = Deadline(wait, subscription, self.loop, cleanup_time.of_promise)
             if wait.ending == "allowed":
                 assert deadline is not None
                 deadline.set(remaining, "cancelled", sooner=True)
@@ -336,7 +330,7 @@ class Waiter(Blocked):
         """Say how long cleaning up may wait, in seconds; all its waits together."""
         now = time.monotonic()
         if self._deadline is None:
-            self._deadline = now + CLEANUP_SECONDS
+            self._deadline = now + cleanup_time.seconds
         return self._deadline - now
 
     def _pause(self, parking: Parking) -> None:
@@ -357,7 +351,7 @@ class Waiter(Blocked):
         remaining = self._begin_cleaning_up()
         if not self._raised and self._deadline is not None:
             self._raised = True
-            self._deadline += max(0.0, CLEANUP_SECONDS * _ENDING - remaining)
+            self._deadline += max(0.0, cleanup_time.of_promise - remaining)
         return _again(self._cancellation)
 
 
@@ -375,11 +369,6 @@ def _again(cancellation: Cancelled) -> Cancelled:
 
 
 # Where there is no conversation -------------------------------------------------------------
-
-
-def cleanup_seconds() -> float:
-    """Return how long cleaning up may take; see CLEANUP_SECONDS."""
-    return CLEANUP_SECONDS
 
 
 def look() -> None:
