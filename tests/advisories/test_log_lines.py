@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from bide import wait
-from bide.serving import refusals
 from bide.serving.loggers import access
 from bide.serving.logs import escaped
+from bide.serving.refusals import Refusals
 from tests.conftest import Serve
 from tests.served import LONG, Busy, Environ, Gate, Log, answering, happened, until
 
@@ -206,7 +206,7 @@ def test_raw_bytes_that_would_have_to_be_escaped_are_refused(
 
     A line of the access log, and of the log where it says why, escapes them and is cut.
     """
-    monkeypatch.setattr(refusals, "TOLD", 1000)
+    monkeypatch.setattr(Refusals, "may_tell", lambda refusals: True)
     log.setLevel(logging.DEBUG)
     monkeypatch.setattr(logging.getLogger("bide"), "level", logging.DEBUG)
     logging.getLogger("bide").manager._clear_cache()  # type: ignore[attr-defined]

@@ -15,8 +15,6 @@ log = logging.getLogger("bide")
 
 EVERY: Final = 1.0
 """Seconds at least between two lines of one kind."""
-TOLD: Final = 20
-"""How many refused requests may have lines of their own at once; one more each second."""
 
 QUEUE_FULL: Final = (
     "requests refused: {} were answered 503: all threads are busy, and the queue is full (--queue)"
@@ -38,13 +36,18 @@ def refused(status: int) -> str:
 
 
 class Refusals:
-    """Counts what is refused, and logs it from time to time."""
+    """Counts what is refused, and logs it from time to time.
 
-    def __init__(self) -> None:
+    Args:
+        told: how many refused requests may have lines of their own at once; one more each second.
+    """
+
+    def __init__(self, told: int = 20) -> None:
         # Appending is atomic. It is emptied once a second, so it stays small.
         self._seen: deque[str] = deque()
         self._quiet = 0.0  # until then nothing is logged
-        self._tokens = [True] * TOLD  # taking one is atomic
+        self._told = told
+        self._tokens = [True] * told  # taking one is atomic
         self._added = 0.0  # when the last token was
 
     @property
@@ -72,7 +75,7 @@ class Refusals:
         Args:
             now: monotonic seconds; infinite: whatever is left is logged.
         """
-        if now - self._added >= EVERY and len(self._tokens) < TOLD:
+        if now - self._added >= EVERY and len(self._tokens) < self._told:
             self._added = now
             self._tokens.append(True)
         if not self._seen or now < self._quiet:
