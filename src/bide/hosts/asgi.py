@@ -44,7 +44,7 @@ WINDOW: Final = DEFAULTS.limit_unread
 
 
 _lent: Final[deque[asyncio.AbstractEventLoop]] = deque()
-"""Loops that have been lent for applications which are no more, to be taken back."""
+"""Loops that were lent for applications that have ended, to be taken back."""
 
 
 class ResponseCut(BideError):  # noqa: N818 - says what happened

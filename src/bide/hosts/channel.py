@@ -152,7 +152,7 @@ class HostChannel(Channel):
 
     @holds_lock
     def close(self) -> None:
-        """Take no more: the client has left; whoever waits for room learns it."""
+        """Called when the client has left: refuse what comes, and wake who waits for room."""
         with self.lock:
             self.gone = True
             self._blocks = []

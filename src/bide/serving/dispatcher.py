@@ -327,7 +327,7 @@ class Dispatcher(Site):
             log.error("left running: %s", call.describe())
 
     def close(self) -> bool:
-        """Give the executor back: no call will begin; return whether that has ended its threads."""
+        """Release the executor: no call will begin. Return whether that has ended its threads."""
         hide(self)
         return self._executors.give_back(self.executor, self)
 

@@ -336,7 +336,7 @@ class Server(Serving):
         return False
 
     def flush(self) -> None:
-        """Let the executor begin what was submitted; with plenty to do, bring it no more yet."""
+        """Begin what was submitted; while the executor has plenty to do, bring it nothing more."""
         if self._executors.flush():
             self._mailbox.hold()
             self.poller.rest(self._mailbox.release)

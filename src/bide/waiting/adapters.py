@@ -248,7 +248,7 @@ KINDS: Final[dict[type, type[Subscription]]] = {
 
 
 def kind_of(promise: Any) -> type[Subscription] | None:
-    """Say which adapter listens to ``promise``; None when it is no promise."""
+    """Return the adapter that listens to ``promise``; None when it is no promise."""
     kind = KINDS.get(type(promise))
     if kind is not None:
         return kind

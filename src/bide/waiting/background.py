@@ -58,7 +58,7 @@ class _BackgroundLoop:
 
     @holds_lock
     def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Lend a loop no more, and end the waits of blocked threads: it may never turn again."""
+        """Stop lending a loop, and end the waits of the threads that it blocks."""
         with self._lock:
             self._lent.remove(loop)
             if loop in self._lent:  # another server has lent it, too

@@ -37,7 +37,7 @@ class Deadline:
         self._at = math.inf
 
     def set(self, seconds: float, why: Over, sooner: bool = False) -> None:
-        """Have the wait be over in so many seconds, and not when it was said before.
+        """End the wait in so many seconds, in place of the time that was set before.
 
         Raises RuntimeError when the loop is closed.
 
@@ -49,7 +49,7 @@ class Deadline:
         on_loop(self._loop, self._arm, seconds, why, sooner)
 
     def give_patience(self) -> None:
-        """Have the promise, which has been asked, end in a while; else the wait ends without it."""
+        """Bound the time that a cancelled promise has to end; then the wait ends without it."""
         if not self._loop.is_closed():
             on_loop(self._loop, self._arm, self._patience, "cancelled", False)
 
@@ -79,7 +79,7 @@ class Deadline:
             withdraw(self._subscription.cancel, wait)
 
     def drop(self) -> None:
-        """Have it over with; from the waiting thread."""
+        """Drop the deadline; from the waiting thread."""
         if not self._loop.is_closed():
             on_loop(self._loop, self._drop)
 

@@ -101,9 +101,9 @@ gc.callbacks.append(_collector)
 
 
 def obstacle(frame: FrameType | None) -> str:
-    """Say why code that ``frame`` runs must not park; empty where it may. On its thread.
+    """Return why code that ``frame`` runs must not park; empty where it may. On its thread.
 
-    One of PINS is said only where there is nothing else.
+    One of PINS is returned only where there is no other reason.
     """
     # A greenlet that is parked in a collection would leave it half done: its lists are on the C
     # stack, which others use then.

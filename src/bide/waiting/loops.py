@@ -30,7 +30,7 @@ class Mailbox:
         self._context = contextvars.copy_context()
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Have ``function`` called on the loop, soon, in the order of the posts.
+        """Call ``function`` on the loop, soon, in the order of the posts.
 
         Raises RuntimeError when the loop is closed.
         """
@@ -46,7 +46,7 @@ class Mailbox:
             raise
 
     def hold(self) -> None:
-        """Let calls wait until ``release``, waking nobody."""
+        """Keep calls until ``release``, without waking the loop."""
         try:
             self._token.pop()
         except IndexError:  # held already, or a delivery is on its way

@@ -28,7 +28,7 @@ class Sink:
     __slots__ = ()
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
-        """Offer an outcome; true when it was the first."""
+        """Offer an outcome; return whether it was the first."""
         raise NotImplementedError
 
 
@@ -114,7 +114,7 @@ class Wait(Sink):
         error: BaseException | None = None,
         reason: Reason = "result",
     ) -> bool:
-        """Offer an outcome, from any thread; true when it was the first."""
+        """Offer an outcome, from any thread; return whether it was the first."""
         if not self._claim.acquire(False):
             return False
         self.value = value
@@ -125,13 +125,13 @@ class Wait(Sink):
         return True
 
     def interrupt(self) -> None:
-        """Have the waiting thread look around, without an outcome; from any thread."""
+        """Have the waiting thread look what has happened, without an outcome; from any thread."""
         self.interrupted = True
         if not self.reason:
             self._wake(self)
 
     def must_park(self) -> bool:
-        """Say whether the outcome is still to come; asked once, by the waiting thread."""
+        """Return whether the outcome is still to come; called once, by the waiting thread."""
         return self._handover.acquire(False)
 
 
@@ -158,7 +158,7 @@ class Signal:
         return self._fired
 
     def fire(self, value: Any = None, error: BaseException | None = None) -> bool:
-        """Give the outcome, from any thread; true the first time, later ones are ignored."""
+        """Set the outcome, from any thread; return whether it is the first, the one that counts."""
         if not self._claim.acquire(False):
             return False
         self.value = value

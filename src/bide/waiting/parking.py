@@ -99,7 +99,7 @@ def refuse_under_lock(frames: int = 1) -> str:
 
 
 def pinned(loop: asyncio.AbstractEventLoop, frames: int = 2) -> str:
-    """Say why others must not run on this thread during a wait, empty where they may.
+    """Return why others must not run on this thread during a wait; empty where they may.
 
     An import and a running event loop are the thread's, not the greenlet's.
 

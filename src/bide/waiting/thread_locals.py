@@ -32,7 +32,7 @@ class Kept(Protocol):
         """The object that has it; one is registered once."""
 
     def take(self) -> Any:
-        """Return the state; it is changed no more before ``put`` or ``begin``."""
+        """Return the state; it is not changed before ``put`` or ``begin``."""
 
     def put(self, state: Any, /) -> object:
         """Set what ``take`` has returned."""

@@ -43,7 +43,7 @@ class ThreadPool:
     def submit(
         self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
-        """Have a function called; return a promise of its result.
+        """Call a function in a thread of the pool; return a promise of its result.
 
         Raises:
             RuntimeError: the program ends, or the system gives no thread.
@@ -80,7 +80,7 @@ class ThreadPool:
                 self._surplus.append(None)
 
     def _serve(self) -> None:
-        """Have a thread look into the backlog, where one is free or may be started."""
+        """Wake or start a thread for the backlog, where one is free or may be started."""
         try:
             inbox = self._idle.pop()
         except IndexError:
@@ -138,7 +138,7 @@ _here = _Here()
 
 
 def waiting_here() -> contextlib.AbstractContextManager[None]:
-    """Say that this thread waits, for the time of a ``with`` block; any thread may."""
+    """Count this thread as waiting for the time of a ``with`` block; from any thread."""
     pool = _here.pool
     return _NO_POOL if pool is None else pool.placeless()
 

@@ -94,7 +94,7 @@ class Waiter(Blocked):
             current.interrupt()  # whether it may be ended is seen on its own thread
 
     def raised(self, cancellation: Cancelled) -> None:
-        """Know that the conversation's own connection has raised this: from now on waits clean up.
+        """Called when the call's own connection has raised this: from now on waits clean up.
 
         On the conversation's thread.
         """
@@ -327,7 +327,7 @@ class Waiter(Blocked):
             raise self._raised_again()
 
     def _begin_cleaning_up(self) -> float:
-        """Say how long cleaning up may wait, in seconds; all its waits together."""
+        """Return the seconds that are left to clean up; the first call begins them."""
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + cleanup_time.seconds
@@ -398,7 +398,7 @@ def current_waiter() -> Waiter | None:
 
 
 def waiter_here() -> Waiter:
-    """Give the current conversation's waiter, or one that blocks this thread.
+    """Return the current conversation's waiter, or one that blocks this thread.
 
     Raises:
         WaitError: there is no conversation, and this thread runs an event loop, which a blocked

@@ -288,7 +288,7 @@ class Conversation(Job):
         stream.end()
 
     def _blocks(self, iterator: Iterator[Any]) -> Iterator[bytes]:
-        """Give the blocks that are not empty, waiting for those that are promised."""
+        """Yield the blocks that are not empty, waiting for those that are promised."""
         cancelled = False
         block = next(iterator, _END)
         while block is not _END:
@@ -309,7 +309,7 @@ class Conversation(Job):
             block = next(iterator, _END)
 
     def _value(self, block: Any) -> bytes:
-        """Give the bytes that the application yielded, or promised."""
+        """Return the bytes that the application yielded, or promised."""
         if isinstance(block, bytes):
             return block
         if kind_of(block) is None:

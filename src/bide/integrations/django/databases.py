@@ -51,7 +51,7 @@ class Held:
         self.taking = False
 
     def end(self) -> None:
-        """Give all of them back; on their thread."""
+        """Put all of them back into the pool; on their thread."""
         self.wrappers.clear()
         for alias, lent in self.pool.lent.items():
             for wrapper, holder in list(lent.items()):
@@ -69,7 +69,7 @@ class Pool:
         self.queue: dict[str, deque[tuple[Signal, Held]]] = defaultdict(deque)
 
     def lend(self, alias: str, held: Held) -> Any:
-        """Give a request a connection; raises OperationalError when none comes free in time."""
+        """Return a connection for a request; raise OperationalError when none is free in time."""
         lent = self.lent[alias]
         if self.idle[alias]:
             wrapper = self.idle[alias].pop()

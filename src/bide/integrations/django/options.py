@@ -48,7 +48,7 @@ def read() -> Options:
 
 
 def _wanted(name: str, value: Any) -> str:
-    """Say what a value should be; nothing where it is."""
+    """Return what a value should be; empty where it is that."""
     kind = type(value)
     if name == "WAIT_IN_ATOMIC":
         return "" if kind is bool else "True or False"

@@ -73,13 +73,13 @@ class Frame:
         self.ended = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have a call made."""
+        """Queue a call."""
         item = Item(functools.partial(fn, *args, **kwargs))
         self.queue(item)
         return item.future
 
     def queue(self, item: Item) -> None:
-        """Have a call made; from any thread."""
+        """Queue a call; from any thread."""
         if self.ended:
             self._pass_on(item)
             return
@@ -164,7 +164,7 @@ class RequestExecutor(Parking):
         waiter.ends += (self.end,)
 
     def end(self) -> None:
-        """Give back what is kept for the request; called when that has ended."""
+        """Called when the request has ended: release what is kept for it."""
         self.frame.end()
         for end in self.ends:
             end()
@@ -182,7 +182,7 @@ class RequestExecutor(Parking):
             self.held.end()
 
     def submit_to_worker(self, function: Callable[[], None]) -> None:
-        """Have a call made by the request's worker thread, which its first call chooses."""
+        """Make a call on the request's worker thread, which is chosen for its first call."""
         if self._worker is None:
             self._worker = choose()
             self._worker.requests += 1
