@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bide.executors.hub import Hub
-from bide.executors.monitor import Monitor, _Seen
+from bide.executors.monitor import Monitor, Sight
 from bide.executors.places import frames_of
 from bide.waiting.api import wait
 from bide.waiting.outcome import Signal
@@ -179,7 +179,7 @@ def test_a_late_loop_that_runs_nothing_of_the_application_is_not_blocked(
 
 def test_a_loop_is_blocked_by_one_call_that_is_there_at_two_looks(watched: Watched) -> None:
     """One that stands, or computes; not one that others keep from the processor."""
-    seen = _Seen(at=1.0, stint=5.0, call=1, point=(2, 3), queued=0.0)
+    seen = Sight(at=1.0, stint=5.0, call=1, point=(2, 3), queued=0.0)
     elsewhere = (2, 4)
     with Failures() as failures:
         for name, changed, used, stuck in (

@@ -38,7 +38,7 @@ class _Blocked:
 
 
 @dataclass(slots=True, frozen=True)
-class _Seen:
+class Sight:
     """What the loop's thread was doing, at one look."""
 
     at: float
@@ -85,7 +85,7 @@ class Monitor:
         self._ended = threading.Event()
         self._asked: float | None = None  # when the loop was asked to answer; None: it has
         self._used = 0.0  # processor time of the loop's thread, when it was asked
-        self._seen: _Seen | None = None  # at the last look since then
+        self._seen: Sight | None = None  # at the last look since then
         self._loop_blocked: _Blocked | None = None
         self._lanes_blocked: dict[Hub, _Blocked] = {}
         self._reports = Reports()
@@ -145,11 +145,11 @@ class Monitor:
                 job = job_of(running[0].running) if running else None
                 self._say_loop(now, asked, job, frames)
 
-    def _see(self, frames: list[FrameType], running: list[Hub]) -> _Seen | None:
+    def _see(self, frames: list[FrameType], running: list[Hub]) -> Sight | None:
         """Note what the loop's thread is doing; None where it runs no code of the application's."""
         if not frames:
             return None
-        return _Seen(
+        return Sight(
             self._clock(),
             running[0].since if running else 0.0,
             id(frames[0]),
@@ -157,7 +157,7 @@ class Monitor:
             _queued(self._loop_number),
         )
 
-    def _is_stuck(self, before: _Seen | None, now: _Seen | None) -> bool:
+    def _is_stuck(self, before: Sight | None, now: Sight | None) -> bool:
         """Whether one call keeps the loop; not so if the machine or other threads do."""
         if before is None or now is None:
             return False
