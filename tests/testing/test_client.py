@@ -43,6 +43,20 @@ def streaming(blocks: Any) -> Any:
     return application
 
 
+class Holding:
+    """An application that holds its thread until the test sets ``go_on``."""
+
+    def __init__(self) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, environ: Environ, start_response: Any) -> list[bytes]:
+        """Hold the thread, and answer."""
+        self.began.set()
+        happened(self.go_on)
+        start_response("200 OK", [])
+        return []
+
+
 # Requests ---------------------------------------------------------------------------------------
 
 
@@ -677,19 +691,12 @@ def test_raised_errors_are_not_logged_as_well(caplog: pytest.LogCaptureFixture) 
 
 def test_a_full_queue_is_answered_503() -> None:
     """As by the server: it is no error of the application."""
-    began, go_on = threading.Event(), threading.Event()
-
-    def application(environ: Environ, start_response: Any) -> list[bytes]:
-        began.set()
-        happened(go_on)
-        start_response("200 OK", [])
-        return []
-
+    application = Holding()
     with Client(application, threads=1, queue=0) as client, client.stream("GET", "/") as first:
-        happened(began)
+        happened(application.began)
         response = client.get("/")
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
-        go_on.set()
+        application.go_on.set()
         assert first.status == 200
 
 
@@ -748,19 +755,12 @@ def test_code_that_runs_for_too_long_is_shown(executor: str) -> None:
 
 def test_one_that_waits_for_a_thread_is_said_to() -> None:
     """Nothing of the application is to blame."""
-    began, go_on = threading.Event(), threading.Event()
-
-    def application(environ: Environ, start_response: Any) -> list[bytes]:
-        began.set()
-        happened(go_on)
-        start_response("200 OK", [])
-        return []
-
+    application = Holding()
     with Client(application, threads=1) as client, client.stream("GET", "/"):
-        happened(began)
+        happened(application.began)
         with pytest.raises(Overdue, match="has not begun: 1 threads are busy"):
             client.get("/", timeout=0.1)
-        go_on.set()
+        application.go_on.set()
 
 
 def test_a_promise_that_was_yielded_is_said_to_be_late() -> None:
