@@ -257,7 +257,7 @@ OTHERS = [
 
 
 def page() -> str:
-    """Give the page's text."""
+    """Return the page's text."""
     attacks: dict[str, list[Sample]] = {}
     for sample in samples():
         if sample.attack:

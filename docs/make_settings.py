@@ -25,7 +25,7 @@ environment. Seconds may be fractions; sizes are bytes.
 
 
 def page() -> str:
-    """Give the page's text."""
+    """Return the page's text."""
     groups: dict[str, list[str]] = {}
     for each in dataclasses.fields(Settings):
         groups.setdefault(each.metadata["group"], []).append(_section(each))

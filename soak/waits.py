@@ -63,7 +63,7 @@ class Pool:
         return place
 
     async def release(self, place: int) -> None:
-        """Give a place back; it takes a while, in which it must not be interrupted."""
+        """Return a place back; it takes a while, in which it must not be interrupted."""
         for _ in range(self._model.random.randrange(3)):
             await asyncio.sleep(0)
         assert place in self.held, "a place was given back twice"

@@ -122,7 +122,7 @@ def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lane() -> Iterator[Lane]:
-    """Give a lane on this thread; nothing may be left on its loop: no task, no timer."""
+    """Return a lane on this thread; nothing may be left on its loop: no task, no timer."""
     lane = Lane(ManualLoop())
     yield lane
     lane.settle()
@@ -143,7 +143,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """Give what Bide logs; a warning or error that the test has not taken fails it."""
+    """Return what Bide logs; a warning or error that the test has not taken fails it."""
     log = Log()
     log.open()
     yield log
@@ -155,7 +155,7 @@ def log() -> Iterator[Log]:
 
 @pytest.fixture
 def serve(log: Log) -> Iterator[Serve]:
-    """Give what starts servers, which are stopped after the test, all their requests ended."""
+    """Return what starts servers, which are stopped after the test, all their requests ended."""
     servers: list[Served] = []
 
     def start(application: Application, **settings: Any) -> Served:
@@ -172,7 +172,7 @@ def serve(log: Log) -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def reactor() -> Any:
-    """Give Twisted's reactor, running in a thread of its own; it cannot be started twice."""
+    """Return Twisted's reactor, running in a thread of its own; it cannot be started twice."""
     from twisted.internet import reactor as module
 
     reactor: Any = module

@@ -38,7 +38,7 @@ class ManualLoop(asyncio.BaseEventLoop):
         self._selector = self
 
     def time(self) -> float:
-        """Give the time of the test."""
+        """Return the time of the test."""
         return self.now
 
     def select(self, timeout: float | None) -> list[Any]:
@@ -190,7 +190,7 @@ class Line(Channel):
         return not self.gone
 
     def room(self, stream: Stream) -> Signal | None:
-        """Give the test's signal."""
+        """Return the test's signal."""
         return self.behind
 
     def ended(self, stream: Stream) -> None:

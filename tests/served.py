@@ -88,7 +88,7 @@ class Log(logging.Handler):
         super().close()
 
     def find(self, text: str) -> logging.LogRecord | None:
-        """Give the first record that has ``text`` in it."""
+        """Return the first record that has ``text`` in it."""
         return next((each for each in list(self.records) if text in each.getMessage()), None)
 
     def take(self, text: str) -> logging.LogRecord:
@@ -106,7 +106,7 @@ class Log(logging.Handler):
         return record
 
     def lines(self, level: int = logging.INFO) -> list[str]:
-        """Give the messages of what is left."""
+        """Return the messages of what is left."""
         return [
             f"{each.levelname} {each.getMessage()} {each.exc_info[1] if each.exc_info else ''!r}"
             for each in list(self.records)
@@ -316,7 +316,7 @@ class Served:
             client.close()
 
     def http(self) -> httpx.Client:
-        """Give an httpx client for this server; the caller closes it."""
+        """Return an httpx client for this server; the caller closes it."""
         return httpx.Client(base_url=self.url, timeout=DEADLINE, trust_env=False)
 
     def begin_stop(self) -> None:
@@ -388,11 +388,11 @@ class Response:
         return self.body.decode()
 
     def all(self, name: str) -> list[str]:
-        """Give the values of a header."""
+        """Return the values of a header."""
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
     def header(self, name: str) -> str | None:
-        """Give the one value of a header; None where there is none."""
+        """Return the one value of a header; None where there is none."""
         values = self.all(name)
         assert len(values) < 2, f"{name} came {len(values)} times"
         return values[0] if values else None
@@ -579,7 +579,7 @@ class Gate:
         self._opened = False
 
     def promise(self) -> "concurrent.futures.Future[Any]":
-        """Give a promise that fires when the gate opens."""
+        """Return a promise that fires when the gate opens."""
         promise: concurrent.futures.Future[Any] = concurrent.futures.Future()
         with self._lock:
             if not self._opened:

@@ -66,7 +66,7 @@ class Cli:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Give the command line."""
+    """Return the command line."""
     command = Cli(capsys)
     monkeypatch.setattr(cli, "run_on", command.serve)
     monkeypatch.setattr(cli, "configure", lambda settings: None)
@@ -75,7 +75,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Give what writes ``webshop.py`` into the current directory."""
+    """Return what writes ``webshop.py`` into the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 

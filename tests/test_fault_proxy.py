@@ -35,7 +35,7 @@ class Ends:
 
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
-    """Give what closes a test's sockets and proxies with it."""
+    """Return what closes a test's sockets and proxies with it."""
     with ExitStack() as opened:
         yield opened
 

@@ -23,7 +23,7 @@ NAMES = ("running", "waiting", "queued", "threads_busy", "threads_max")
 
 
 async def pulse(status: Callable[[], Any]) -> AsyncIterator[list[Sample]]:
-    """Give every change of the server's numbers, and at least one sample for each heartbeat.
+    """Return every change of the server's numbers, and at least one sample for each heartbeat.
 
     Each item is a list, of one sample when the viewer keeps up. It ends when the server stops;
     close it to end the sampling before.

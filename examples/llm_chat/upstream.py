@@ -24,7 +24,7 @@ LENGTH = 4
 
 
 def words(prompt: str) -> Iterator[str]:
-    """Give the answer to a prompt, in pieces as a model would; the same one every time."""
+    """Return the answer to a prompt, in pieces as a model would; the same one every time."""
     said = prompt if len(prompt) <= 80 else f"{prompt[:79]}…"
     text = [f"You said “{said}”."]
     first = sum(map(ord, prompt)) % len(SENTENCES)

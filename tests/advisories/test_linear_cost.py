@@ -127,7 +127,7 @@ SENT: dict[str, Callable[[int], Iterator[Counted]]] = {
 
 
 def work_of(blocks: list[Counted]) -> tuple[int, int]:
-    """Give the calls that a connection makes to receive them, and the bytes that it copies."""
+    """Return the calls that a connection makes to receive them, and the bytes that it copies."""
     client = connect(path_of, ROOMY)
     Counted.copied = 0
     return calls_of(lambda: client.send(*blocks)), Counted.copied
@@ -240,7 +240,7 @@ def with_environ(stream: Stream) -> None:
 
 
 def cost_of(blocks: list[Counted]) -> tuple[int, int]:
-    """Give the calls that it takes to receive them and to begin the request, and the copying."""
+    """Return the calls that it takes to receive them and to begin the request, and the copying."""
     client = connect(with_environ, ROOMIEST)
     Counted.copied = 0
     return calls_of(lambda: client.send(*blocks)), Counted.copied
@@ -291,7 +291,7 @@ class Ledger(dict[str, Any]):
     written = 0
 
     def copy(self) -> Ledger:
-        """Give another, with the same in it."""
+        """Return another, with the same in it."""
         return Ledger(self)
 
     def __setitem__(self, key: str, value: str) -> None:

@@ -98,7 +98,7 @@ def test_a_blocked_lane_names_its_request_as_it_was_sent(
 
 
 def log_name(record: logging.LogRecord) -> str:
-    """Give the application's name, which ends the line."""
+    """Return the application's name, which ends the line."""
     return record.getMessage().rpartition(" of ")[2]
 
 
@@ -170,7 +170,7 @@ def test_code_that_takes_too_long_is_named_as_it_was_sent(
 
 @pytest.fixture
 def accesses() -> Any:
-    """Give the lines of the access log."""
+    """Return the lines of the access log."""
     lines: list[str] = []
 
     class Handler(logging.Handler):

@@ -36,7 +36,7 @@ class Replay:
 
 
 def fields(*lines: bytes, body: bytes = b"") -> bytes:
-    """Give a POST with such header lines."""
+    """Return a POST with such header lines."""
     return POST + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 

@@ -20,7 +20,7 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Give what writes modules into the current directory, which is one of its own."""
+    """Return what writes modules into the current directory, which is one of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(tmp_path)])
     before = set(sys.modules)
@@ -46,7 +46,7 @@ def {name}(environ, start_response):
 
 
 def refused(spec: str) -> str:
-    """Give the line that says why something cannot be loaded."""
+    """Return the line that says why something cannot be loaded."""
     with pytest.raises(LoadError) as caught:
         load(spec)
     text = str(caught.value)

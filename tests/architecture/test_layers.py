@@ -66,7 +66,7 @@ class Module:
         return self.name.removesuffix(".py").partition("/")[0]
 
     def imports(self) -> Iterator[str]:
-        """Give the dotted names that it imports, wherever in the code."""
+        """Return the dotted names that it imports, wherever in the code."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
@@ -75,7 +75,7 @@ class Module:
                 yield node.module or ""
 
     def classes(self) -> Iterator[ast.ClassDef]:
-        """Give its classes."""
+        """Return its classes."""
         yield from (node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef))
 
 
@@ -139,7 +139,7 @@ def test_protocols_and_streams_know_no_sockets_threads_or_loops() -> None:
 
 
 def locks_of(module: Module) -> list[str]:
-    """Give the names of locks and their like that a module speaks of."""
+    """Return the names of locks and their like that a module speaks of."""
     made = []
     for node in ast.walk(module.tree):
         name = ""

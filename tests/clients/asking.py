@@ -58,5 +58,5 @@ class Visitor(Protocol):
 
 
 def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Give headers by name."""
+    """Return headers by name."""
     return {name.lower(): value for name, value in headers}

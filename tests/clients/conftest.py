@@ -17,7 +17,7 @@ Visit = Callable[[Served], Visitor]
 
 @pytest.fixture(params=list(VISITORS))
 def visit(request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Give what lets the test's client visit a server; it is closed with the test."""
+    """Return what lets the test's client visit a server; it is closed with the test."""
     if request.param == "curl" and CURL is None:
         pytest.skip("curl is not installed (on Debian: apt install curl)")
     visitors: list[Visitor] = []

@@ -90,7 +90,7 @@ class Curl:
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give the body of a path piece by piece."""
+        """Return the body of a path piece by piece."""
         arguments = [*self._program, "-N", "--noproxy", "*", "--max-time", str(DEADLINE)]
         process = subprocess.Popen([*arguments, self._url + path], stdout=subprocess.PIPE)
         assert process.stdout is not None

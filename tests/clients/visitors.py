@@ -47,7 +47,7 @@ class Httpx:
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give the body of a path piece by piece."""
+        """Return the body of a path piece by piece."""
         with self._client.stream("GET", path) as response:
             yield self._pieces(response)
 
@@ -63,7 +63,7 @@ class Httpx:
 
 
 async def one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """Give the pieces of a body to a client that awaits them."""
+    """Return the pieces of a body to a client that awaits them."""
     for piece in pieces:
         yield piece
 
@@ -109,7 +109,7 @@ class Aiohttp:
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give the body of a path piece by piece."""
+        """Return the body of a path piece by piece."""
 
         async def begin() -> aiohttp.ClientResponse:
             return await (await self._session()).get(path)
@@ -168,7 +168,7 @@ class Urllib3:
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give the body of a path piece by piece."""
+        """Return the body of a path piece by piece."""
         response = self._pool.request("GET", path, preload_content=False, retries=False)
         try:
             yield self._pieces(response)
@@ -211,7 +211,7 @@ class HttpClient:
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give the body of a path piece by piece."""
+        """Return the body of a path piece by piece."""
         self._connection.request("GET", path)
         response = self._connection.getresponse()
         try:
@@ -315,7 +315,7 @@ class H11:
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give the body of a path piece by piece."""
+        """Return the body of a path piece by piece."""
         self._send_head(Ask(path))
         self._send(h11.EndOfMessage())
         assert isinstance(self._next(), h11.Response)

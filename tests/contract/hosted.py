@@ -51,7 +51,7 @@ class Hosted(Served):
         self.release()
 
     def conversations(self) -> list[Call]:
-        """Give those in progress."""
+        """Return those in progress."""
         raise NotImplementedError
 
     def release(self) -> None:
@@ -167,7 +167,7 @@ class UnderWSGI(Hosted):
         return self._blocking.status()
 
     def conversations(self) -> list[Call]:
-        """Give those in progress."""
+        """Return those in progress."""
         return list(self._blocking.conversations)
 
     def release(self) -> None:

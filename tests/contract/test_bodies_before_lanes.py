@@ -24,7 +24,7 @@ from tests.served import Environ, Log, answering, happened, request, until
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Give a server without threads, whose one connection the test feeds."""
+    """Return a server without threads, whose one connection the test feeds."""
     server = Server()
     yield server
     server.close()

@@ -21,7 +21,7 @@ UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nExpect: 100-conti
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Give a server without threads, whose one connection is looked at by the test."""
+    """Return a server without threads, whose one connection is looked at by the test."""
     server = Server()
     yield server
     server.close()

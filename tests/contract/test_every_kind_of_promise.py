@@ -88,7 +88,7 @@ Place = Callable[..., Application]
 
 
 def given(served_promises: list[Promised]) -> Promise:
-    """Give the promise that the test makes once the server runs."""
+    """Return the promise that the test makes once the server runs."""
     return lambda: served_promises[0].promise
 
 

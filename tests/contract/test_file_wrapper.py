@@ -28,7 +28,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Give the numbers of bytes that ``os.sendfile`` sends."""
+    """Return the numbers of bytes that ``os.sendfile`` sends."""
     counts: list[int] = []
     real = os.sendfile
 
@@ -211,7 +211,7 @@ class Reader:
         self._blocks = iter([b"un", b"packed"])
 
     def read(self, size: int) -> bytes:
-        """Give a block."""
+        """Return a block."""
         return next(self._blocks, b"")
 
 

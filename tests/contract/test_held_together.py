@@ -32,7 +32,7 @@ LARGE = b"x" * (12 * 1024 * 1024)
 
 
 def held(served: Served) -> int:
-    """Give the bytes that wait for clients, of all connections."""
+    """Return the bytes that wait for clients, of all connections."""
     return sum(each.held for each in served.connections)
 
 

@@ -29,7 +29,7 @@ HEAD = pytest.mark.parametrize("method", ["GET", "HEAD"])
 
 
 def error() -> Any:
-    """Give an exc_info, as an application in its `except` has it."""
+    """Return an exc_info, as an application in its `except` has it."""
     try:
         raise LookupError("the first attempt failed")
     except LookupError:

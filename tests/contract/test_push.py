@@ -47,7 +47,7 @@ class Pushing:
         return self._result
 
     def take(self) -> Pair:
-        """Give the pair of the next request, and keep it no longer."""
+        """Return the pair of the next request, and keep it no longer."""
         with self._taken:
             assert self._taken.wait_for(lambda: self.pairs, DEADLINE)
             return self.pairs.pop(0)

@@ -62,7 +62,7 @@ def parked(signal: Signal) -> Callable[[Act], object]:
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """Give a loop that runs only when the test says so."""
+    """Return a loop that runs only when the test says so."""
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()

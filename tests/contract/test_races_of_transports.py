@@ -428,7 +428,7 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> Iterator[Disk]:
-    """Give a slow disk."""
+    """Return a slow disk."""
     disk = Disk(monkeypatch, pair)
     yield disk
     disk.close()

@@ -23,7 +23,7 @@ class Current(threading.local):
 
 @pytest.fixture
 def current() -> Iterator[Current]:
-    """Give a local that is registered for the time of the test."""
+    """Return a local that is registered for the time of the test."""
     before = list(kept)
     yield per_request(Current())
     kept[:] = before

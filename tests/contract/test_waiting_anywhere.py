@@ -26,7 +26,7 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", defau
 
 
 async def value(of: Any = b"the value") -> Any:
-    """Give a value after a turn of the loop."""
+    """Return a value after a turn of the loop."""
     await asyncio.sleep(0)
     return of
 

@@ -27,7 +27,7 @@ from tests.served import DEADLINE, Environ, answering, happened, until
 
 
 async def value(of: Any = "the value") -> Any:
-    """Give a value after a turn of the loop."""
+    """Return a value after a turn of the loop."""
     await asyncio.sleep(0)
     return of
 

@@ -43,7 +43,7 @@ name = "whole"
 def module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Gate, called: list[str]
 ) -> Iterator[str]:
-    """Give the name of a module whose body waits for the gate."""
+    """Return the name of a module whose body waits for the gate."""
     hook: Any = types.ModuleType("tests_waiting_module_hook")
 
     def hooked() -> None:

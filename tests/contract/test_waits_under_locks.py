@@ -164,7 +164,7 @@ class Waiting(logging.Handler):
 
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
-    """Give the application's logger."""
+    """Return the application's logger."""
     logger = logging.getLogger("tests.waits_under_locks")
     logger.propagate = False
     yield logger

@@ -81,7 +81,7 @@ class UnderASGI(Hosted):
         return self._dispatcher.status()
 
     def conversations(self) -> list[Call]:
-        """Give those in progress."""
+        """Return those in progress."""
         return self._dispatcher.calls
 
     def release(self) -> None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @functools.cache
 def _running() -> Any:
-    """Give the reactor, which runs in a thread of its own."""
+    """Return the reactor, which runs in a thread of its own."""
     from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
     class Reactor(AsyncioSelectorReactor):
@@ -77,7 +77,7 @@ class UnderTwisted(Hosted):
         self.address = f"127.0.0.1:{self._port.getHost().port}"
 
     def root(self, resource: Any) -> Any:
-        """Give the site's root: the resource itself."""
+        """Return the site's root: the resource itself."""
         return resource
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
@@ -99,7 +99,7 @@ class UnderTwisted(Hosted):
         return self.resource.dispatcher.status()
 
     def conversations(self) -> list[Call]:
-        """Give those in progress."""
+        """Return those in progress."""
         return self.resource.dispatcher.calls
 
     @property

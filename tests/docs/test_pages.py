@@ -26,7 +26,7 @@ OTHER_PROGRAMS = {
 
 
 def messages() -> list[str]:
-    """Give the messages that ``docs/errors.md`` explains."""
+    """Return the messages that ``docs/errors.md`` explains."""
     found = []
     for row in re.findall(r"^\| (.*) \|$", text_of("docs/errors.md"), re.MULTILINE):
         cells = row.split(" | ")
@@ -48,7 +48,7 @@ def test_a_message_that_is_explained_is_in_the_source() -> None:
 
 
 def targets() -> set[str]:
-    """Give the Makefile's targets."""
+    """Return the Makefile's targets."""
     return set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
 
 

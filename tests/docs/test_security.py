@@ -16,7 +16,7 @@ from tests.samples.tables import samples
 
 @pytest.fixture(scope="module")
 def make_security() -> ModuleType:
-    """Give the script that makes the page."""
+    """Return the script that makes the page."""
     path = ROOT / "docs" / "make_security.py"
     spec = importlib.util.spec_from_file_location("make_security", path)
     assert spec is not None

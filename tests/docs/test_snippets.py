@@ -309,7 +309,7 @@ CHANGED: Final = {"docs/guide.md:events": ("HEARTBEAT = 15", "HEARTBEAT = 0.05")
 
 @pytest.fixture
 def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a directory that is the current one, and forget what was imported from it."""
+    """Return a directory that is the current one, and forget what was imported from it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield tmp_path

@@ -22,7 +22,7 @@ def loop_thread() -> Iterator[LoopThread]:
 
 @pytest.fixture
 def serve(loop_thread: LoopThread) -> Serve:
-    """Give what serves an application, until its ``with`` block is left."""
+    """Return what serves an application, until its ``with`` block is left."""
 
     @contextlib.contextmanager
     def serving(application: Any, **settings: Any) -> Iterator[Served]:

@@ -67,7 +67,7 @@ class Served:
 
     @contextlib.contextmanager
     def stream(self, path: str = "/") -> Iterator[Iterator[str]]:
-        """Give the lines of a response as they come; leaving closes the connection."""
+        """Return the lines of a response as they come; leaving closes the connection."""
         with (
             httpx.Client(timeout=DEADLINE, trust_env=False) as client,
             client.stream("GET", f"{self.url}{path}") as response,

@@ -19,7 +19,7 @@ from tests.ports import free_port
 
 @pytest.fixture
 def demo(example: Example) -> Any:
-    """Give the demo's module."""
+    """Return the demo's module."""
     return example("demo.app")
 
 

@@ -50,7 +50,7 @@ class Browser:
         self.reader = self.sock.makefile("rb")
 
     def events(self) -> Iterator[str]:
-        """Give what stands behind ``data:``, as it comes."""
+        """Return what stands behind ``data:``, as it comes."""
         assert b" 200 " in self.reader.readline()
         for line in self.reader:
             if line.startswith(b"data: "):

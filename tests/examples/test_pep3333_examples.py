@@ -55,7 +55,7 @@ def under_wsgiref(application: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def ready(module: Any, name: str, run: Callable[[Any], Any]) -> Iterator[Any]:
-    """Give an application; ``run`` closes its client, on the loop that it was used on."""
+    """Return an application; ``run`` closes its client, on the loop that it was used on."""
     application = getattr(module, name)
     if name != "make_app":
         yield application

@@ -602,7 +602,7 @@ class Late(deque[bytes]):
         self.act: list[Callable[[], None]] = [lambda: body.feed(b"last"), body.finish]
 
     def popleft(self) -> bytes:
-        """Give a block; where there is none, say so, but let one come first."""
+        """Return a block; where there is none, say so, but let one come first."""
         try:
             return super().popleft()
         except IndexError:

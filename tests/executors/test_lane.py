@@ -307,7 +307,7 @@ def refuse(_: threading.Thread) -> None:
 
 
 def lane_of(served: Served) -> Lane:
-    """Give the server's one lane."""
+    """Return the server's one lane."""
     executor = served.server.dispatcher.executor
     assert isinstance(executor, ThreadsExecutor)
     (lane,) = executor._lanes

@@ -15,7 +15,7 @@ from tests.fakes import ManualLoop, Run
 
 @pytest.fixture
 def loop() -> Iterator[ManualLoop]:
-    """Give a loop that runs when the test says so."""
+    """Return a loop that runs when the test says so."""
     loop = ManualLoop()
     yield loop
     loop.settle()
@@ -25,7 +25,7 @@ def loop() -> Iterator[ManualLoop]:
 
 @pytest.fixture
 def executor(loop: ManualLoop) -> Iterator[LoopExecutor]:
-    """Give an executor; all its jobs have ended when the test has."""
+    """Return an executor; all its jobs have ended when the test has."""
     executor = LoopExecutor(loop)
     yield executor
     loop.settle()

@@ -82,7 +82,7 @@ class Watched:
 
 @pytest.fixture
 def watched(caplog: pytest.LogCaptureFixture) -> Watched:
-    """Give a monitor."""
+    """Return a monitor."""
     return Watched(caplog)
 
 
@@ -245,7 +245,7 @@ def until_in(thread: int, function: str) -> None:
 
 @contextlib.contextmanager
 def real_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, int]]:
-    """Give an event loop that runs in a thread."""
+    """Return an event loop that runs in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

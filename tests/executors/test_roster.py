@@ -20,7 +20,7 @@ from tests.served import DEADLINE, happened, until
 
 @pytest.fixture
 def loop() -> Iterator[ManualLoop]:
-    """Give a loop that runs when the test says so."""
+    """Return a loop that runs when the test says so."""
     loop = ManualLoop()
     yield loop
     loop.close()

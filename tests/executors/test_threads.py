@@ -25,7 +25,7 @@ LONG = PATIENCE * 1.1
 
 @pytest.fixture
 def loop() -> Iterator[ManualLoop]:
-    """Give a loop that runs when the test says so."""
+    """Return a loop that runs when the test says so."""
     loop = ManualLoop()
     yield loop
     loop.close()
@@ -72,7 +72,7 @@ class Played(ThreadsExecutor):
         return taken
 
     def lane(self, index: int) -> Lane:
-        """Give a lane by the order of its start."""
+        """Return a lane by the order of its start."""
         return self._lanes[index]
 
     def woken(self) -> list[int]:
@@ -448,7 +448,7 @@ class Threads:
 
 @pytest.fixture
 def lanes(loop: ManualLoop) -> Iterator[Callable[[int], Threads]]:
-    """Give what makes executors; their lanes have ended when the test has."""
+    """Return what makes executors; their lanes have ended when the test has."""
     made: list[Threads] = []
 
     def make(count: int) -> Threads:

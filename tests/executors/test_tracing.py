@@ -21,7 +21,7 @@ Seen = list[tuple[str, str, int]]
 
 @pytest.fixture
 def lane() -> Iterator[Lane]:
-    """Give a hub on this thread; whatever traces the tests themselves is set back."""
+    """Return a hub on this thread; whatever traces the tests themselves is set back."""
     own = sys.gettrace(), sys.getprofile()
     lane = Lane(ManualLoop())
     yield lane

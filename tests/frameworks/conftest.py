@@ -33,7 +33,7 @@ def integrated() -> Iterator[None]:
 
 @pytest.fixture(params=SITES)
 def site(request: pytest.FixtureRequest, integrated: None) -> Site:
-    """Give the site that each framework builds, with the standard library's checker around it."""
+    """Return the site that each framework builds, with the standard library's checker around it."""
     site = Site(request.param)
     site.application = validator(SITES[request.param](site))
     return site

@@ -69,7 +69,7 @@ class Site:
             self.seen.append("waited")
 
     def stream(self) -> Iterator[bytes]:
-        """Give two blocks, with a wait in between."""
+        """Return two blocks, with a wait in between."""
         try:
             yield b"begin\n"
             wait(self.gate.promise())
@@ -78,7 +78,7 @@ class Site:
             self.seen.append("stream closed")
 
     def empty(self) -> Iterator[bytes]:
-        """Give blocks of which most are empty."""
+        """Return blocks of which most are empty."""
         yield b""
         wait(asyncio.sleep(0))
         yield b""

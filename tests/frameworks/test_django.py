@@ -50,7 +50,7 @@ class Urls:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """Give a site in Django, with settings that are put back after the test."""
+    """Return a site in Django, with settings that are put back after the test."""
     site = Site("django")
     holder: Any = UserSettingsHolder(global_settings)
     holder.ROOT_URLCONF = Urls(site)

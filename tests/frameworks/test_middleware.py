@@ -40,7 +40,7 @@ def streaming(site: Site) -> Application:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Give a directory with a large file."""
+    """Return a directory with a large file."""
     (tmp_path / "large.txt").write_bytes(CONTENT)
     return tmp_path
 

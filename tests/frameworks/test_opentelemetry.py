@@ -35,20 +35,20 @@ class Tracing:
         return OpenTelemetryMiddleware(application, tracer_provider=self.provider)
 
     def spans(self) -> list[ReadableSpan]:
-        """Give the spans that have ended, in order."""
+        """Return the spans that have ended, in order."""
         return list(self.exporter.get_finished_spans())
 
 
 @pytest.fixture
 def tracing() -> Iterator[Tracing]:
-    """Give a provider, shut down after the test."""
+    """Return a provider, shut down after the test."""
     tracing = Tracing()
     yield tracing
     tracing.provider.shutdown()
 
 
 def context_of(span: ReadableSpan) -> Any:
-    """Give a span's identity."""
+    """Return a span's identity."""
     context = span.get_span_context()
     assert context is not None
     return context

@@ -32,7 +32,7 @@ class Kept(Transport):
             self.events.append(event)
 
     def paths(self) -> list[str]:
-        """Give the paths of the requests that the events are about."""
+        """Return the paths of the requests that the events are about."""
         return [event["request"]["url"].partition("test")[2] for event in self.events]
 
 

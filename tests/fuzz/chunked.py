@@ -43,7 +43,7 @@ def check(data: bytes) -> None:
 
 
 def strictly(wire: bytes) -> tuple[Received, int]:
-    """Give what the strict reader makes of it, and where the body ends, -1 if it does not."""
+    """Return what the strict reader makes of it, and where the body ends, -1 if it does not."""
     reader = Reader(wire)
     body = bytearray()
     try:
@@ -56,7 +56,7 @@ def strictly(wire: bytes) -> tuple[Received, int]:
 
 
 def singly(wire: bytes) -> tuple[Received, int]:
-    """Give what Bide makes of it byte by byte, and where the body ends, -1 if it does not."""
+    """Return what Bide makes of it byte by byte, and where the body ends, -1 if it does not."""
     client = connect(limits=AMPLE)
     client.send(HEAD)
     stream = client.stream
@@ -72,7 +72,7 @@ def singly(wire: bytes) -> tuple[Received, int]:
 
 
 def wholly(pieces: list[bytes]) -> Received:
-    """Give what Bide makes of it in these pieces."""
+    """Return what Bide makes of it in these pieces."""
     client = connect(limits=AMPLE)
     client.send(HEAD)
     stream = client.stream

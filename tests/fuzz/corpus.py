@@ -79,7 +79,7 @@ def write(path: Path, inputs: Iterable[bytes]) -> None:
 
 
 def seeds(name: str) -> Iterator[tuple[str, bytes]]:
-    """Give inputs made of the samples of HTTP, for a target that makes some, with their names."""
+    """Return inputs made of the samples of HTTP, for a target that makes some, with their names."""
     make: Callable[[bytes, int], bytes] | None = getattr(target(name), "seed", None)
     if make is None:
         return
@@ -89,7 +89,7 @@ def seeds(name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def kept(name: str) -> Iterator[tuple[str, bytes]]:
-    """Give the corpus of a target, and what once broke it, with their files and lines."""
+    """Return the corpus of a target, and what once broke it, with their files and lines."""
     for path in (corpus(name), crashes(name)):
         for number, data in enumerate(read(path), 1):
             yield f"{path.relative_to(HERE)}:{number}", data

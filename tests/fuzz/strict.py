@@ -45,11 +45,11 @@ class Message:
     end: str = "short"
 
     def all(self, name: bytes) -> list[bytes]:
-        """Give the values of a header, whose name is in lower case."""
+        """Return the values of a header, whose name is in lower case."""
         return [value for key, value in self.fields if key.lower() == name]
 
     def tokens(self, name: bytes) -> list[bytes]:
-        """Give the members of a header that is a list, in lower case."""
+        """Return the members of a header that is a list, in lower case."""
         return [each.strip(b" \t").lower() for each in b",".join(self.all(name)).split(b",")]
 
 

@@ -107,7 +107,7 @@ class Host:
         return False
 
     def settled(self, expression: str, most: int) -> int:
-        """Give a number of the site's that grows, once it is ``most``, or grows no more."""
+        """Return a number of the site's that grows, once it is ``most``, or grows no more."""
         least = int(self.expected) if self.expected.isdecimal() else 0
         last, since = -1, time.monotonic()
         while last < most:

@@ -59,7 +59,7 @@ class FakeHost:
         return status
 
     def header(self, name: str) -> str | None:
-        """Give a header of the head."""
+        """Return a header of the head."""
         headers: dict[str, str] = dict(self.events[0][1])
         return headers.get(name)
 

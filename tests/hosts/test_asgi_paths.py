@@ -35,12 +35,12 @@ def tell(environ: Environ) -> str:
 
 
 def latin(text: str) -> str:
-    """Give text as PEP 3333 has it: UTF-8 bytes as Latin-1 characters."""
+    """Return text as PEP 3333 has it: UTF-8 bytes as Latin-1 characters."""
     return text.encode().decode("latin-1")
 
 
 def told(**more: Any) -> list[str]:
-    """Give what an application sees of a scope's path."""
+    """Return what an application sees of a scope's path."""
     seen: list[list[str]] = []
 
     def answer(environ: Environ) -> None:

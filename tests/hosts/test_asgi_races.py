@@ -40,7 +40,7 @@ class Waiting:
         self.hosted = asgi(self, executor=executor, **options)
 
     def __call__(self, environ: Environ, start_response: Any) -> Any:
-        """Give an iterable whose close() is noted."""
+        """Return an iterable whose close() is noted."""
         start_response("200 OK", PLAIN)
         blocks = Closing(self._blocks())
         closing = blocks.close

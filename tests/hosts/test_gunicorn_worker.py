@@ -160,7 +160,7 @@ Start = Callable[..., Gunicorn]
 
 @pytest.fixture
 def gunicorn(tmp_path: Path) -> Iterator[Start]:
-    """Give what starts a gunicorn in the test's directory, which ends with the test."""
+    """Return what starts a gunicorn in the test's directory, which ends with the test."""
     started: list[Gunicorn] = []
 
     def start(*arguments: str, **options: Any) -> Gunicorn:
@@ -173,7 +173,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Start]:
 
 
 def _children(pid: int) -> list[int]:
-    """Give the processes that were started by one."""
+    """Return the processes that were started by one."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:

@@ -36,7 +36,7 @@ Start = Callable[..., UnderTwisted]
 
 @pytest.fixture(params=["installed", "asyncio"])
 def start(request: pytest.FixtureRequest, reactor: Any, log: Log) -> Iterator[Start]:
-    """Give what starts sites: on the reactor that is installed (epoll's), and on asyncio's."""
+    """Return what starts sites: on the reactor that is installed (epoll's), and on asyncio's."""
     started: list[UnderTwisted] = []
     chosen = reactor if request.param == "installed" else None
 

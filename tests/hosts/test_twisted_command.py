@@ -64,7 +64,7 @@ async def asgi(scope, receive, send):
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Give a directory with the application."""
+    """Return a directory with the application."""
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
 
@@ -81,7 +81,7 @@ class Twist(Program):
         )
 
     def listening(self) -> str:
-        """Give its address."""
+        """Return its address."""
         return "127.0.0.1:" + self.until("Site starting on ").rpartition(" ")[2]
 
 

@@ -24,7 +24,7 @@ Pair = tuple[Callable[[bytes], None], Callable[[], None]]
 
 
 async def soon(value: Any) -> Any:
-    """Give a value after a turn of the loop."""
+    """Return a value after a turn of the loop."""
     await asyncio.sleep(0)
     return value
 

@@ -32,7 +32,7 @@ def _note(environ: Environ, name: str, text: str) -> None:
 
 
 async def soon(block: bytes) -> bytes:
-    """Give a block after a turn of the loop."""
+    """Return a block after a turn of the loop."""
     await asyncio.sleep(0.001)
     return block
 
@@ -92,7 +92,7 @@ def late(environ: Environ, start_response: Any) -> Iterator[bytes]:
 
 
 def streams(environ: Environ, start_response: Any) -> Iterator[bytes]:
-    """Give a block, and go on when the client says, by a file, that it has it."""
+    """Return a block, and go on when the client says, by a file, that it has it."""
     start_response("200 OK", [*PLAIN])
     yield b"1"
     path = Path(os.environ["WSGI_SITE_TEST"]) / f"{environ['QUERY_STRING']}-seen"
@@ -103,7 +103,7 @@ def streams(environ: Environ, start_response: Any) -> Iterator[bytes]:
 
 
 def big(environ: Environ, start_response: Any) -> Iterator[bytes]:
-    """Give 64 MiB, and note how much was asked for, and that it was closed."""
+    """Return 64 MiB, and note how much was asked for, and that it was closed."""
     start_response("200 OK", [*PLAIN, ("Content-Length", str(BLOCKS * len(BLOCK)))])
     try:
         for number in range(BLOCKS):

@@ -15,7 +15,7 @@ Start = Callable[..., Program]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Give what starts ``bide ARGUMENTS`` in the test's directory; it is ended with the test."""
+    """Return what starts ``bide ARGUMENTS`` in the test's directory; it is ended with the test."""
     programs: list[Program] = []
 
     def starting(

@@ -90,7 +90,7 @@ class Program:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """Give its exit code, once it has ended; all its lines are there then."""
+        """Return its exit code, once it has ended; all its lines are there then."""
         code = self._process.wait(DEADLINE)
         for reader in self._readers:
             reader.join(DEADLINE)

@@ -73,7 +73,7 @@ executors = pytest.mark.parametrize("executor", ["threads", "loop"])
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give a directory with the files, which take no room but for the numbers in them."""
+    """Return a directory with the files, which take no room but for the numbers in them."""
     directory = tmp_path_factory.mktemp("files")
     for size in (LITTLE, MUCH):
         with (directory / str(size)).open("wb") as file:
@@ -97,13 +97,13 @@ def address(start: Start, tmp_path: Path, files: Path, executor: str) -> str:
 
 @pytest.fixture
 def connect(address: str) -> Iterator[Callable[[], Client]]:
-    """Give what connects to the server; the connections are closed with the test."""
+    """Return what connects to the server; the connections are closed with the test."""
     with contextlib.ExitStack() as clients:
         yield lambda: clients.enter_context(contextlib.closing(Client(address)))
 
 
 def peak(address: str) -> int:
-    """Give the most memory that the server has had, in bytes."""
+    """Return the most memory that the server has had, in bytes."""
     return int(get(address, "/peak").body) * 1024
 
 

@@ -222,7 +222,7 @@ class Left:
         self.gate = Gate()
 
     def __call__(self, environ: Environ, start_response: Any) -> Any:
-        """Give an iterable that does what the state says."""
+        """Return an iterable that does what the state says."""
         stage = stage_of(environ)
         if environ["PATH_INFO"] == "/block":
             happened(self.release)

@@ -54,7 +54,7 @@ def app(environ, start_response):
 
 @pytest.fixture
 def holder() -> Iterator[socket.socket]:
-    """Give a listener for what a nested loop waits for."""
+    """Return a listener for what a nested loop waits for."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(DEADLINE)
         yield listener

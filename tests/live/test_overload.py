@@ -40,7 +40,7 @@ both = pytest.mark.parametrize("executor", ["threads", "loop"])
 
 @pytest.fixture
 def busy() -> Iterator[Busy]:
-    """Give the application; it is released with the test."""
+    """Return the application; it is released with the test."""
     busy = Busy()
     yield busy
     busy.release.set()
@@ -249,7 +249,7 @@ def test_accepting_pauses_when_the_descriptors_run_out(start: Start, tmp_path: P
 
 
 def tries(directory: Path) -> int:
-    """Give how often accepting has failed."""
+    """Return how often accepting has failed."""
     text = (directory / "failed").read_text()
     return int(text) if text else 0
 

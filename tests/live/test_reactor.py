@@ -76,7 +76,7 @@ looping = bide.capable("async")(lambda *args: app(*args))
 
 @pytest.fixture
 def twisted(start: Start, tmp_path: Path) -> Start:
-    """Give what starts the application on the reactor."""
+    """Return what starts the application on the reactor."""
     (tmp_path / "app.py").write_text(APP)
 
     def starting(*arguments: str, **options: str) -> Program:

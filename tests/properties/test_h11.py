@@ -72,7 +72,7 @@ def there(wire: bytes) -> Heard:
 
 
 def meant(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Give a header as h11 does, which writes a coding in lower case."""
+    """Return a header as h11 does, which writes a coding in lower case."""
     return name, value.lower() if name == b"transfer-encoding" else value
 
 
@@ -220,7 +220,7 @@ def test_h11_and_bide_agree_on_damaged_requests_but_for_a_reason(
 
 
 def mostly(usual: bytes, *odd: bytes) -> st.SearchStrategy[bytes]:
-    """Give the usual thing, or sometimes an odd one."""
+    """Return the usual thing, or sometimes an odd one."""
     return st.one_of(*[st.just(usual)] * 3, st.sampled_from(odd))
 
 
@@ -276,7 +276,7 @@ ENDS = mostly(
 
 @st.composite
 def odd(draw: st.DrawFn) -> bytes:
-    """Give a request, some of whose parts are odd."""
+    """Return a request, some of whose parts are odd."""
     first = b" ".join([draw(METHODS), draw(TARGETS), draw(VERSIONS)])
     length, coding = draw(LENGTHS), draw(CODINGS)
     body = b"hello"

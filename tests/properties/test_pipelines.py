@@ -304,7 +304,7 @@ class Pipelines(RuleBasedStateMachine):
             self.loop.close()
 
     def progress(self) -> tuple[int, ...]:
-        """Give what grows or shrinks as long as anything goes on."""
+        """Return what grows or shrinks as long as anything goes on."""
         answered = len(self.begun) - (self.current is not None)
         return len(self.unsent), len(self.got), len(self.begun), answered
 

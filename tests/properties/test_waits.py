@@ -78,7 +78,7 @@ KINDS = ["signal", "bare", "deferred", "concurrent", "future", "coroutine"]
 
 @contextlib.contextmanager
 def a_lane() -> Iterator[Lane]:
-    """Give a lane; nothing may be left in the end: no task, no timer, nobody parked."""
+    """Return a lane; nothing may be left in the end: no task, no timer, nobody parked."""
     lane = Lane(ManualLoop())
     try:
         yield lane
@@ -92,7 +92,7 @@ def a_lane() -> Iterator[Lane]:
 
 
 def outcome(run: Run) -> Any:
-    """Give the value, or the error's type."""
+    """Return the value, or the error's type."""
     return run.value if run.raised is None else type(run.raised)
 
 

@@ -24,7 +24,7 @@ MEANT = {
 
 
 def of(characters: bytes, least: int = 0, most: int = 8) -> st.SearchStrategy[bytes]:
-    """Give bytes out of ``characters``."""
+    """Return bytes out of ``characters``."""
     each = st.sampled_from(list(characters))
     return st.lists(each, min_size=least, max_size=most).map(bytes)
 
@@ -69,7 +69,7 @@ class Sent:
 
 @st.composite
 def requests(draw: st.DrawFn) -> Sent:
-    """Give a valid request that keeps its connection."""
+    """Return a valid request that keeps its connection."""
     method, target = draw(METHOD), draw(TARGET)
     headers = draw(st.lists(st.tuples(NAME, VALUE), max_size=4))
     headers.insert(draw(st.integers(0, len(headers))), (b"Host", b"example.com"))
@@ -128,7 +128,7 @@ INSERTED = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """Give one or two valid requests, bytes taken out and put in at up to three places."""
+    """Return one or two valid requests, bytes taken out and put in at up to three places."""
     data = b"".join(each.wire for each in draw(st.lists(requests(), min_size=1, max_size=2)))
     for _ in range(draw(st.integers(0, 3))):
         place = draw(st.integers(0, len(data)))

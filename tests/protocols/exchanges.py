@@ -46,7 +46,7 @@ def exchange(request: bytes, answer: Answer) -> Client:
 
 
 def response(*fields: bytes, body: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """Give a response with the headers that stand in every one, then ``fields``, then a body."""
+    """Return a response with the headers that stand in every one, then ``fields``, then a body."""
     lines = [b"HTTP/1.1 " + status, *fields]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
@@ -71,7 +71,7 @@ HELLO_CHUNKS = b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
 
 
 def numbered(*names: bytes) -> bytes:
-    """Give pipelined requests for some paths."""
+    """Return pipelined requests for some paths."""
     return b"".join(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % name for name in names)
 
 
@@ -82,12 +82,12 @@ def path_of(stream: Stream) -> None:
 
 
 def bodies(client: Client) -> list[bytes]:
-    """Give the body of each response, which came in a piece each."""
+    """Return the body of each response, which came in a piece each."""
     return [piece.partition(b"\r\n\r\n")[2] for piece in client.transport.writes]
 
 
 def post(size: int) -> bytes:
-    """Give the head of a request with a body of that many bytes."""
+    """Return the head of a request with a body of that many bytes."""
     return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
 
 

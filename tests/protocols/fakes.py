@@ -85,7 +85,7 @@ class FakeTransport(Transport):
         return True
 
     def room(self) -> Signal | None:
-        """Give what the test has put in ``full``."""
+        """Return what the test has put in ``full``."""
         return self.full
 
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
@@ -94,7 +94,7 @@ class FakeTransport(Transport):
         return self.file_sends.popleft()
 
     def writable(self) -> Signal:
-        """Give what the test may fire."""
+        """Return what the test may fire."""
         self.full = self.full or Signal()
         return self.full
 
@@ -316,11 +316,11 @@ class FakeChannel(Channel):
         return self.file_sends.popleft()
 
     def writable(self, stream: Stream) -> Signal:
-        """Give what the test may fire."""
+        """Return what the test may fire."""
         return self.caught_up
 
     def room(self, stream: Stream) -> Signal | None:
-        """Give what the test has put in ``behind``."""
+        """Return what the test has put in ``behind``."""
         return self.behind
 
     def wanted(self, stream: Stream) -> None:

@@ -24,7 +24,7 @@ FOUND: contextvars.ContextVar[str] = contextvars.ContextVar("FOUND", default="no
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """Give what Bide logs."""
+    """Return what Bide logs."""
     log = Log()
     log.open()
     yield log
@@ -32,7 +32,7 @@ def log() -> Iterator[Log]:
 
 
 async def here() -> Any:
-    """Give the running loop."""
+    """Return the running loop."""
     return asyncio.get_running_loop()
 
 
@@ -65,7 +65,7 @@ ORDER = ["client", "database the first one's", "view True", "last the first one'
 
 
 def view(events: list[str]) -> Callable[..., Any]:
-    """Give an application that looks at the state."""
+    """Return an application that looks at the state."""
 
     def look(environ: dict[str, Any]) -> str:
         state = environ["bide.state"]

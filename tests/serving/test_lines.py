@@ -38,7 +38,7 @@ class Pipe:
 
 @pytest.fixture
 def pipe() -> Pipe:
-    """Give a full pipe; the test closes it."""
+    """Return a full pipe; the test closes it."""
     return Pipe()
 
 

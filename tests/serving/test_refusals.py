@@ -172,7 +172,7 @@ def test_connections_that_had_to_wait_for_others_are_logged(
 
 
 def total(log: Log, kind: str) -> int:
-    """Give how many of a kind the log tells of."""
+    """Return how many of a kind the log tells of."""
     pattern = re.escape(kind).replace(r"\{\}", r"(\d+)")
     lines = [re.fullmatch(pattern, each.getMessage()) for each in list(log.records)]
     return sum(int(line[1]) for line in lines if line)

@@ -61,7 +61,7 @@ class Accepting:
 
 @pytest.fixture
 def accepting() -> Iterator[Accepting]:
-    """Give an acceptor with room for two; the test ends its pauses."""
+    """Return an acceptor with room for two; the test ends its pauses."""
     accepting = Accepting(2)
     yield accepting
     accepting.close()

@@ -42,7 +42,7 @@ def tcp() -> tuple[socket.socket, socket.socket]:
 
 @pytest.fixture(params=["tcp", "unix"])
 def copied(request: pytest.FixtureRequest) -> Iterator[Copied]:
-    """Give a connection of each kind."""
+    """Return a connection of each kind."""
     copied = Copied(*(tcp() if request.param == "tcp" else socket.socketpair()))
     yield copied
     copied.close()

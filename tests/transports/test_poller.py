@@ -89,7 +89,7 @@ class Target(Pollable):
 
 @pytest.fixture(params=KINDS)
 def watching(request: pytest.FixtureRequest) -> Iterator[Watching]:
-    """Give a poller of each kind."""
+    """Return a poller of each kind."""
     watching = Watching(request.param)
     yield watching
     watching.end()
@@ -187,7 +187,7 @@ def test_the_best_poller_of_the_system_is_made() -> None:
 
 @pytest.fixture
 def epoll() -> Iterator[Watching]:
-    """Give an epoll poller."""
+    """Return an epoll poller."""
     watching = Watching(EpollPoller)
     yield watching
     watching.end()
@@ -272,7 +272,7 @@ class Handed:
 
 @pytest.fixture
 def handed() -> Iterator[Any]:
-    """Give such a loop."""
+    """Return such a loop."""
     loop = Handed()
     yield loop
     loop.manual.close()

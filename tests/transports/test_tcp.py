@@ -88,7 +88,7 @@ class Pair(Receiver):
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """Give a transport on one end of a pair of sockets."""
+    """Return a transport on one end of a pair of sockets."""
     pair = Pair(*socket.socketpair())
     yield pair
     pair.end()
@@ -96,7 +96,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture
 def tcp() -> Iterator[Pair]:
-    """Give a transport over TCP, which knows resets."""
+    """Return a transport over TCP, which knows resets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
@@ -280,7 +280,7 @@ def test_the_loop_finds_a_client_gone_while_it_sends(tcp: Pair) -> None:
 
 @pytest.fixture
 def descriptor() -> Iterator[int]:
-    """Give a file of ten bytes."""
+    """Return a file of ten bytes."""
     with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
@@ -559,7 +559,7 @@ class Meddled:
 
 @pytest.fixture
 def meddled() -> Iterator[tuple[Pair, Meddled]]:
-    """Give a transport in whose sends other threads meddle."""
+    """Return a transport in whose sends other threads meddle."""
     server, client = socket.socketpair()
     sock = Meddled(server)
     pair = Pair(sock, client)

@@ -75,7 +75,7 @@ def transport(client: Client, total: Total, high_water: int = HIGH_WATER) -> Soc
 
 
 def objects(made: SocketTransport) -> list[object]:
-    """Give the objects that a queue refers to."""
+    """Return the objects that a queue refers to."""
     blocks = made.queue._blocks or ()
     return [each.obj if isinstance(each, memoryview) else each for each in blocks]
 

@@ -17,7 +17,7 @@ from tests.fakes import ManualLoop, Outcomes
 
 @pytest.fixture
 def loop() -> Iterator[ManualLoop]:
-    """Give a loop that runs when the test says so, and ends with no task left."""
+    """Return a loop that runs when the test says so, and ends with no task left."""
     loop = ManualLoop()
     yield loop
     loop.settle()
@@ -44,12 +44,12 @@ def made(actor: Actor, loop: ManualLoop, function: Callable[..., Any], *args: An
 
 
 async def current_task() -> Any:
-    """Give the task that this runs in."""
+    """Return the task that this runs in."""
     return asyncio.current_task()
 
 
 async def echo(*args: Any) -> Any:
-    """Give what is given, after a turn of the loop."""
+    """Return what is given, after a turn of the loop."""
     await asyncio.sleep(0)
     return args
 

@@ -19,7 +19,7 @@ GONE = ClientDisconnected("the client has closed the connection")
 
 @pytest.fixture
 def lane() -> Iterator[Lane]:
-    """Give a lane on the test's own thread."""
+    """Return a lane on the test's own thread."""
     loop = ManualLoop()
     yield Lane(loop)
     loop.close()

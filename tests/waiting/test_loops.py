@@ -22,7 +22,7 @@ class Counting(ManualLoop):
 
 @pytest.fixture
 def loop() -> Iterator[Counting]:
-    """Give a loop that runs when the test says so."""
+    """Return a loop that runs when the test says so."""
     loop = Counting()
     yield loop
     close_mailbox(loop)

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("no_reactor")
 
 @pytest.fixture
 def loop() -> Iterator[ManualLoop]:
-    """Give a loop that runs when the test says so."""
+    """Return a loop that runs when the test says so."""
     loop = ManualLoop()
     yield loop
     loop.settle()
@@ -322,7 +322,7 @@ class Streaming:
 
 
 async def value_of(value: Any) -> Any:
-    """Give a value after a turn of the loop."""
+    """Return a value after a turn of the loop."""
     await asyncio.sleep(0)
     return value
 

@@ -122,7 +122,7 @@ NAMES: dict[str, Look] = {
 
 @pytest.fixture
 def lane() -> Iterator[Lane]:
-    """Give a hub on this thread, and take back what is registered meanwhile."""
+    """Return a hub on this thread, and take back what is registered meanwhile."""
     before = list(kept)
     lane = Lane(ManualLoop())
     yield lane

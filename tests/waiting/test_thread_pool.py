@@ -18,7 +18,7 @@ from tests.served import DEADLINE, happened, until
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPool]:
-    """Give a pool of two threads; they end with the test."""
+    """Return a pool of two threads; they end with the test."""
     pool = ThreadPool(2)
     before = set(threading.enumerate())
     yield pool

@@ -273,7 +273,7 @@ async def fetch() -> None:
 
 
 async def events() -> AsyncIterator[int]:
-    """Give one thing."""
+    """Return one thing."""
     yield 1
 
 

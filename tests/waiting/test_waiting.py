@@ -43,20 +43,20 @@ class Monotonic:
         self.now = 500.0
 
     def monotonic(self) -> float:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
-    """Give the clock by which a cancelled request has its last seconds."""
+    """Return the clock by which a cancelled request has its last seconds."""
     clock = Monotonic()
     monkeypatch.setattr(waiter, "time", clock)
     return clock
 
 
 async def value_of(value: Any) -> Any:
-    """Give a value after a turn of the loop."""
+    """Return a value after a turn of the loop."""
     await asyncio.sleep(0)
     return value
 

@@ -37,7 +37,7 @@ def environ_on_the_wire(data: bytes) -> dict[str, Any]:
 
 
 def variables(environ: dict[str, Any]) -> dict[str, Any]:
-    """Give what came from the request's headers."""
+    """Return what came from the request's headers."""
     return {
         key: value
         for key, value in environ.items()

@@ -23,7 +23,7 @@ DATA = b"0123456789" * 100
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give a file of 1000 bytes."""
+    """Return a file of 1000 bytes."""
     path = tmp_path / "data"
     path.write_bytes(DATA)
     return path

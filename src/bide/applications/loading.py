@@ -30,7 +30,7 @@ def load(spec: str) -> Any:
             with literal arguments if any. Without a name, ``app`` or ``application``.
 
     Raises:
-        LoadError: there is no such thing, or it is no WSGI application.
+        LoadError: there is no such thing, or it is not a WSGI application.
         ApplicationFailed: the user's own code raised.
     """
     module_name, colon, expression = spec.partition(":")

@@ -26,7 +26,7 @@ class Body:
     Attributes:
         window: bytes that may wait before the body is full.
         complete: whether its last byte has come; set by the loop.
-        failed: whether it has broken off. What comes behind it is no request. Set by the loop.
+        failed: whether it has broken off. What comes behind it is not a request. Set by the loop.
         discarding: whether what comes is dropped, since the application will not read it.
         paused: whether the connection is not read, since the body was full; set by the loop.
     """

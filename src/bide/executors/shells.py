@@ -20,7 +20,7 @@ class WorkerGreenlet(greenlet):
 
     Attributes:
         worker: what it runs.
-        waiter: that of the worker's job. Each wait looks for it here, so it is no property.
+        waiter: that of the worker's job. Each wait looks for it here, so it is a plain attribute.
     """
 
     __slots__ = ("waiter", "worker")

@@ -182,7 +182,7 @@ def stream(source: Any) -> Any:
     Needs no :class:`Bide`.
 
     Raises:
-        TypeError: ``source`` is no async iterable.
+        TypeError: ``source`` is not an async iterable.
         RuntimeError: called outside a request.
     """
     if inspect.isasyncgenfunction(source):

@@ -46,9 +46,6 @@ Make = Callable[[Site, Stream, Waiter, Mapping[str, Any] | None], Conversation]
 class Dispatcher(Site):
     """Begins an application's calls, has an executor run them, and ends them.
 
-    Attributes:
-        environ: what is the same in every environ.
-
     Args:
         application: the WSGI callable.
         settings: ``executor``, ``queue_timeout`` and ``request_timeout`` are looked at.
@@ -60,6 +57,7 @@ class Dispatcher(Site):
         environ: keys for each environ, in place of Bide's own.
 
     Attributes:
+        environ: what is the same in every environ, once this is open.
         decision: which executor the application has, and why.
         executor: that executor, once this is open.
         lifetime: its start and stop.

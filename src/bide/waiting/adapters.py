@@ -248,7 +248,7 @@ KINDS: Final[dict[type, type[Subscription]]] = {
 
 
 def kind_of(promise: Any) -> type[Subscription] | None:
-    """Return the adapter that listens to ``promise``; None when it is no promise."""
+    """Return the adapter that listens to ``promise``; None for what is not a promise."""
     kind = KINDS.get(type(promise))
     if kind is not None:
         return kind
@@ -269,7 +269,7 @@ def _has(promise: Any, name: str) -> bool:
 
 
 def adapter_for(promise: Any) -> type[Subscription]:
-    """Like :func:`kind_of`, and raise TypeError for what is no promise."""
+    """Like :func:`kind_of`, and raise TypeError for what is not a promise."""
     kind = kind_of(promise)
     if kind is None:
         hint = "; iterate() takes an async iterable" if hasattr(promise, "__aiter__") else ""

@@ -52,7 +52,7 @@ def wait(promise: Any, timeout: float | None = None) -> Any:
         ClientDisconnected: the client has left; the promise was cancelled.
         ServerStopping: the server stops; the promise was cancelled.
         WaitError: outside a request, on a thread that runs an event loop.
-        TypeError: ``promise`` is no promise.
+        TypeError: ``promise`` is not a promise.
     """
     try:
         here = waiter_here()

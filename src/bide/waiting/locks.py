@@ -48,7 +48,7 @@ LOOP: Final = (
     "would find it running; use `await` in it, or run it in a thread (in_thread)"
 )
 PINS: Final = frozenset({IMPORT, LOOP})
-"""What is no reason to refuse a wait where the thread may be blocked instead."""
+"""Reasons to block the thread for a wait, where that may be blocked; they do not refuse it."""
 
 _BEGINNING: Final = "the beginning of a conversation"
 _COROUTINE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR

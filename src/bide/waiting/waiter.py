@@ -201,7 +201,7 @@ class Waiter(Blocked):
     ) -> tuple[float | None, Over]:
         """Let a wait begin though the request is cancelled, within the time to clean up, or raise.
 
-        The first one that is no clean-up's is told. It may still have a result that is there.
+        The first one outside a clean-up raises the cancellation, unless its result is there.
         """
         if not self._raised and not subscription.cleans_up and not cleans_up():
             if not subscription.begins:

@@ -98,7 +98,7 @@ class Project:
 
 @pytest.fixture
 def project(django: None, request: pytest.FixtureRequest) -> Iterator[Project]:
-    """Give the project; its servers are stopped before it is taken back, its notes forgotten."""
+    """Return the project; its servers are stopped before it is taken back, its notes forgotten."""
     from django.db import connections
 
     from tests.integrations.django_project.models import Note

@@ -25,7 +25,7 @@ needs_postgres = pytest.mark.skipif(programs() is None, reason=MISSING)
 
 
 def notes(alias: str) -> Any:
-    """Give the notes of a database; the model can be imported once Django has been set up."""
+    """Return the notes of a database; the model can be imported once Django has been set up."""
     from tests.integrations.django_project.models import Note
 
     return Note.objects.using(alias)

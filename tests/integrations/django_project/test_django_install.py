@@ -105,7 +105,7 @@ def test_installing_twice_is_installing_once(project: Project) -> None:
 
 @pytest.fixture
 def variables(django: None, tmp_path: Path) -> dict[str, str]:
-    """Give the environment of a program of the project's, with a database of its own."""
+    """Return the environment of a program of the project's, with a database of its own."""
     variables = {
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "DJANGO_PROJECT_DIRECTORY": str(tmp_path),

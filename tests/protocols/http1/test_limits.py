@@ -15,7 +15,7 @@ SMALL = Limits(request_line=64, head=256, fields=5, window=16, framing=64, disca
 
 
 def splits(data: bytes) -> Iterator[list[bytes]]:
-    """Give ways to split: whole, in bytes, at every place of the last hundred, in pieces."""
+    """Return ways to split: whole, in bytes, at every place of the last hundred, in pieces."""
     yield [data]
     if len(data) < 1000:
         yield [data[at : at + 1] for at in range(len(data))]
@@ -27,7 +27,7 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
 
 
 def statuses(pieces: list[bytes], limits: Limits | None = None) -> list[int]:
-    """Give the statuses of refusals; nothing when the one request is good."""
+    """Return the statuses of refusals; nothing when the one request is good."""
     client = connect(limits=limits)
     client.send(*pieces)
     refused = [error.status for error in client.owner.errors]

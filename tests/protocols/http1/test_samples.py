@@ -24,7 +24,7 @@ LONG = 512
 
 
 def splits(data: bytes) -> Iterator[list[bytes]]:
-    """Give the ways to split ``data``: whole, in bytes, in two, in many."""
+    """Return the ways to split ``data``: whole, in bytes, in two, in many."""
     yield [data]
     yield [data[at : at + 1] for at in range(len(data))]
     places = random.Random(len(data))  # the same places in every run
@@ -40,7 +40,7 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
 
 
 def understood(requests: tuple[Expected, ...]) -> Result:
-    """Give the requests of an expectation as :func:`feed` gives those that came."""
+    """Return the requests of an expectation as :func:`feed` gives those that came."""
     return Result(
         [
             (
