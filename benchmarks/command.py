@@ -53,15 +53,27 @@ def running(name: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def choose_cores(least: int) -> tuple[int, int]:
-    """Return the server's core and the client's: two, where this process may use so many.
+def choose_cores(least: int, workers: int = 1) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the server's cores and the client's, among those that this process may use.
 
-    Raises `CannotRunError` where it may use fewer than `least`.
+    The server has one for each of its workers, and the client up to as many of the others. Where
+    there are no others, both share all.
+
+    Raises `CannotRunError` where there are fewer than `least`.
     """
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < least:
         raise CannotRunError("two cores are needed, one for the server and one for the client")
-    return usable[-1], usable[0]
+    others = usable[:-workers]
+    return frozenset(usable[-workers:]), frozenset(others[:workers] or usable)
+
+
+def name_cores(server: frozenset[int], client: frozenset[int]) -> str:
+    """Return in words which cores are whose."""
+    ours, theirs = (", ".join(map(str, sorted(cores))) for cores in (server, client))
+    if server & client:
+        return f"{ours}, shared by the server and the client"
+    return f"{ours} for the server, {theirs} for the client"
 
 
 def describe_start() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A server under test: started on one core, watched through /proc, and ended with its children.
+"""A server under test: started on some cores, watched through /proc, ended with its children.
 
 Linux only. Every server is the leader of a session of its own, so that its whole tree of processes
 can be found and ended.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 from .errors import RoundFailedError
@@ -29,12 +30,28 @@ _IDLE_SECONDS = 0.2
 
 
 class ServerProcess:
-    """A started server and all processes below it."""
+    """A started server and all processes below it.
 
-    def __init__(self, leader: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    Attributes:
+        port: The port of 127.0.0.1 that it was told.
+        started: When it was started, by `time.monotonic`.
+        origin: What its URLs begin with: scheme and authority.
+    """
+
+    def __init__(
+        self,
+        leader: subprocess.Popen[bytes],
+        port: int,
+        log: Path,
+        started: float,
+        certificate: Path | None,
+    ) -> None:
         self._leader = leader
         self._log = log
+        self._context = ssl.create_default_context(cafile=certificate) if certificate else None
+        self.origin = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
         self.port = port
+        self.started = started
 
     def fetch(self, path: str, timeout: float) -> tuple[int, bytes]:
         """GET `path` on a connection of its own; return status and body.
@@ -42,7 +59,7 @@ class ServerProcess:
         Raises `OSError` or `http.client.HTTPException` where there is no answer within `timeout`
         seconds.
         """
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = self._connect(timeout)
         try:
             connection.request("GET", path, headers={"Connection": "close"})
             response = connection.getresponse()
@@ -50,8 +67,16 @@ class ServerProcess:
         finally:
             connection.close()
 
-    def await_answer(self, path: str) -> None:
-        """Return once `path` answers 200; else raise `RoundFailedError` with the reason."""
+    def _connect(self, timeout: float) -> HTTPConnection:
+        if self._context is None:
+            return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        return HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self._context)
+
+    def await_answer(self, path: str, pause: float = 0.05) -> None:
+        """Return once `path` answers 200; else raise `RoundFailedError` with the reason.
+
+        It is asked every `pause` seconds.
+        """
         deadline = time.monotonic() + _START_SECONDS
         answer = "no answer"
         while time.monotonic() < deadline:
@@ -60,7 +85,7 @@ class ServerProcess:
                 status, body = self.fetch(path, timeout=5.0)
             except (OSError, HTTPException) as error:
                 answer = str(error) or type(error).__name__
-                time.sleep(0.05)
+                time.sleep(pause)
                 continue
             if status != 200:
                 raise RoundFailedError(f"answered {status} to {path}{self._last_words()}")
@@ -76,7 +101,7 @@ class ServerProcess:
             raise RoundFailedError(f"ended with code {code}{self._last_words()}")
 
     def await_idle(self) -> None:
-        """Return once the server has nothing left to do for clients that have gone, 5 s at most."""
+        """Return once the server has nothing left to do, 5 s at most."""
         deadline = time.monotonic() + 5.0
         before = self.cpu_seconds()
         while time.monotonic() < deadline:
@@ -127,18 +152,27 @@ class ServerProcess:
 
 
 @contextmanager
-def start(argv: list[str], port: int, core: int) -> Iterator[ServerProcess]:
-    """Start a server on one core; end it and all its processes when the `with` block is left.
+def start(
+    argv: list[str],
+    port: int,
+    cores: Collection[int],
+    packages: Path | None = None,
+    certificate: Path | None = None,
+) -> Iterator[ServerProcess]:
+    """Start a server on some cores; end it and all its processes when the `with` block is left.
 
-    Raises `RoundFailedError` where the program cannot be started at all.
+    It imports what is in the directory `packages` before what is installed. With a `certificate` it
+    speaks TLS, and must have that one. Raises `RoundFailedError` where the program cannot be
+    started at all.
     """
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)
     }
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, [packages, ROOT] if packages else [ROOT]))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         log = Path(directory, "log")
         with log.open("wb") as output:
+            started = time.monotonic()
             try:
                 leader = subprocess.Popen(
                     argv,
@@ -148,11 +182,11 @@ def start(argv: list[str], port: int, core: int) -> Iterator[ServerProcess]:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
                 )
             except OSError as error:
                 raise RoundFailedError(f"could not be started: {error}") from error
-        server = ServerProcess(leader, port, log)
+        server = ServerProcess(leader, port, log, started, certificate)
         try:
             yield server
         finally:
@@ -175,6 +209,12 @@ def busy_seconds(core: int) -> float:
             user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
             return (user + nice + system + irq + softirq + steal) / _TICKS_PER_SECOND
     raise LookupError(f"/proc/stat has no cpu{core}")
+
+
+def own_seconds() -> float:
+    """Return the CPU time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _stat_all() -> Iterator[tuple[int, list[str]]]:

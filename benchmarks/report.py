@@ -1,47 +1,29 @@
-"""What the samples say: medians, ratios, aims, and the table. No measuring, no files.
-
-Every median is over the rounds of one run, and every ratio is of two such medians.
-"""
+"""The report of a run, as Markdown and as JSON. No measuring, no files."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from .figures import Figure
+from .forms import Form
+from .judging import (
+    Spread,
+    compare,
+    count_errors,
+    find_best,
+    is_doubtful,
+    judge_all,
+    spread,
+)
 from .markdown import list_facts, write_table
 from .rounds import Result
-from .scenarios import Aim, Beside, Figure, Load, Scenario
+from .scenarios import Scenario
 
-TITLES: dict[Figure, str] = {
-    "requests_per_second": "requests/s",
-    "cpu_us_per_request": "CPU µs/request",
-    "p99_ms": "p99 ms",
-    "new_client_ms": "new client ms",
-    "memory_mb": "memory MB",
-    "parked_mb": "MB parked",
-    "kb_per_request": "KB/request",
-    "quick_p99_ms": "quick request p99 ms",
-    "event_p99_ms": "event late by p99 ms",
-    "million_counts_per_second": "million counts/s",
-}
-_LOAD_COLUMNS: tuple[Figure, ...] = (
-    "cpu_us_per_request",
-    "requests_per_second",
-    "p99_ms",
-    "new_client_ms",
-    "memory_mb",
-)
-_PARK_COLUMNS: tuple[Figure, ...] = ("kb_per_request", "memory_mb", "parked_mb")
-_BESIDE_COLUMNS: tuple[Figure, ...] = (
-    "quick_p99_ms",
-    "event_p99_ms",
-    "million_counts_per_second",
-)
-_WITH_RATIO: tuple[Figure, ...] = ("cpu_us_per_request", "requests_per_second", "kb_per_request")
 # A share of the server's core taken by others that makes figures doubtful.
 _DISTURBED = 0.1
+_BEST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,94 +34,27 @@ class Run:
         machine: The machine, as short texts by name.
         versions: The tools and libraries, by name.
         how: How it was measured, by name: rounds, seconds, cores, the date.
+        forms: The forms of Bide that were measured.
+        missing: Why one of them could not be, or `None`.
         tables: The scenarios and what they gave.
     """
 
     machine: dict[str, str]
     versions: dict[str, str]
     how: dict[str, str]
+    forms: list[Form]
+    missing: str | None
     tables: list[tuple[Scenario, list[Result]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """An aim beside what was measured.
-
-    Attributes:
-        wanted: The aim in words.
-        measured: The value it is judged by, or `None` where there is none.
-        outcome: "reached", "missed" or "not measured", and whether errors cast doubt on it.
-    """
-
-    wanted: str
-    measured: float | None
-    outcome: str
-
-
-def take_median(result: Result, figure: Figure) -> float | None:
-    """Return the median of a figure over the rounds that gave it, or `None` without any."""
-    values = [sample.figures[figure] for sample in result.samples if figure in sample.figures]
-    return median(values) if values else None
-
-
-def compare(bide: Result, other: Result, figure: Figure) -> float | None:
-    """Return Bide's median divided by the other's, or `None` where either is missing or zero."""
-    ours, theirs = take_median(bide, figure), take_median(other, figure)
-    if ours is None or not theirs:
-        return None
-    return ours / theirs
-
-
-def count_errors(result: Result) -> Counter[str]:
-    """Return the errors of all rounds, by kind."""
-    total: Counter[str] = Counter()
-    for sample in result.samples:
-        total.update(sample.errors)
-    return total
-
-
-def judge(aim: Aim, results: list[Result]) -> Verdict:
-    """Hold an aim against what was measured; the first of `results` is Bide's."""
-    bide = results[0]
-    sign = "≤" if aim.side == "at most" else "≥"
-    if aim.peer is None:
-        wanted = f"{TITLES[aim.figure]} {sign} {aim.bound:g}"
-        value = take_median(bide, aim.figure)
-        involved = [bide]
-    else:
-        wanted = f"{TITLES[aim.figure]} {sign} {aim.bound:g} × {aim.peer}"
-        peers = [result for result in results[1:] if result.contender.server.name == aim.peer]
-        value = compare(bide, peers[0], aim.figure) if peers else None
-        involved = [bide, *peers]
-    if value is None:
-        return Verdict(wanted, None, "not measured")
-    reached = value <= aim.bound if aim.side == "at most" else value >= aim.bound
-    outcome = "reached" if reached else "missed"
-    if any(count_errors(result) or result.failures for result in involved):
-        outcome += ", with errors"
-    return Verdict(wanted, value, outcome)
-
-
-def judge_all(run: Run) -> list[tuple[Scenario, Verdict]]:
-    """Hold every aim of the run's scenarios against what was measured."""
-    return [
-        (scenario, judge(aim, results)) for scenario, results in run.tables for aim in scenario.aims
-    ]
-
-
 def write_markdown(run: Run) -> str:
-    """Return the whole report as Markdown."""
-    parts = ["# Bide beside its peers", "", *_write_how(run), "", "## Aims", ""]
-    parts += write_table(
-        ["scenario", "aim", "measured", "outcome"],
-        [
-            [scenario.title, verdict.wanted, _show(verdict.measured), f"**{verdict.outcome}**"]
-            for scenario, verdict in judge_all(run)
-        ],
-    )
+    """Return the whole report: the short table, the aims, and then each scenario."""
+    parts = ["# Bide beside its peers", "", *_write_how(run), ""]
+    parts += ["## In short", "", *_write_short(run), ""]
+    parts += ["## Aims", "", *_write_aims(run)]
     for scenario, results in run.tables:
-        parts += ["", f"## {scenario.title}", "", _describe(scenario), ""]
-        parts += _write_scenario(scenario, results)
+        parts += ["", f"## {scenario.title}", ""]
+        parts += [scenario.load.describe(), "", *_write_scenario(scenario, results)]
     return "\n".join(parts) + "\n"
 
 
@@ -149,30 +64,51 @@ def write_json(run: Run) -> dict[str, Any]:
         "machine": run.machine,
         "versions": run.versions,
         "how": run.how,
+        "forms": {form.name: form.note for form in run.forms},
+        "missing_form": run.missing,
         "aims": [
             {
                 "scenario": scenario.name,
                 "aim": verdict.wanted,
-                "measured": verdict.measured,
+                "measured": None if verdict.measured is None else verdict.measured.median,
                 "outcome": verdict.outcome,
             }
-            for scenario, verdict in judge_all(run)
+            for scenario, verdict in judge_all(run.tables)
         ],
         "scenarios": {
             scenario.name: {
                 "title": scenario.title,
-                "servers": [_write_result(result, results[0]) for result in results],
+                "servers": [_write_result(scenario, result, results[0]) for result in results],
             }
             for scenario, results in run.tables
         },
     }
 
 
-def _write_result(result: Result, bide: Result) -> dict[str, Any]:
-    figures: list[Figure] = list(TITLES)
-    medians = {figure: take_median(result, figure) for figure in figures}
-    ratios = {figure: compare(bide, result, figure) for figure in _WITH_RATIO}
+def show(value: float | None) -> str:
+    """Return a figure with three digits or so, and a dash for none."""
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def show_spread(found: Spread | None) -> str:
+    """Return a median with the least and the most, where it is one of several rounds."""
+    if found is None:
+        return "–"
+    if found.rounds < 2:
+        return f"{show(found.median)} (one round)"
+    return f"{show(found.median)} ({show(found.least)}–{show(found.most)})"
+
+
+def _write_result(scenario: Scenario, result: Result, bide: Result) -> dict[str, Any]:
     server = result.contender.server
+    medians = {figure: spread(result, figure) for figure in scenario.load.columns}
+    ratios = {
+        figure: compare(bide, result, figure) for figure in scenario.load.columns if figure.compared
+    }
     return {
         "server": server.name,
         "setup": server.setup,
@@ -180,77 +116,115 @@ def _write_result(result: Result, bide: Result) -> dict[str, Any]:
         "application": result.contender.application,
         "command": result.command,
         "not_measured": result.missing,
-        "medians": {figure: value for figure, value in medians.items() if value is not None},
-        "bide_divided_by_it": {
-            figure: value for figure, value in ratios.items() if value is not None
-        },
+        "medians": _write_medians(medians),
+        "bide_divided_by_it": _write_medians(ratios),
         "errors": dict(count_errors(result)),
         "failed_rounds": result.failures,
         "rounds": [
-            {**sample.figures, "errors": sample.errors, "foreign_share": sample.foreign_share}
-            for sample in result.samples
+            {
+                "round": number,
+                **{figure.name: value for figure, value in sample.figures.items()},
+                "errors": sample.errors,
+                "foreign_share": sample.foreign_share,
+            }
+            for number, sample in result.samples.items()
         ],
     }
 
 
+def _write_medians(found: dict[Figure, Spread | None]) -> dict[str, float]:
+    return {figure.name: each.median for figure, each in found.items() if each is not None}
+
+
 def _write_how(run: Run) -> list[str]:
-    lines = list_facts(run.how, run.machine)
+    lines = list_facts(run.how, run.machine, {f"Bide {form.name}": form.note for form in run.forms})
+    if run.missing is not None:
+        lines.append(f"- **{run.missing}**")
     lines.append("- versions: " + ", ".join(f"{name} {v}" for name, v in run.versions.items()))
     shares = [
         sample.foreign_share
         for _, results in run.tables
         for result in results
-        for sample in result.samples
+        for sample in result.samples.values()
     ]
     if shares:
         worst = max(shares)
         note = " **Disturbed: repeat it on an idle machine.**" if worst > _DISTURBED else ""
         lines.append(
-            f"- other processes took {100 * median(shares):.0f} % of the server's core in the"
+            f"- other processes took {100 * median(shares):.0f} % of the server's cores in the"
             f" median round, {100 * worst:.0f} % in the worst.{note}"
         )
     return lines
 
 
-def _describe(scenario: Scenario) -> str:
-    load = scenario.load
-    if isinstance(load, Load):
-        return (
-            f"`GET {load.path}` from {load.connections:,} clients that keep their connections."
-            " Median of the rounds (least–most). Less CPU is better, more requests/s are."
+def _write_short(run: Run) -> list[str]:
+    heads = ["work", "figure", *(f"Bide {form.name}" for form in run.forms), "best peers"]
+    rows = []
+    for scenario, results in run.tables:
+        ours = {result.contender.server.name: result for result in results}
+        peers = [
+            f"{result.contender.server.name} {_show_headline(scenario, result)}"
+            for result in find_best(scenario, results, _BEST)
+        ]
+        rows.append(
+            [
+                scenario.title,
+                f"{scenario.headline.title}, {'more' if scenario.headline.more else 'less'}"
+                " is better",
+                *(_show_headline(scenario, ours[form.server]) for form in run.forms),
+                "; ".join(peers) or "–",
+            ]
         )
-    if isinstance(load, Beside):
-        return (
-            f"`GET /quick`, one after another, and `GET /events` while {load.computing} views"
-            " compute; what these counted is what is left for them. Median of the rounds"
-            " (least–most). Less p99 is better, more counts/s are."
-        )
-    return (
-        f"`GET {load.path}`, {load.requests:,} at once, each of which waits {load.seconds:g} s."
-        " Memory (PSS) of all the server's processes before and while all of them wait."
-        " Median of the rounds (least–most). Less is better."
-    )
+    return [
+        "Median of the rounds, with the least and the most of them.",
+        "",
+        *write_table(heads, rows),
+    ]
+
+
+def _show_headline(scenario: Scenario, result: Result) -> str:
+    shown = show_spread(spread(result, scenario.headline))
+    return shown + (", with errors" if is_doubtful(result) else "")
+
+
+def _write_aims(run: Run) -> list[str]:
+    first = f" Bide is the {run.forms[0].name} form where an aim names none." if run.forms else ""
+    return [
+        "A ratio is of two medians; in parentheses the least and the most of the rounds' own."
+        + first,
+        "",
+        *write_table(
+            ["work", "aim", "measured", "outcome"],
+            [
+                [
+                    scenario.title,
+                    verdict.wanted,
+                    show_spread(verdict.measured),
+                    f"**{verdict.outcome}**",
+                ]
+                for scenario, verdict in judge_all(run.tables)
+            ],
+        ),
+    ]
 
 
 def _write_scenario(scenario: Scenario, results: list[Result]) -> list[str]:
-    columns = _LOAD_COLUMNS if isinstance(scenario.load, Load) else _PARK_COLUMNS
-    if isinstance(scenario.load, Beside):
-        columns = _BESIDE_COLUMNS
     heads = ["server", "version"]
-    for column in columns:
-        heads.append(TITLES[column])
-        if column in _WITH_RATIO:
+    for figure in scenario.load.columns:
+        heads.append(figure.title)
+        if figure.compared:
             heads.append("Bide ÷ it")
     heads.append("errors")
     rows = []
     for result in results:
         server = result.contender.server
         row = [server.label, server.versions().get(server.distributions[0], "–")]
-        for column in columns:
-            row.append(_show_spread([sample.figures.get(column) for sample in result.samples]))
-            if column in _WITH_RATIO:
-                same = result is results[0]
-                row.append("" if same else _show(compare(results[0], result, column)))
+        for figure in scenario.load.columns:
+            row.append(show_spread(spread(result, figure)))
+            if figure.compared:
+                ratio = compare(results[0], result, figure)
+                first = result is results[0]
+                row.append("" if first else show(None if ratio is None else ratio.median))
         row.append(_show_errors(result))
         rows.append(row)
     return write_table(heads, rows)
@@ -265,20 +239,3 @@ def _show_errors(result: Result) -> str:
         reasons = "; ".join(dict.fromkeys(result.failures))
         parts.append(f"{len(result.failures)} of {rounds} rounds failed: {reasons}")
     return ", ".join(parts) if parts else "none"
-
-
-def _show_spread(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    if len(known) == 1:
-        return _show(known[0])
-    return f"{_show(median(known))} ({_show(min(known))}–{_show(max(known))})"
-
-
-def _show(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

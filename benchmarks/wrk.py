@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from .errors import CannotRunError, RoundFailedError
@@ -60,22 +60,25 @@ def run_wrk(
     url: str,
     *,
     connections: int,
+    headers: tuple[str, ...] = (),
     seconds: float,
-    core: int,
+    cores: Collection[int],
     meanwhile: Callable[[], None] | None = None,
 ) -> WrkReport:
-    """Load `url` from one thread of wrk on `core`, and return what it counted.
+    """Load `url` from one thread of wrk for each of `cores`, and return what they counted.
 
-    `meanwhile` is called once, while the load runs. Raises `RoundFailedError` where wrk fails.
+    `headers` are lines to send beside Host. `meanwhile` is called once, while the load runs.
+    Raises `RoundFailedError` where wrk fails.
     """
     argv = [
         wrk,
-        "-t1",
+        f"-t{len(cores)}",
         f"-c{connections}",
         f"-d{seconds:.0f}s",
         "--latency",
         "--timeout",
         "5s",
+        *(word for header in headers for word in ("-H", header)),
         url,
     ]
     with subprocess.Popen(
@@ -83,7 +86,7 @@ def run_wrk(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     ) as process:
         try:
             if meanwhile is not None:

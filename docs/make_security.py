@@ -27,7 +27,7 @@ INTRODUCTION = """\
 <!-- Made by docs/make_security.py from tests/samples/http1 and tests/advisories/published.json. -->
 
 What Bide promises, which attacks are known, and what it answers. Each line of the tables is a
-test. How to report what is missing is in [SECURITY.md](../SECURITY.md).
+test. [SECURITY.md](../SECURITY.md) says how to report another attack.
 
 - [What it protects from](#what-it-protects-from)
 - [What it does not protect from](#what-it-does-not-protect-from)
@@ -38,52 +38,56 @@ test. How to report what is missing is in [SECURITY.md](../SECURITY.md).
 
 ## What it protects from
 
-- **Another reading of a request than a proxy's.** HTTP/1.1 is taken as strictly as RFC 9110 and
-  9112 allow. What is not certain is refused, never guessed: an answer with the status,
-  `Connection: close`, and not one byte more of that connection is parsed.
-- **A client that holds what others need.** Waiting for a client, for the rest of a request or to
-  take its response, holds no thread. Each client has a deadline for the head, a rate for the body
-  and the response, and a window of memory in both directions; all together have a bound.
-- **A client that costs more than it sends.** What a request costs grows with its bytes and no
-  faster, no pattern searches back and forth, and no byte costs more than three of the cheapest. A
-  header, a chunk, a trailer and a request are each a thing of their own, which costs more than its
-  few bytes: how many there may be is limited.
-- **An application's mistake that becomes an attack.** A response's status and headers with
-  control characters are refused, and so are headers that belong to the connection. A body that is
+- **Bide and a proxy read a request differently.** Bide reads HTTP/1.1 as strictly as RFC 9110 and
+  9112 allow. It refuses a request that is not clear, and never guesses: it answers with an error
+  and `Connection: close`, and parses no further byte of that connection. The checks of HTTP/2 are
+  the same; there an error ends the one stream, for the others may be other people's.
+- **A client holds what others need.** A client that is slow to send its request or to take its
+  response holds no thread. Each client has a deadline for the head, a minimum rate for the body and
+  the response, and a limit of memory in both directions. There is a limit for all clients together,
+  too.
+- **A client costs more than it sends.** The cost of a request grows linearly with its bytes. No
+  pattern backtracks, and no byte costs more than three of the cheapest. A header, a chunk, a
+  trailer and a request each cost more than their few bytes, so their number is limited.
+- **An application's mistake becomes an attack.** A status or a header with
+  control characters is refused, and so is a header that belongs to the connection. A body that is
   not as long as its Content-Length is cut, so that it never looks complete. An error becomes a
-  500 without details, or a response that is cut; the next request is served.
-- **Headers that pass for others.** Names with `_` and `Proxy` do not reach the environ. No header
-  of a client's changes `REMOTE_ADDR`, `wsgi.url_scheme` or `SCRIPT_NAME`.
+  500 without details, or a response that is cut. The next request is served.
+- **A header passes for another one.** Names with `_`, and `Proxy`, do not reach the environ. No
+  client can change `REMOTE_ADDR`, `wsgi.url_scheme` or `SCRIPT_NAME` by a header. `Forwarded` and
+  `X-Forwarded-…` are read only from [trusted proxies](proxies.md), and reach the application only
+  from these. By default no proxy is trusted.
 - **Forged lines in the log.** Request targets are logged as they were sent, never decoded.
 
 ## What it does not protect from
 
-- **Eavesdroppers.** There is no TLS. A proxy in front ends it; see [deployment](deployment.md).
-- **A flood from thousands of addresses.** The limits bound what one connection costs, and how
-  many there are together. They do not count the connections or the requests of one address: who
-  opens as many as there may be keeps others waiting, within the deadlines. A proxy or a firewall
-  in front counts.
-- **What the application does.** Bide interprets no body, no cookie, no query, and no path: forms,
-  uploads, `..` in a path, sessions and authorization are the application's. A traceback in the
-  log shows the text of the application's error, and whatever of a client's it quotes.
-- **An application that blocks.** Requests that block all threads keep others in the queue. Bide
-  says in the log what blocks, and answers 503 in the end, but ends no running code.
-- **A proxy that is to be believed.** `X-Forwarded-For` and its like are headers like any. The
-  application, or middleware, decides whom it trusts.
+- **Eavesdroppers, without TLS.** Use a certificate for [HTTPS](tls.md), or let a proxy in
+  front end TLS; see [deployment](deployment.md).
+- **A flood from thousands of addresses.** The limits bound the cost of a connection and the number
+  of connections. `--client-connections` and `--client-requests`, if set, limit what one address
+  has. An attacker with many addresses can keep others waiting, within the deadlines. Limit the rate
+  of requests in a proxy or a firewall.
+- **What the application does.** Bide does not interpret bodies, cookies, queries or paths. Forms,
+  uploads, `..` in a path, sessions and authorization are the application's task. A traceback in the
+  log shows the text of the application's error, which may quote what a client sent.
+- **An application that blocks.** If requests block all threads, others stay in the queue. Bide
+  says in the log what blocks, and in the end answers 503, but never ends running code.
+- **A trusted proxy that passes on what its clients send.** The proxy must set or remove every
+  header for which Bide [trusts](proxies.md#only-some-of-the-headers) it.
 
 ## The limits
 
-Every limit can be set: see the settings for [time](settings.md#time) and for
-[space](settings.md#space). All have defaults that protect, but for the whole time of a request
-and of a response, `--request-timeout` and `--response-timeout`, which only you can know. 0 takes
-a limit away where it says so; the memory is then the client's to fill.
+Every limit is a setting: see the settings for [time](settings.md#time) and for
+[space](settings.md#space). The defaults are safe. Two limits have no default, because only you know
+the right value: the total time of a request and of a response, `--request-timeout` and
+`--response-timeout`. Some limits can be switched off by 0; then a client may fill the memory.
 
 ## Attacks on what a request is
 
-{count} samples, of which {refused} are refused. Each is fed whole, byte by byte, and split at
-many places, with a good request behind it; the result is always the same. Beside the answer
-stands one example of the bytes. "Closed" means: after the answers to what came before, with
-`Connection: close`, lingering so that the answer arrives.
+There are {count} samples, and {refused} of them are refused. Each is fed whole, byte by byte, and
+split at many places, with a good request behind it. The result is always the same. The table shows
+one example of the bytes for each attack. "Closed" means: earlier requests are answered, the answer
+has `Connection: close`, and the connection is closed slowly enough for the answer to arrive.
 
 | attack | for example | answer | source | samples |
 |---|---|---|---|---|
@@ -91,8 +95,8 @@ stands one example of the bytes. "Closed" means: after the answers to what came 
 
 BEHAVIOUR = """\
 
-What is found wrong in a body, the application hears where it reads: `RemoteProtocolError`, which
-unhandled becomes the answer, and the connection is closed in any case.
+If a body is malformed, the application's read raises `RemoteProtocolError`. If the application does
+not handle it, it becomes the answer. The connection is always closed.
 
 ## Attacks on time, memory and the log
 
@@ -104,8 +108,8 @@ ADVISORIES = """\
 
 ## Published advisories
 
-Mistakes of other servers and frameworks for Python that were published, replayed against Bide by
-`tests/advisories`. The descriptions are ours.
+Published mistakes of other servers and frameworks for Python. `tests/advisories` replays them
+against Bide. The descriptions are ours.
 
 | advisory | of | attack | Bide's answer |
 |---|---|---|---|
@@ -113,13 +117,13 @@ Mistakes of other servers and frameworks for Python that were published, replaye
 
 ABSENT = """\
 
-These cannot concern Bide yet, since it does not have what they are about:
+These do not concern Bide yet, because it does not have the feature:
 
 | advisory | of | attack | not here, for |
 |---|---|---|---|
 """
 
-# What is no matter of one request's bytes: the attack, the answer, and a test of it.
+# What does not depend on the bytes of one request: the attack, the answer, and a test of it.
 OTHERS = [
     (
         "A head that comes slowly, or never ends",
@@ -168,6 +172,18 @@ OTHERS = [
         "at `--limit-unread-total` each is read no further before it is empty",
         "tests/contract/test_held_together.py",
         "test_bodies_that_wait_are_bounded_together",
+    ),
+    (
+        "Messages of a WebSocket that inflate to a thousand times their size",
+        "parsed as far as may wait, the rest stays as it came; 1009 beyond `--websocket-max-size`",
+        "tests/live/test_constant_memory.py",
+        "test_bombs_of_many_websockets_take_a_window_and_some_messages_each",
+    ),
+    (
+        "Messages of many WebSockets that never end",
+        "at `--limit-unread-total` those that are longer than `--limit-unread` are refused: 1013",
+        "tests/protocols/websocket/test_frames.py",
+        "test_a_message_that_is_coming_counts_and_a_long_one_is_refused_at_the_bound",
     ),
     (
         "A client that vanishes without a word",

@@ -13,6 +13,7 @@ from benchmarks.command import (
     UNDECIDED,
     choose_cores,
     describe_start,
+    name_cores,
     output_option,
     running,
     write_results,
@@ -77,17 +78,17 @@ def main(requests: int, departures: int | None, executors: tuple[str, ...], outp
 
 def _run(size: Size, executors: tuple[str, ...]) -> Report:
     require_plotting("soak")
-    server_core, client_core = choose_cores(least=1)
+    server_cores, client_cores = choose_cores(least=1)
     how = {
         **describe_start(),
-        "bound to core": f"{server_core} the server, {client_core} the client",
+        "cores": name_cores(server_cores, client_cores),
     }
     machine = describe_machine()
-    os.sched_setaffinity(0, {client_core})
+    os.sched_setaffinity(0, client_cores)
     results = []
     for executor in executors:
         click.echo(f"{executor}: {size.requests:,} requests, {size.departures:,} departures")
-        results.append(run(executor, size, server_core))
+        results.append(run(executor, size, server_cores))
     return Report(machine, how, results)
 
 

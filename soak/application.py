@@ -294,7 +294,7 @@ class Unfinished:
         return self._blocks
 
     def close(self) -> None:
-        """Be over."""
+        """Note the end."""
         self._finish = None
         self._attending.__exit__(None, None, None)
 
@@ -371,7 +371,7 @@ flask = Flask(__name__)
 
 @flask.post("/flask/<token>/<int:number>")
 def echo(token: str, number: int) -> dict[str, Any]:
-    """Give back the JSON that came."""
+    """Return the JSON that came."""
     return {"token": token, "came": request.get_json()}
 
 

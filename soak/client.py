@@ -24,7 +24,7 @@ _PIECE: Final = 256 * 1024
 
 
 class BrokenAnswerError(Exception):
-    """The server sent what is no response, or no whole one."""
+    """The server sent something else than a whole response."""
 
 
 @dataclass(frozen=True, slots=True)

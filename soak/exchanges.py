@@ -235,7 +235,7 @@ _MALFORMED = (
 
 
 def malformed(token: str, dice: Random) -> Asked:
-    """Send what is no request."""
+    """Send something that is not a request."""
     return Asked((dice.choice(_MALFORMED) % token.encode(),), 400, b"", last=True)
 
 

@@ -80,7 +80,7 @@ def look(
 
 
 def count_places(missing: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-    """Have each look tell how many places are taken of what is shared; on the event loop."""
+    """Make each check report how many shared places are taken; on the event loop."""
     _missing.append(missing)
     return missing
 
@@ -133,7 +133,7 @@ async def _count(status: Callable[[], Status], *, thorough: bool) -> dict[str, A
 
 
 async def empty_caches() -> None:
-    """Drop what is kept for a time and is no leak; on the event loop, when nothing is asked.
+    """Drop what is kept only for a time; on the event loop, when nothing is asked.
 
     `linecache` keeps the source of each module that a traceback has named: thousands of lines,
     whenever that happens first. asyncio keeps a cancelled timer, and its context, until its time

@@ -6,6 +6,7 @@ Before, between and after them it is let come to rest, and looked at idle.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,9 @@ _WARM_UP = 5  # of so many requests of the run, one before it
 _MOST_WARM_UP = 50_000
 
 _COMMAND = (
-    "{scripts}/bide {application} --bind 127.0.0.1:{port} --log-level warning"
+    # malloc counts what a thread's cache keeps as in use, and 64 threads fill theirs for long.
+    "env GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"
+    " {scripts}/bide {application} --bind 127.0.0.1:{port} --log-level warning"
     f" --threads {LANES} --limit-body {LIMIT_BODY} --health {HEALTH}"
 )
 _DEADLINES = {
@@ -80,15 +83,15 @@ class Result:
     warmed: tuple[int, int]
 
 
-def run(executor: str, size: Size, core: int) -> Result:
-    """Soak a server of its own, bound to one core.
+def run(executor: str, size: Size, cores: Collection[int]) -> Result:
+    """Soak a server of its own, bound to these cores.
 
     Raises `benchmarks.errors.RoundFailedError` where the server does not start, or ends.
     """
     server = Server("bide", executor, ("bide",), _command(executor, size.stalls))
     port = find_free_port()
     argv = server.argv("soak.application:app", port)
-    with start(argv, port, core) as process:
+    with start(argv, port, cores) as process:
         process.await_answer(HEALTH)
         try:
             return asyncio.run(_soak(process, executor, argv, size))
@@ -119,7 +122,7 @@ async def _soak(process: ServerProcess, executor: str, argv: list[str], size: Si
         await load.run(size.requests - halves[0], size.departures - halves[1])
     return Result(
         executor=executor,
-        command=" ".join(["bide", *argv[1:]]),
+        command=" ".join([*argv[:2], "bide", *argv[3:]]),
         size=size,
         samples=watch.samples,
         before=before,

@@ -5,8 +5,8 @@ load does not rise by more than a bound, two standard errors allowed; and neithe
 server, from the run's middle to its end. What grows in the first half is what it takes to reach the
 most that there ever is at once.
 
-Not flat is what has risen by more than the bound and a step besides. What comes all at once is no
-growth, but in a short run it rises by more than the bound: there, between the two, nothing is said.
+Not flat is what has risen by more than the bound and a step besides. What comes all at once is
+not growth, but in a short run it rises by more than the bound: between the two, nothing is said.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NOTHING = 1e-9  # so small a part of what there was is rounding
 
 _FAILED = "ERROR the application failed: %s"
 _OVERDUE = "WARNING %s has taken %.1f s: its wait is ended"
-# A machine that is busy with something else is no finding.
+# A machine that is busy with something else does not count.
 _MONITORS = (
     "ERROR the event loop ",
     "WARNING the event loop ",

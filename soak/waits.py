@@ -181,7 +181,7 @@ class Model:
             self.inner()
 
     def hold(self, name: str, most: int, function: Callable[[], None]) -> None:
-        """Be where only so many may be at once."""
+        """Enter where only so many may be at once."""
         self.inside[name] += 1
         assert self.inside[name] <= most, f"too many hold the {name}"
         try:
@@ -263,7 +263,7 @@ class Model:
     # What happens to them ------------------------------------------------------------------------
 
     def cancel(self, whose: waiter.Waiter) -> None:
-        """Have the client leave, the request take too long, or the server stop."""
+        """Make the client leave, the request take too long, or the server stop."""
         kind = self.random.choice(CANCELLATIONS)
         told = self.told.get(id(whose))
         if told is None:
@@ -285,7 +285,7 @@ class Model:
         self.runs.append(self.lane.begin(conversation))
 
     def step(self) -> None:
-        """Let one thing happen."""
+        """Do one step."""
         random = self.random.random()
         if random < 0.25:
             self.loop.turn()
@@ -322,7 +322,7 @@ class Model:
                 raise run.raised
 
     def settle(self) -> None:
-        """Let everything come to its end, and see that everything is back."""
+        """Run everything to its end, and check that everything is back."""
         rounds = 0
         while self.runs or self.lane.woken:
             rounds += 1
@@ -335,7 +335,7 @@ class Model:
             self.loop.now += 1.0
             self.lane.settle()
             self.collect()
-        self.loop.now += 60.0
+        self.loop.now += 1e10  # also what is left of the timer for cleaning up
         self.lane.settle()
         assert self.pool.whole, f"places are lost: {self.pool.held}"
         assert not self.lock.locked(), "the lock is held"

@@ -1,6 +1,5 @@
 """What the tests over a real server are given; tests of single modules need none of it."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -10,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,7 +24,7 @@ Serve = Callable[..., Served]
 
 # How many examples properties are tried with. Every run of the tests takes `stable`: the same ones
 # each time, so that a run is red for what was changed and nothing else. `make fuzz` takes `search`
-# for new ones. Neither has a deadline: a busy machine is no failure.
+# for new ones. Neither has a deadline: a busy machine fails no test.
 settings.register_profile(
     "stable",
     max_examples=100,
@@ -51,16 +51,35 @@ SLOW = (
     "live",  # processes, hundreds of clients, hundreds of megabytes
     "soak",
     "test_pytest_plugin.py",  # whole suites
+    "typing",  # type checkers, over all of the pages
 )
 """What `make fast` leaves out, beside the contract under other people's servers."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make fast` leaves out."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have an option to run a part of the tests."""
+    parser.addoption(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="run the Kth of N parts of the tests: each test is in one part, always the same",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what `make fast` leaves out; keep the part that is asked for."""
     slow = tuple(f"tests/{each}" for each in SLOW)
     for item in items:
         if item.nodeid.startswith(slow):
             item.add_marker(pytest.mark.slow)
+    number, parts = map(int, config.getoption("part").split("/"))
+    mine: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        (mine if crc32(item.nodeid.encode()) % parts == number - 1 else others).append(item)
+    items[:] = mine
+    if others:
+        config.hook.pytest_deselected(items=others)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -70,7 +89,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """Have SIGINT do what it does, in the programs of the tests too.
+    """Make SIGINT do what it does by default, in the programs of the tests too.
 
     A shell that runs the tests in the background ignores it for them, and what they start inherits
     that: nothing would end by Control-C.
@@ -125,11 +144,7 @@ def lane() -> Iterator[Lane]:
     """Return a lane on this thread; nothing may be left on its loop: no task, no timer."""
     lane = Lane(ManualLoop())
     yield lane
-    lane.settle()
-    assert lane.hub.parked == 0
-    assert not asyncio.all_tasks(lane.loop), "a task was never ended"
-    assert lane.loop.timers == 0, "a timer was left on the loop"
-    lane.hub.close()
+    lane.end()
     lane.loop.close()
 
 

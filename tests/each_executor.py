@@ -27,7 +27,7 @@ def serve(serve: Serve, executor: str) -> Serve:
 
 
 def starting_with(serve: Serve, executor: str) -> Serve:
-    """Have servers start with an executor, unless a test gives one."""
+    """Start servers with an executor, unless a test names one."""
 
     def start(application: Application, **settings: Any) -> Served:
         return serve(application, **{"executor": executor, **settings})

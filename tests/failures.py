@@ -45,7 +45,7 @@ class Failures:
         trace: TracebackType | None,
     ) -> None:
         if error is not self._hung:
-            return  # it is no row's
+            return  # it belongs to no row
         told = "\n\n".join(self.told)
         if told or not self.checked:
             pytest.fail(f"{self.failed} of {self.checked} fail\n\n{told}", pytrace=False)

@@ -13,13 +13,15 @@ from typing import Any
 
 from greenlet import greenlet
 
+from bide.exchange.channel import Channel
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
-from bide.exchange.stream import Channel, Stream
+from bide.exchange.stream import Stream
 from bide.exchange.totals import UNBOUND, Total
 from bide.executors.hub import Hub, Job
 from bide.protocols import interfaces
-from bide.transports.poller import READ, Pollable, Poller
+from bide.transports.pollable import Pollable
+from bide.transports.poller import READ, Poller
 from bide.transports.tcp import SocketTransport
 from bide.waiting.api import wait as wait_for
 from bide.waiting.outcome import Signal, Sink, Wait
@@ -66,9 +68,15 @@ class ManualLoop(asyncio.BaseEventLoop):
         return any(each.when() <= self.now and not each.cancelled() for each in scheduled)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and call back what is due then."""
+        """Advance the time, and call what is due."""
         self.now += seconds
         self.settle()
+
+    def hold(self) -> Callable[[], None]:
+        """Take out what is ready; it comes back, behind the rest, when the result is called."""
+        held = list(self._ready)  # type: ignore[attr-defined]
+        self._ready.clear()  # type: ignore[attr-defined]
+        return lambda: self._ready.extend(held)  # type: ignore[attr-defined]
 
     @property
     def timers(self) -> int:
@@ -88,7 +96,7 @@ class HandClock:
         return self.now
 
     def advance(self, seconds: int) -> None:
-        """Let seconds pass."""
+        """Advance the time by some seconds."""
         self.now += seconds
 
 
@@ -155,13 +163,15 @@ class Bare:
             callback(value)
 
 
-class Wakes:
+class Wakes(Parking):
     """Where a wait's waking goes; a test lets the thread of control go on when it likes."""
 
     def __init__(self) -> None:
+        self.since = 0.0
+        self.name = "wakes"
         self.woken: list[Wait] = []
 
-    def __call__(self, wait: Wait) -> None:
+    def wake(self, wait: Wait) -> None:
         """Keep a wait that was woken."""
         self.woken.append(wait)
 
@@ -249,8 +259,8 @@ class Run(Job):
 class Seen(Hub):
     """A hub that runs nothing: a test sets what others see of it. It has no thread unless given."""
 
-    def __init__(self, name: str = "lane-1", thread: int = -1, **state: Any) -> None:
-        super().__init__(name, Wakes())
+    def __init__(self, name: str = "bide-thread-1", thread: int = -1, **state: Any) -> None:
+        super().__init__(name, Wakes().wake)
         self.thread = thread
         for attribute, value in state.items():
             setattr(self, attribute, value)
@@ -285,11 +295,20 @@ class Lane:
             self.hub.resume(wait)
 
     def settle(self) -> None:
-        """Let the loop and the conversations go on until nothing happens any more."""
+        """Run the loop and the conversations until nothing happens any more."""
         self.loop.settle()
         while self.woken:
             self.go_on()
             self.loop.settle()
+
+    def end(self) -> None:
+        """See that nothing is left on the loop: no task, no timer, nobody parked."""
+        self.settle()
+        assert self.hub.parked == 0
+        assert not asyncio.all_tasks(self.loop), "a task was never ended"
+        self.loop.advance(1e10)  # time-outs that were taken back may leave their common timer
+        assert self.loop.timers == 0, "a timer was left on the loop"
+        self.hub.close()
 
 
 class Calling(Parking):
@@ -318,7 +337,7 @@ class Calling(Parking):
         self.inner.wake(wait)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have the conversation call a function."""
+        """Make the conversation call a function."""
         self.calls.append(function)
         self.wake(self.waits[-1])
 

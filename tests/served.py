@@ -8,10 +8,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import io
 import logging
 import math
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -23,9 +25,11 @@ import httpx
 
 import bide
 from bide.protocols.http1.reading import HTTP1
+from bide.protocols.http2.connection import HTTP2
 from bide.serving.connection import Connection
 from bide.transports.connected import LINGERING
 from bide.transports.lingering import Lingering
+from tests import http2, tls
 
 T = TypeVar("T")
 Environ = dict[str, Any]
@@ -114,10 +118,19 @@ class Log(logging.Handler):
         ]
 
 
-def _http(connection: Connection) -> HTTP1:
+def _receiving(connection: Connection) -> bool:
     protocol = connection._protocol
+    if isinstance(protocol, HTTP2):
+        return protocol.guard.in_block or not all(
+            each.complete for each in protocol.numbers.values()
+        )
     assert isinstance(protocol, HTTP1)
-    return protocol
+    return protocol.receiving
+
+
+def _queued(connection: Connection) -> int:
+    protocol = connection._protocol
+    return len(protocol._queue) if isinstance(protocol, HTTP1) else 0
 
 
 class Served:
@@ -126,21 +139,29 @@ class Served:
     Attributes:
         loop: the server's event loop.
         address: where it listens, as for ``--bind``.
+        context: what a client's TLS needs; None in clear.
         stopping: set on the loop to have it stop; see :meth:`begin_stop`.
     """
 
+    context: ssl.SSLContext | None = None
+
     def __init__(self, application: Application, **settings: Any) -> None:
-        # A busy machine is no finding of these tests; those about the monitor give their own.
+        # A busy machine does not fail these tests; those about the monitor give their own.
         settings = {
             "bind": "127.0.0.1:0",
             "blocked_loop": math.inf,
-            "blocked_lane": math.inf,
+            "blocked_thread": math.inf,
             "graceful_timeout": 5.0,
             "head_timeout": FOR_EVER,
             "idle_timeout": FOR_EVER,
+            **(tls.certificates().settings if tls.wanted() else {}),
             **settings,
         }
         self.server = bide.Server(application, **settings)
+        if self.server.settings.certificate:
+            self.context = tls.certificates().context()
+            if http2.wanted():
+                self.context.set_alpn_protocols(["h2"])
         self.loop = asyncio.new_event_loop()
         self.stopping: asyncio.Event | None = None
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -168,7 +189,7 @@ class Served:
     @property
     def url(self) -> str:
         """What to put before a path, for httpx."""
-        return f"http://{self.address}"
+        return f"{'http' if self.context is None else 'https'}://{self.address}"
 
     @property
     def thread(self) -> int:
@@ -185,8 +206,16 @@ class Served:
 
         return asyncio.run_coroutine_threadsafe(calling(), self.loop).result(DEADLINE)
 
+    def turn(self, times: int = 1) -> None:
+        """Return once the loop has had its turn, so many times, or has ended."""
+        for _ in range(times):
+            had = threading.Event()
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(had.set)
+            until(lambda: had.is_set() or self.loop.is_closed())  # noqa: B023 - it is called here
+
     def advance(self, seconds: float) -> None:
-        """Have the server look at its deadlines as if so many seconds had passed at once.
+        """Make the server check its deadlines as if so many seconds had passed at once.
 
         What a client does now has all its time before they do.
         """
@@ -208,7 +237,7 @@ class Served:
         until(reached, "this never became true, however late it is")
 
     def tick(self) -> None:
-        """Have the server look at the time now, by its own clock."""
+        """Make the server check its deadlines now, by its own clock."""
         ticker = self.server._ticker
         assert ticker is not None
 
@@ -219,11 +248,22 @@ class Served:
         self.call(look)
 
     def notice(self, seconds: float = 0.0) -> None:
-        """Have the monitor look, as if what runs now had run for so many seconds."""
+        """Make the monitor check, as if what runs now had run for so many seconds."""
         assert self.server.monitor is not None
         self.server.monitor.look()
         for _ in range(2):  # the loop is blocked that is at the same call at two looks
             self.server.monitor.look(seconds)
+
+    def blocked_loop(self, log: "Log", seconds: float) -> logging.LogRecord:
+        """Take the monitor's line that the loop is blocked; it comes once the thread sleeps."""
+        line = "the event loop has been blocked"
+
+        def said() -> logging.LogRecord | None:
+            self.notice(seconds)
+            return log.find(line)
+
+        until(said, f"nothing was logged with {line!r}")
+        return log.take(line)
 
     def goes_on(self, log: "Log", what: str) -> logging.LogRecord:
         """Take the monitor's line that what was blocked goes on; it comes with a look after it."""
@@ -242,12 +282,12 @@ class Served:
         return self.call(lambda: [each._bytes for each in self._lingering()])
 
     def _lingering(self) -> list[Lingering]:
-        transports = [each._transport for each in self.server._connections]
+        transports = [each._transport for each in self._whole()]
         found = [each.lingering for each in transports if each.state is LINGERING]
         return [each for each in found if each is not None]
 
     def linger(self) -> None:
-        """Have ``linger_timeout`` pass once on each connection that is closing."""
+        """End one ``linger_timeout`` on each connection that is closing."""
 
         def passes() -> None:
             for each in self._lingering():
@@ -264,17 +304,21 @@ class Served:
     @property
     def receiving(self) -> int:
         """On how many connections a part of a request has come, and the rest of it has not."""
-        return sum(_http(each).receiving for each in self.connections)
+        return sum(_receiving(each) for each in self.connections)
 
     @property
     def pipelined(self) -> int:
         """How many requests have come whole, and wait for those before them on their connection."""
-        return sum(len(_http(each)._queue) for each in self.connections)
+        return sum(_queued(each) for each in self.connections)
 
     @property
     def connections(self) -> list[Connection]:
         """The server's side of each connection."""
-        return self.call(lambda: list(self.server._connections))
+        return self.call(self._whole)
+
+    def _whole(self) -> list[Connection]:
+        """Return the connections whose clients are known, of which a proxy has to name none."""
+        return [each for each in self.server._connections if isinstance(each, Connection)]
 
     @property
     def status(self) -> bide.Status:
@@ -283,21 +327,26 @@ class Served:
 
     def until_waiting(self, number: int) -> None:
         """Return once exactly ``number`` requests are parked, and none else is in progress."""
-        until(
-            lambda: self.status.waiting == number and not self.status.running,
-            f"never {number} waiting",
-        )
+
+        def there() -> bool:
+            status = self.status  # one moment: between two, a request may go from one to another
+            return status.waiting == number and not status.running
+
+        until(there, f"never {number} waiting")
 
     def until_idle(self) -> None:
         """Return once no request is in progress."""
-        until(
-            lambda: not (self.status.running or self.status.waiting or self.status.queued),
-            "requests are still in progress",
-        )
+
+        def there() -> bool:
+            status = self.status  # as above
+            return not (status.running or status.waiting or status.queued)
+
+        until(there, "requests are still in progress")
 
     def connect(self, **options: Any) -> "Client":
         """Open a connection, which is closed with the server at the latest."""
-        client = Client(self.address, **options)
+        known = {"context": self.context, "over_http2": http2.wanted()}
+        client = Client(self.address, **{**known, **options})
         self._clients.append(client)
         return client
 
@@ -317,10 +366,19 @@ class Served:
 
     def http(self) -> httpx.Client:
         """Return an httpx client for this server; the caller closes it."""
-        return httpx.Client(base_url=self.url, timeout=DEADLINE, trust_env=False)
+        verify = self.context or False
+        over_http2 = http2.wanted()
+        return httpx.Client(
+            base_url=self.url,
+            timeout=DEADLINE,
+            trust_env=False,
+            verify=verify,
+            http1=not over_http2,
+            http2=over_http2,
+        )
 
     def begin_stop(self) -> None:
-        """Have the server stop, soon."""
+        """Begin to stop the server."""
         assert self.stopping is not None
         self.loop.call_soon_threadsafe(self.stopping.set)
 
@@ -404,9 +462,22 @@ class Client:
     Args:
         address: as for ``--bind``.
         window: bytes of the receive buffer, for a client that is to be slow; 0: the system's.
+        context: what its TLS needs; None: it speaks in clear.
+        shakes: whether to make the handshake at once; else ``sock.greet`` and ``sock.shake`` do.
+        over_http2: whether it speaks HTTP/2, and the test HTTP/1 all the same.
     """
 
-    def __init__(self, address: str, window: int = 0) -> None:
+    sock: Any
+    reader: io.BufferedReader
+
+    def __init__(
+        self,
+        address: str,
+        window: int = 0,
+        context: ssl.SSLContext | None = None,
+        shakes: bool = True,
+        over_http2: bool = False,
+    ) -> None:
         if address.startswith("unix:"):
             self.sock = socket.socket(socket.AF_UNIX)
             path = address.removeprefix("unix:")
@@ -421,6 +492,11 @@ class Client:
         self.sock.settimeout(DEADLINE)
         try:
             self.sock.connect(where)
+            if context is not None:
+                self.sock = tls.TLSSocket(self.sock, context, shake=shakes)
+            if over_http2:
+                scheme = "http" if context is None else "https"
+                self.sock = http2.HTTP2Socket(self.sock, window, scheme, shakes)
         except OSError:
             self.sock.close()
             raise
@@ -459,6 +535,8 @@ class Client:
 
     def is_silent(self) -> bool:
         """Whether neither bytes nor the end have come; a look, without waiting."""
+        if isinstance(self.sock, tls.TLSSocket | http2.HTTP2Socket):
+            return self.sock.is_silent()
         return not select.select([self.sock], [], [], 0)[0]
 
     def head(self) -> Response:
@@ -486,6 +564,16 @@ class Client:
         assert data.endswith(b"\r\n")
         return data[:-2]
 
+    def chunks(self, size: int) -> bytes:
+        """Read chunks of so many bytes together; raises as :meth:`chunk`.
+
+        Whether each block is one is HTTP/1's matter: HTTP/2 cuts and joins them as windows let it.
+        """
+        data = b""
+        while len(data) < size and (chunk := self.chunk()):
+            data += chunk
+        return data
+
     def response(self, method: str = "GET") -> Response:
         """Read one response, cut or complete (RFC 9112 section 6.3)."""
         response = self.head()
@@ -509,6 +597,14 @@ class Client:
             pass
         response.body = response.body or b"".join(response.chunks)
         return response
+
+
+def ends(response: Response) -> bool:
+    """Whether a response says that no other one follows it.
+
+    HTTP/2 says so behind the response, by a reset of the stream: the client finds its end.
+    """
+    return response.header("Connection") == "close" or http2.wanted()
 
 
 def answering(function: Callable[[Environ], bytes | str | None]) -> Application:
@@ -596,3 +692,42 @@ class Gate:
         for promise in promises:
             if promise.set_running_or_notify_cancel():
                 promise.set_result(None)
+
+
+class HandClock:
+    """The clock of a server's loop, in the test's hands: no timer comes but by :meth:`advance`.
+
+    In a ``with`` block; behind that it goes on by itself.
+
+    Args:
+        served: the server.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._now = served.loop.time()
+
+    def __enter__(self) -> "HandClock":
+        self._set(lambda: self._now)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        behind = time.monotonic() - self._now
+        self._set(lambda: time.monotonic() - behind)
+
+    def _set(self, clock: Callable[[], float]) -> None:
+        vars(self._served.loop)["time"] = clock
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._served.loop.call_soon_threadsafe(lambda: None)  # it may sleep by the other clock
+
+    def advance(self, seconds: float) -> None:
+        """Move on."""
+
+        def move() -> None:
+            self._now += seconds
+
+        self._served.call(move)
+
+    def turn(self) -> None:
+        """Return when what was due has come, with what that has begun."""
+        self._served.turn(5)

@@ -1,4 +1,4 @@
-"""Declaring what an application can bear, reading it through its stack, and the choice."""
+"""Declaring what is safe for an application, reading it through its stack, and the choice."""
 
 import dataclasses
 import functools
@@ -41,8 +41,8 @@ class Middleware:
         return self.app(environ, start_response)
 
 
-def bears(application: Any) -> set[str]:
-    """Read what something that has declared itself bears."""
+def safe_for(application: Any) -> set[str]:
+    """Read what something has declared to be safe."""
     read = declaration(application)
     assert read is not None
     return set(read)
@@ -58,7 +58,7 @@ def test_capable_declares_and_gives_the_application_back() -> None:
         return [b""]
 
     assert capable("async", "threads")(application) is application
-    assert bears(application) == {"async", "threads"}
+    assert safe_for(application) == {"async", "threads"}
 
 
 def test_capable_declares_classes_and_instances() -> None:
@@ -71,17 +71,17 @@ def test_capable_declares_classes_and_instances() -> None:
         def __call__(self, environ: Any, start_response: Any) -> Body:
             return [b""]
 
-    assert bears(Application) == {"async"}
-    assert bears(Application()) == {"async"}
+    assert safe_for(Application) == {"async"}
+    assert safe_for(Application()) == {"async"}
     one = capable("processes")(Application())
-    assert bears(one) == {"processes"}
-    assert bears(Application()) == {"async"}
+    assert safe_for(one) == {"processes"}
+    assert safe_for(Application()) == {"async"}
 
 
 def test_capable_declares_a_flask_application() -> None:
     """An instance like others."""
     app = capable("async")(Flask("app"))
-    assert bears(app) == {"async"}
+    assert safe_for(app) == {"async"}
 
 
 def test_capable_takes_at_least_one_capability() -> None:
@@ -133,7 +133,7 @@ def test_capable_says_what_to_do_where_no_attribute_can_be_set(application: Any)
 def test_a_method_bears_what_its_object_declares() -> None:
     """``ProxyFix(app.wsgi_app)``: what was declared is ``app``."""
     app = capable("async", "threads")(Flask("app"))
-    assert bears(app.wsgi_app) == {"async", "threads"}
+    assert safe_for(app.wsgi_app) == {"async", "threads"}
     assert declaration(Flask("other").wsgi_app) is None
 
 
@@ -151,8 +151,8 @@ def test_a_method_with_a_declaration_of_its_own_has_that() -> None:
         def other(self, environ: Any, start_response: Any) -> Body:
             return [b""]
 
-    assert bears(Application().one) == {"processes"}
-    assert bears(Application().other) == {"async"}
+    assert safe_for(Application().one) == {"processes"}
+    assert safe_for(Application().other) == {"async"}
 
 
 def test_the_parts_of_a_stack_are_found_outermost_first() -> None:
@@ -226,20 +226,20 @@ def test_a_stack_that_refers_to_itself_ends() -> None:
         (("async", "threads", "processes"), "loop"),
         (("threads",), "threads"),
         (("threads", "processes"), "threads"),
-        (("processes",), "serial"),
+        (("processes",), "processes"),
     ],
 )
 def test_the_best_executor_that_is_borne_is_chosen(
     capabilities: tuple[Capability, ...], executor: str
 ) -> None:
-    """The loop, else threads, else one request at a time."""
+    """The loop, else threads, else child processes."""
     decision = decide(declared(*capabilities))
     assert decision.executor == executor
     assert f"declares {', '.join(sorted(capabilities))}" in decision.reason
 
 
 def test_an_undeclared_application_runs_in_threads() -> None:
-    """As any WSGI application should bear (PEP 3333)."""
+    """As is safe for any WSGI application (PEP 3333)."""
     decision = decide(plain)
     assert decision.executor == "threads"
     assert decision.reason == (
@@ -247,11 +247,13 @@ def test_an_undeclared_application_runs_in_threads() -> None:
     )
 
 
-def test_processes_alone_runs_one_request_at_a_time_and_says_so() -> None:
-    """Until there is a process executor."""
-    decision = decide(declared("processes"))
-    assert decision.executor == "serial"
-    assert "there is no process executor yet, so one request at a time" in decision.reason
+def test_where_there_are_no_child_processes_one_request_runs_at_a_time() -> None:
+    """Under another server, whether it is declared or asked for."""
+    for application, override in ((declared("processes"), "auto"), (plain, "processes")):
+        assert decide(application, override).executor == "processes"
+        decision = decide(application, override, processes=False)
+        assert decision.executor == "serial"
+        assert "there are no child processes under another server" in decision.reason
 
 
 def test_a_stack_is_as_able_as_its_weakest_part() -> None:
@@ -267,7 +269,7 @@ def test_a_stack_is_as_able_as_its_weakest_part() -> None:
 
 
 def test_a_stack_with_nothing_in_common_runs_one_request_at_a_time() -> None:
-    """What declares only async bears no threads, and an undeclared wrapper no loop."""
+    """What declares only async is not safe for threads, an undeclared wrapper not for the loop."""
     decision = decide(Middleware(declared("async")))
     assert decision.executor == "serial"
     assert "nowhere can all of them run" in decision.reason
@@ -317,7 +319,7 @@ def test_flask_with_undeclared_middleware_inside_runs_in_threads() -> None:
 
 
 def test_flask_with_declared_middleware_outside_runs_on_the_loop() -> None:
-    """``ProxyFix(app.wsgi_app)``: the method bears what the application declares."""
+    """``ProxyFix(app.wsgi_app)``: the method has what the application declares."""
     app = capable("async", "threads")(Flask("app"))
     assert decide(capable("async", "threads")(ProxyFix(app.wsgi_app))).executor == "loop"
     other = Flask("other")

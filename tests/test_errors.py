@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import bide
 from bide import errors
 
 
@@ -65,3 +66,13 @@ def test_errors_can_be_caught_as_what_they_are_elsewhere() -> None:
     """A wait where none is possible is a RuntimeError; a write that would block is blocking."""
     assert issubclass(errors.WaitError, RuntimeError)
     assert issubclass(errors.WriteWouldBlock, BlockingIOError)
+
+
+def test_errors_of_the_start_can_be_imported_from_the_package() -> None:
+    """The docstrings of ``Server`` and ``wait`` name them, so a program may catch each by name."""
+    with pytest.raises(bide.SettingError, match="threads is 0"):
+        bide.Settings(threads=0)
+    with pytest.raises(bide.LoadError, match="there is no module"):
+        bide.Server("no_such_module:app", bind="127.0.0.1:0")
+    assert issubclass(bide.BindError, bide.StartError)
+    assert issubclass(bide.ThreadEnded, bide.Cancelled)

@@ -59,7 +59,7 @@ def ending(sock: socket.socket) -> str:
 
 
 def silent(sock: socket.socket) -> bool:
-    """Say whether neither bytes nor the end are there."""
+    """Return whether neither bytes nor the end have come."""
     return not select.select([sock], [], [], 0)[0]
 
 

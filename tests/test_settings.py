@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bide import Server, Settings
+from bide.declarations import setting, taken
+from bide.environment import flag, variable
 from bide.errors import SettingError, StartError
-from bide.settings import flag, from_environment, variable
 from tests.failures import Failures, same
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -27,7 +28,7 @@ def settings(**options: Any) -> Settings:
 
 def test_the_defaults_are_valid() -> None:
     """With a free choice of none."""
-    assert Settings().bind == ("127.0.0.1:8000",)
+    assert Settings().bind == ()
     assert Settings().threads == 4
 
 
@@ -38,7 +39,17 @@ def test_every_setting_has_help() -> None:
             with failures.of(field.name):
                 assert field.metadata["help"].endswith(".")
                 assert field.metadata["help"][0].isupper()
-                assert field.metadata["metavar"] or field.metadata["choices"]
+                switch = isinstance(field.default, bool)
+                assert switch or field.metadata["metavar"] or field.metadata["choices"]
+
+
+def test_no_two_settings_have_the_same_letter() -> None:
+    """Nor is a letter -h, which is the help's; -w is kept for workers, as people type it."""
+    letters = {field.name: field.metadata["short"] for field in FIELDS if field.metadata["short"]}
+    assert len(set(letters.values())) == len(letters)
+    assert "h" not in letters.values()
+    assert {"bind": "b", "threads": "t"}.items() <= letters.items()
+    assert {name for name, letter in letters.items() if letter == "w"} <= {"workers"}
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -60,13 +71,6 @@ def test_the_page_of_settings_is_up_to_date() -> None:
 def test_bind_takes_one_address_or_several(given: Any) -> None:
     """A string is one address, not several of one letter."""
     assert settings(bind=given).bind == ("127.0.0.1:80",)
-
-
-@pytest.mark.parametrize("nothing", [(), []])
-def test_bind_takes_at_least_one_address(nothing: Any) -> None:
-    """A server that listens nowhere is a mistake."""
-    with pytest.raises(SettingError, match="bind is empty: name at least one address"):
-        settings(bind=nothing)
 
 
 def test_a_number_below_the_least_is_refused() -> None:
@@ -127,12 +131,49 @@ def test_the_health_path_is_a_path() -> None:
     """Else no request could ask for it."""
     with pytest.raises(SettingError, match="health is 'health': it must be a path, like /health"):
         settings(health="health")
+    with pytest.raises(SettingError, match="ready is 'ok': it must be a path, like /ready"):
+        settings(ready="ok")
+    with pytest.raises(SettingError, match="ready is '/ok', and so is health"):
+        settings(health="/ok", ready="/ok")
+
+
+def test_a_declaration_says_how_a_value_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One text of several, paths, and what is on or off."""
+    monkeypatch.chdir(tmp_path)
+    table = dataclasses.make_dataclass(
+        "Table",
+        [
+            ("files", tuple[str, ...], setting("G", (), "Files.", path=True)),
+            ("on", bool, setting("G", False, "On.")),
+        ],
+    )
+    files, on = dataclasses.fields(table)
+    with Failures() as failures:
+        for given, kept in [
+            ("a", (f"{tmp_path}/a",)),
+            (Path("a"), (f"{tmp_path}/a",)),
+            (["a", Path("/b")], (f"{tmp_path}/a", "/b")),
+            ("", ()),
+        ]:
+            with failures.of(repr(given)):
+                same(taken(files, given), kept)
+        with failures.of("on"):
+            same(taken(on, True), True)
+    for each, wrong, says in [
+        (files, 4, "files is 4: it must be text, or several texts"),
+        (files, ["a", 4], "it must be text, or several texts"),
+        (on, "yes", "on is 'yes': it must be true or false"),
+    ]:
+        with pytest.raises(SettingError, match=says):
+            taken(each, wrong)
 
 
 def test_an_unknown_setting_is_a_type_error() -> None:
     """As for any function."""
-    with pytest.raises(TypeError, match="workers"):
-        settings(workers=4)
+    with pytest.raises(TypeError, match="walkers"):
+        settings(walkers=4)
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -150,32 +191,6 @@ def test_the_log_level_is_one_of_loggings() -> None:
         logging.WARNING,
         logging.ERROR,
     ]
-
-
-def test_a_settings_flag_and_variable_follow_from_its_name() -> None:
-    """So that nobody has to remember them."""
-    assert flag("queue_timeout") == "--queue-timeout"
-    assert variable("queue_timeout") == "BIDE_QUEUE_TIMEOUT"
-
-
-def test_settings_are_read_from_the_environment_where_there_is_no_command_line() -> None:
-    """As the command line reads them: numbers, several addresses, words; others are left alone."""
-    environ = {
-        "BIDE_THREADS": "7",
-        "BIDE_QUEUE_TIMEOUT": "2.5",
-        "BIDE_BIND": "127.0.0.1:1 unix:/x",
-        "BIDE_EXECUTOR": "loop",
-        "BIDE_HEALTH": "",
-        "OTHER": "1",
-    }
-    assert from_environment(environ) == {
-        "threads": 7,
-        "queue_timeout": 2.5,
-        "bind": ("127.0.0.1:1", "unix:/x"),
-        "executor": "loop",
-    }
-    with pytest.raises(SettingError, match="BIDE_THREADS is 'many': it must be a number"):
-        from_environment({"BIDE_THREADS": "many"})
 
 
 def test_a_server_does_not_pretend_to_run_the_reactor() -> None:

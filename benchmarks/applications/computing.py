@@ -1,6 +1,6 @@
-"""Plain WSGI: a view that computes, a quick one, and a stream of events that says when each is due.
+"""Plain WSGI: a view that computes, one that sleeps, a quick one, and a stream of events.
 
-Outside Bide `wait` blocks the thread, so any server runs it.
+Each event says when it was due. Outside Bide `wait` blocks the thread, so any server runs it.
 """
 
 import asyncio
@@ -36,6 +36,9 @@ def app(environ: dict[str, Any], start_response: Any) -> Any:
     seconds = float(environ["QUERY_STRING"].partition("=")[2] or 0)
     if environ["PATH_INFO"] == "/compute":
         return [compute(seconds)]
+    if environ["PATH_INFO"] == "/sleep":
+        time.sleep(seconds)
+        return [b"0\n"]
     if environ["PATH_INFO"] == "/events":
         return events(seconds)
     return [b"quick\n"]

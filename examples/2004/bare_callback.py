@@ -8,7 +8,7 @@ whichever thread that happens. This one is fired by a timer's thread::
     curl --no-buffer http://127.0.0.1:8000/
     curl --no-buffer 'http://127.0.0.1:8000/?seconds=5'
 
-It yields what is not bytes, so it is no PEP 3333 application, and needs Bide.
+It yields objects that are not bytes. That goes beyond PEP 3333, and needs Bide.
 """
 
 import threading

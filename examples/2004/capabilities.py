@@ -1,4 +1,4 @@
-"""The same page three times, told apart by what each declares that it can bear.
+"""The same page three times, which differ in what each declares as safe.
 
 The third proposal of September 2004: a server cannot know whether an application will block, so
 the application says, by attributes, in which environments it can run; a server then hosts all of
@@ -13,12 +13,14 @@ Then serve one of them, and see how two requests at once are answered::
     bide examples.2004.capabilities:asynchronous
     time (curl -s http://127.0.0.1:8000/ & curl -s http://127.0.0.1:8000/ & wait)
 
-``blocking`` answers one request after the other; ``threaded`` as many at once as there are
-threads; ``asynchronous`` all of them, on the event loop's own thread. All three are plain
-PEP 3333 and run on every WSGI server, where the declaration is an attribute that nobody reads.
+``blocking`` answers as many at once as there are child processes, each of which makes one request
+after the other; ``threaded`` as many as there are threads; ``asynchronous`` all of them, on the
+event loop's own thread. All three are plain PEP 3333 and run on every WSGI server, where the
+declaration is an attribute that nobody reads.
 """
 
 import asyncio
+import os
 import threading
 import time
 from urllib.parse import parse_qs
@@ -36,7 +38,7 @@ def blocking(environ: WSGIEnvironment, start_response: StartResponse) -> list[by
     seen = _visits
     time.sleep(_seconds(environ))
     _visits = seen + 1
-    return _page(environ, start_response, f"visit {_visits} of this process")
+    return _page(environ, start_response, f"visit {_visits} of process {os.getpid()}")
 
 
 @capable("threads", "processes")

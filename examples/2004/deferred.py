@@ -12,7 +12,7 @@ The page holds no thread while it waits: with one thread, a hundred of them take
     curl --no-buffer 'http://127.0.0.1:8000/?seconds=5'
     time seq 100 | xargs -P 100 -I{} curl -s http://127.0.0.1:8000/ -o /dev/null
 
-It yields what is not bytes, so it is no PEP 3333 application, and needs Bide.
+It yields objects that are not bytes. That goes beyond PEP 3333, and needs Bide.
 """
 
 import functools

@@ -9,7 +9,7 @@ response is over when it calls ``finish``::
     curl --no-buffer 'http://127.0.0.1:8000/?ticks=3&seconds=1'
 
 Leave curl with Control-C in between: ``write`` raises ``ClientDisconnected`` and the timers end.
-It returns no iterable, so it is no PEP 3333 application, and needs Bide.
+It returns no iterable. That goes beyond PEP 3333, and needs Bide.
 """
 
 import threading
@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
-from bide import ClientDisconnected, capable
+from bide import ClientDisconnected, StartResponse, capable
 
 
 @capable("async", "threads")
-def application(environ: WSGIEnvironment, start_response: Any) -> None:
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> None:
     """Take ``write`` and ``finish``, leave them to ``?ticks=`` (5) timers, and return."""
     query = parse_qs(environ["QUERY_STRING"])
     ticks = int(query.get("ticks", ["5"])[0])

@@ -1,36 +1,50 @@
-"""The demo: an ordinary Flask application that shows what Bide is for, on one page.
+"""The demo: a Flask site and two applications beside it show on one page what Bide is for.
 
-Some of its views block, some wait, one streams::
+Some of the site's views block, some wait, one is a WebSocket. The page's live line and an echo run
+on the event loop, and go on when all threads are blocked::
 
     bide examples.demo.app:app --bind 127.0.0.1:8000 --threads 4
 
-and open http://127.0.0.1:8000. Under another WSGI server (``flask --app examples.demo.app run``)
-the same page works, each waiting request holding its thread, and says which numbers it misses.
+and open http://127.0.0.1:8000. In another terminal ``bide top`` shows each of its requests.
+
+Under another WSGI server (``flask --app examples.demo.app:site run``) the page works too. Each
+waiting request holds its thread there, and the page says which numbers it misses.
 """
 
 import asyncio
 import inspect
-import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 
 from flask import Flask, Response, jsonify, render_template, request
 
-from bide import iterate, wait
+import bide
+from bide import wait
+from examples.demo import loop
 from examples.demo.crowd import crowd_size, send_crowd
-from examples.demo.pulse import NAMES, pulse
+from examples.demo.pulse import COLUMNS, LISTED, NAMES
 
 CROWD = 1000
 CROWD_SECONDS = 1
 CROWD_DEADLINE = 60.0
 
-app = Flask(__name__)
+SAID = 200
+"""Characters of a message at most."""
+
+site = Flask(__name__)
+app = bide.mount(
+    {
+        "/": "examples.demo.app:site",
+        "/live": "examples.demo.loop:live",
+        "/echo": "examples.demo.loop:echo",
+    }
+)
 _crowd_under_way = threading.Lock()
+_talkers: set[bide.WebSocket] = set()
 
 
-@app.get("/")
+@site.get("/")
 def page() -> str:
     status = request.environ.get("bide.status")
     return render_template(
@@ -40,52 +54,57 @@ def page() -> str:
         software=request.environ.get("SERVER_SOFTWARE", "this server"),
         crowd=CROWD,
         names=NAMES,
-        sources={view.__name__: inspect.getsource(view) for view in (blocking, waiting)},
+        columns=COLUMNS,
+        listed=LISTED,
+        said=SAID,
+        sources=[
+            ("The view that blocks", "r", inspect.getsource(blocking)),
+            ("The view that waits", "w", inspect.getsource(waiting)),
+            ("The view that is a WebSocket", "w", inspect.getsource(talking)),
+            ("The live line, on the event loop", "w", inspect.getsource(loop.live)),
+            ("The echo, which is ASGI", "w", inspect.getsource(loop.echo)),
+        ],
     )
 
 
-@app.get("/quick")
+@site.get("/quick")
 def quick() -> Response:
     return answer()
 
 
-@app.get("/block")
+@site.get("/block")
 def blocking() -> Response:
     """Keep a thread meanwhile."""
     time.sleep(seconds())
     return answer()
 
 
-@app.get("/wait")
+@site.get("/wait")
 def waiting() -> Response:
     """Keep no thread meanwhile."""
     wait(asyncio.sleep(seconds()))
     return answer()
 
 
-@app.get("/live")
-def live() -> Response:
-    """Stream the server's numbers as server-sent events, for as long as the viewer looks."""
-    status = request.environ.get("bide.status")
-    if status is None:
-        nothing = Response(status=204)  # tells an EventSource not to come back
-        del nothing.headers["Content-Type"]
-        return nothing
-
-    def events() -> Iterator[str]:
-        yield "retry: 1000\n\n"
-        for samples in iterate(pulse(status)):
-            yield f"data: {json.dumps(samples)}\n\n"
-
-    return Response(
-        events(),
-        mimetype="text/event-stream",
-        # A proxy in front must pass each event on at once.
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+@site.route("/talk", websocket=True)
+def talking() -> tuple[str, int]:
+    """Keep no thread between two messages."""
+    socket = bide.websocket(request.environ)
+    if not socket.same_origin:
+        return "another site's page", 403
+    socket.accept()
+    _talkers.add(socket)
+    try:
+        for message in socket:
+            bide.broadcast(_talkers, message[:SAID])
+    except bide.WebSocketClosed:
+        pass  # the connection broke
+    finally:
+        _talkers.discard(socket)
+    return "", 200  # which nobody gets
 
 
-@app.post("/crowd")
+@site.post("/crowd")
 def crowd() -> tuple[Response, int] | Response:
     """Send a thousand requests to ``/wait`` at once, and tell what became of them."""
     status = request.environ.get("bide.status")
@@ -128,7 +147,7 @@ def seconds() -> float:
 
 
 def answer() -> Response:
-    """Say which thread has run the view."""
+    """Return the thread that has run the view."""
     response = jsonify(thread=threading.get_ident(), name=threading.current_thread().name)
     response.headers["Cache-Control"] = "no-store"
     return response

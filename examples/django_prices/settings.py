@@ -11,6 +11,7 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "examples.django_prices.urls"
 WSGI_APPLICATION = "examples.django_prices.wsgi.application"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
     "default": {
@@ -19,6 +20,7 @@ DATABASES = {
         "CONN_MAX_AGE": 60,
     }
 }
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 INSTALLED_APPS = [
     "examples.django_prices",
     "bide.integrations.django",

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
 
 from bide import wait
 from examples.django_prices.models import Price
@@ -16,6 +17,12 @@ from examples.django_prices.models import Price
 SELLERS = ("amble", "bumble", "crumble")
 SECONDS = 1.0
 CLIENT = httpx.AsyncClient(timeout=30)  # one for all requests: they share one event loop
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """Show a page that asks, and the last answers: a plain view, and a template."""
+    shown = {"sellers": SELLERS, "seconds": SECONDS, "prices": Price.objects.all()[:10]}
+    return render(request, "prices/home.html", shown)
 
 
 def seller(request: HttpRequest, name: str, item: str) -> HttpResponse:

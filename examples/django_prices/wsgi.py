@@ -3,6 +3,7 @@
 Try it:
 
     bide examples.django_prices.wsgi:application --threads 2
+    open http://127.0.0.1:8000/ in a browser, or
     curl http://127.0.0.1:8000/cheapest/tea
     curl -N http://127.0.0.1:8000/live/coffee
     curl http://127.0.0.1:8000/history/tea

@@ -105,7 +105,7 @@ class Upstream:
             writer.close()
 
     async def _prompt(self, head: str, reader: asyncio.StreamReader) -> str | None:
-        """Read the prompt; None for what is no such request."""
+        """Read the prompt; None if the request is another one."""
         request, *fields = head.split("\r\n")
         lengths = [line[15:] for line in fields if line.lower().startswith("content-length:")]
         if not request.startswith("POST /generate ") or not lengths:

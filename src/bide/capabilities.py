@@ -1,7 +1,8 @@
 """Declaring, and reading, where an application can run.
 
-A server cannot know whether an application will block. So the application says in an attribute of
-its callable where it can run. This module reads that, and chooses. Of executors it knows the names.
+A server cannot know whether an application will block. So the application declares, in an attribute
+of its callable, where it can run. This module reads that, and chooses an executor by name. It does
+not import executors.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 Capability = Literal["async", "threads", "processes"]
-ExecutorName = Literal["loop", "threads", "serial"]
+ExecutorName = Literal["loop", "threads", "serial", "tasks", "processes"]
 
 ATTRIBUTE: Final = "__capabilities__"
 ALL: Final[frozenset[str]] = frozenset({"async", "threads", "processes"})
 UNDECLARED: Final[frozenset[str]] = frozenset({"threads", "processes"})
-"""Where an application can run that declares nothing (PEP 3333, "Thread Support")."""
+"""Where an application that declares nothing can run (PEP 3333, "Thread Support")."""
 
-# Where middleware keeps what it wraps, by convention: most classes, Flask's own, and Werkzeug's.
-# ``__wrapped__`` is not among them: functools.wraps copies the declaration to the wrapper, and one
-# that is made on the wrapper is made for both.
+# The attributes in which middleware keeps what it wraps, by convention: most classes, Flask's own,
+# and Werkzeug's. ``__wrapped__`` is not among them: functools.wraps copies the declaration to the
+# wrapper, and a declaration on the wrapper is meant for both.
 _INNER: Final = ("app", "application", "wsgi_app")
 
 T = TypeVar("T")
@@ -35,17 +36,26 @@ def capable(*capabilities: Capability) -> Callable[[T], T]:
     - ``"threads"``: it may be called by several threads at once.
     - ``"processes"``: it may be run by several processes at once.
 
-    Bide believes it. An application that blocks the event loop all the same is named in the log.
-    One that declares nothing has ``"threads"`` and ``"processes"``.
+    Bide trusts the declaration. An application that blocks the event loop all the same is named in
+    the log. An application that declares nothing has ``"threads"`` and ``"processes"`` (PEP 3333,
+    "Thread Support").
+
+    Args:
+        capabilities: one or more of the above.
+
+    Returns:
+        A decorator, which sets an attribute of the application and returns the application.
 
     Raises:
-        ValueError: no capability, or an unknown one.
-        TypeError: on decorating: no attribute can be set on this object.
+        ValueError: no capability was given, or an unknown one.
+        TypeError: from the decorator: no attribute can be set on this object.
     """
     declared = frozenset(capabilities)
     if not declared or not declared <= ALL:
+        called = any(callable(each) for each in capabilities)
+        hint = ': write @capable("async") above the application' if called else ""
         raise ValueError(
-            f"capable() takes one or more of {', '.join(sorted(ALL))}, not {capabilities!r}"
+            f"capable() takes one or more of {', '.join(sorted(ALL))}, not {capabilities!r}{hint}"
         )
 
     def declare(application: T) -> T:
@@ -69,17 +79,27 @@ class Decision:
     reason: str
 
 
-def decide(application: Any, override: str = "auto") -> Decision:
-    """Choose an executor that the whole stack can run on: loop, else threads, else one by one.
+TASKS: Final = Decision(
+    "tasks", "it is an ASGI application, whose calls are tasks of the event loop"
+)
+"""That of every ASGI application."""
+
+
+def decide(application: Any, override: str = "auto", processes: bool = True) -> Decision:
+    """Choose an executor that the whole stack can run on: loop, else threads, else processes.
 
     Args:
         application: the WSGI callable.
         override: the executor that the deployer wants; "auto": as the application declares.
+        processes: whether there can be child processes here; else it runs one by one in their
+            place.
     """
     if override == "loop":
         return Decision("loop", "--executor loop was given")
     if override == "threads":
         return Decision("threads", "--executor threads was given")
+    if override == "processes":
+        return _in_processes("--executor processes was given", processes)
     if _is_coroutine(application):
         return Decision("loop", "it is a coroutine function, which runs on the event loop")
     declared_by_all = ALL
@@ -94,22 +114,28 @@ def decide(application: Any, override: str = "auto") -> Decision:
     if "threads" in declared_by_all:
         return Decision("threads", said)
     if "processes" in declared_by_all:
-        return Decision(
-            "serial",
-            f"{said}: there is no process executor yet, so one request at a time "
-            "on a thread of its own",
-        )
+        return _in_processes(said, processes)
     return Decision(
         "serial",
         f"{said}: nowhere can all of them run, so one request at a time on a thread of its own",
     )
 
 
+def _in_processes(why: str, possible: bool) -> Decision:
+    if possible:
+        return Decision("processes", why)
+    return Decision(
+        "serial",
+        f"{why}: there are no child processes under another server, so one request at a time "
+        "on a thread of its own",
+    )
+
+
 def declaration(application: Any) -> frozenset[str] | None:
     """Return what a callable, or its class, declares; None where it declares nothing.
 
-    For a method it is what its object declares: middleware is often given ``app.wsgi_app``, where
-    the declaration is on ``app``.
+    A method without a declaration has that of its object: middleware often wraps ``app.wsgi_app``,
+    where the declaration is on ``app``.
     """
     declared: frozenset[str] | None = getattr(application, ATTRIBUTE, None)
     if declared is None and inspect.ismethod(application):
@@ -118,7 +144,7 @@ def declaration(application: Any) -> frozenset[str] | None:
 
 
 def parts(application: Any) -> Iterator[Any]:
-    """Yield the application and what it wraps, outermost first, as far as convention shows it."""
+    """Yield the application and what it wraps, outermost first, as far as attributes show it."""
     seen: set[int] = set()
     part = application
     while part is not None and id(part) not in seen:
@@ -154,7 +180,7 @@ def _says(declared: frozenset[str] | None) -> str:
 
 
 def name_of(application: Any) -> str:
-    """Name an application for people: ``module.function`` or ``module.Class instance``."""
+    """Return an application's name: ``module.function`` or ``module.Class instance``."""
     if isinstance(application, type) or hasattr(application, "__qualname__"):
         return f"{application.__module__}.{application.__qualname__}"
     kind = type(application)

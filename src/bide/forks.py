@@ -2,10 +2,10 @@
 
 Code of the application may fork: by itself, by ``multiprocessing``, or by a library that starts a
 helper. The child has a copy of everything: conversations in the middle of their work, sockets, the
-event loop with its queue. It shares what these stand for with its parent. So here, in the child,
-all of it is given up, without a word to the kernel that the parent would feel: descriptors are
-closed and nothing is shut down, and no epoll is changed. What the application does in the child is
-its own affair, but nothing of the server runs there: whoever comes back to it ends the process.
+event loop with its queue. In the kernel, it shares the sockets with its parent. So the child gives
+all of it up, in ways that do not affect the parent: descriptors are closed, but no connection is
+shut down, and no epoll is changed. The application may do in the child what it likes, but nothing
+of the server runs there: code that comes back to the server ends the process.
 """
 
 from __future__ import annotations
@@ -21,48 +21,71 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NoReturn, TypeVar
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
+from bide.systems import at_fork, signals
 
-@runtime_checkable
-class Shared(Protocol):
-    """What a child must give up."""
+T = TypeVar("T")
+G = TypeVar("G", bound=greenlet)
 
-    def after_fork(self) -> None:
-        """Give it up; in the child, on its only thread. Any lock may be held for ever."""
-
-
+_ANSWERED: Final = signals("SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1")
+"""Signals that a server may have handlers for."""
 _PIPE: Final = 2048
-"""Characters that a pipe has room for when it takes any."""
+"""Characters that can be written to a pipe at once when it is writable."""
 
-_shared: weakref.WeakSet[Any] = weakref.WeakSet()
+_shared: weakref.WeakKeyDictionary[object, Callable[[Any], object]] = weakref.WeakKeyDictionary()
+_kinds: dict[type[greenlet], Callable[[Any], object]] = {}
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _given_up: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _masks: dict[int, set[int | signal.Signals]] = {}
 """By thread: what it had blocked before it began to fork."""
 
 
-def share(each: Shared) -> None:
-    """Have a child of this process give this up; it is not kept alive for that. On its thread."""
-    _shared.add(each)
+def share(each: T, give_up: Callable[[T], object]) -> None:
+    """Register an object, by a weak reference, that a forked child must give up.
+
+    On the thread that the object belongs to.
+
+    Args:
+        each: the object.
+        give_up: called with it in the child, on its only thread. Any lock may be held for ever.
+    """
+    _shared[each] = give_up
+
+
+def reaped() -> Iterator[tuple[int, int]]:
+    """Take the ends of all children that have ended: the number of each, and its wait status."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, status
+
+
+def share_greenlets(kind: type[G], give_up: Callable[[G], object]) -> None:
+    """Register a class of greenlets that a child forked in one gives up; as :func:`share`."""
+    _kinds[kind] = give_up
 
 
 def share_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Have a child give this loop up, whether a server runs on it or not."""
+    """Register a loop that a forked child gives up, whether a server runs on it or not."""
     _loops.add(loop)
 
 
-def unshare(each: Shared) -> None:
-    """Take back ``share``."""
-    _shared.discard(each)
+def unshare(each: object) -> None:
+    """Undo ``share``."""
+    _shared.pop(each, None)
 
 
 def _before() -> None:
-    # What comes to a child before it has given up the server's handlers would be the server's.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    # A signal to a child that still has the server's handlers would go to the server.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ANSWERED)
     _masks[threading.get_ident()] = blocked
 
 
@@ -75,10 +98,11 @@ def _after_fork() -> None:
         running: Any = getcurrent()
         while running is not None:
             above = running.parent
-            _have_given_up(running)
+            if give_up := _kinds.get(type(running)):
+                _have_given_up(running, give_up)
             running = above
-        for each in list(_shared):
-            _have_given_up(each)
+        for each, give_up in list(_shared.items()):
+            _have_given_up(each, give_up)
         for loop in list(_loops):
             give_up_loop(loop)
     finally:
@@ -88,10 +112,15 @@ def _after_fork() -> None:
         _masks.clear()
 
 
-def _have_given_up(each: object) -> None:
+def give_up_each(these: Iterable[T], give_up: Callable[[T], object]) -> None:
+    """Call a function with each in a child. What it raises is printed, and the others follow."""
+    for each in list(these):
+        _have_given_up(each, give_up)
+
+
+def _have_given_up(each: T, give_up: Callable[[T], object]) -> None:
     try:
-        if isinstance(each, Shared):
-            each.after_fork()
+        give_up(each)
     except Exception:  # noqa: BLE001 - it is shown
         # The others must be given up all the more.
         with contextlib.suppress(OSError, ValueError):
@@ -99,14 +128,14 @@ def _have_given_up(each: object) -> None:
 
 
 def give_up_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Have a loop watch and run nothing in a child, and the child end when it comes back to it."""
+    """Make a loop watch and run nothing in a child; the child ends when it comes back to it."""
     if loop.is_closed():
         return
     _given_up.add(loop)
     selector = getattr(loop, "_selector", None)
     if isinstance(selector, selectors.BaseSelector):
-        # A new one in its place. What is taken out of the parent's would be taken out for the
-        # parent too: the two are one in the kernel.
+        # A new selector in its place. In the kernel, the old one is the parent's too: what the
+        # child unregistered would be unregistered for the parent.
         selector.__init__()  # type: ignore[misc]
     ready = getattr(loop, "_ready", None)
     here = getattr(loop, "_thread_id", None) == threading.get_ident()
@@ -116,14 +145,15 @@ def give_up_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.call_soon(end_child)
 
 
-os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_fork)
+at_fork(before=_before, after_in_parent=_after, after_in_child=_after_fork)
 
 
 def end_child(error: BaseException | None = None) -> NoReturn:
     """End a child that has come back to the server from the application.
 
-    ``SystemExit`` ends it with its code, another error with a traceback and 1, and a mere return
-    with a line that says so. No ``atexit`` function is called: they are the parent's.
+    ``SystemExit`` ends it with its code, and another error with a traceback and code 1. A plain
+    return ends it with a line on standard error. No ``atexit`` function is called: they are the
+    parent's.
     """
     code, text = 0, ""
     if error is None:
@@ -139,7 +169,7 @@ def end_child(error: BaseException | None = None) -> NoReturn:
     else:
         code, text = 1, "".join(traceback.format_exception(error))
     for stream in (sys.stdout, sys.stderr):
-        # Nobody may read, or it is closed. The parent may wait for this process.
+        # The stream may be closed, or without a reader. The parent may wait for this process.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             if select.select([], [stream], [], 0)[1]:
                 if stream is sys.stderr:
@@ -148,48 +178,68 @@ def end_child(error: BaseException | None = None) -> NoReturn:
     os._exit(code)
 
 
+def how_it_ended(code: int) -> str:
+    """Return in words how a process has ended.
+
+    Args:
+        code: its exit code; less than 0: the signal that has ended it.
+    """
+    if code >= 0:
+        return f"has ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def flush_output() -> None:
+    """Write what was printed: before a fork, since the child would write it again; at an end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
 class Threads(concurrent.futures.ThreadPoolExecutor):
     """A loop's own threads: a child that is forked in one ends with the call that has forked."""
 
     def submit(
         self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
-        """Have a function called."""
+        """Schedule a function to be called in one of the threads; return its future."""
         return super().submit(_call, function, args, kwargs)
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with ending_children():
+    with EndingChildren():
         return function(*args, **kwargs)
 
 
-@contextlib.contextmanager
-def ending_children() -> Iterator[None]:
-    """End a child that is forked in a ``with`` block when it comes out of that."""
-    process = os.getpid()
-    try:
-        yield
-    except BaseException as error:
-        if os.getpid() != process:
+class EndingChildren:
+    """Ends a child that is forked in the ``with`` block when it leaves the block."""
+
+    __slots__ = ("_process",)
+
+    def __enter__(self) -> None:
+        self._process = os.getpid()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if os.getpid() != self._process:
             end_child(error)
-        raise
-    if os.getpid() != process:
-        end_child()
 
 
 def leave_loop(loop: asyncio.AbstractEventLoop | None, error: BaseException) -> None:
-    """Leave, where this loop was the parent's."""
+    """End this process with ``error`` if it is a forked child and the loop was its parent's."""
     if loop in _given_up:
         end_child(error)
 
 
 def code_of(error: BaseException) -> int:
-    """Return the exit code that Python has for what ends a program."""
+    """Return the exit code with which Python ends a program that raises ``error``."""
     if not isinstance(error, SystemExit):
         return 1
     return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 def came_back(*_: object) -> NoReturn:
-    """Leave; for whom arguments are given that mean nothing here."""
+    """End a child that has come back to the server; a callback that ignores its arguments."""
     end_child()

@@ -1,9 +1,9 @@
-"""A pytest plugin: ``live_server`` is Bide on a free port, serving what the suite tests.
+"""A pytest plugin: the fixture ``live_server`` is Bide on a free port, serving the tested app.
 
-It is taken by those alone that ask for it, for plugins of Flask's and of Django's have a fixture of
-the same name: by ``pytest_plugins = ["bide.pytest_plugin"]`` in the uppermost ``conftest.py``, or
-by ``-p bide.pytest_plugin``. Then it comes before theirs, whatever the order, and works with the
-rest of them. The fixtures themselves are in :mod:`bide.testing.fixtures`.
+It is loaded only on request, since pytest-flask and pytest-django have a fixture of the same name.
+Write ``pytest_plugins = ["bide.pytest_plugin"]`` in the uppermost ``conftest.py``, or use
+``-p bide.pytest_plugin``. Its ``live_server`` then replaces theirs, in whatever order the plugins
+are loaded; the rest of them goes on working. The fixtures are in :mod:`bide.testing.fixtures`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bide.testing import fixtures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare what the suite's configuration may say."""
+    """Declare the option for pytest's configuration file."""
     parser.addini(
         fixtures.SCOPE, "how long live_server lives: function, class, module, …", default="function"
     )
@@ -22,14 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Bring the fixtures, later than every other plugin: of one name, the last one counts."""
+    """Register the fixtures after every other plugin: of two with one name, the last counts."""
     config.pluginmanager.register(fixtures, "bide-fixtures")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let a test of ``live_server`` have the suite's ``app`` by name, as it has with pytest-flask.
+    """Add the suite's fixture ``app`` to a test that uses ``live_server``, as pytest-flask does.
 
-    That pushes its request context for tests that have it.
+    pytest-flask then pushes a request context for that test.
     """
     names: list[str] = getattr(item, "fixturenames", [])
     wanted = "live_server" in names and "app" not in names

@@ -1,65 +1,55 @@
 """Every setting, declared once: the command line, the environment and the documentation follow.
 
+Those that bound time and space are in :mod:`bide.bounds`, those by which a server is looked at in
+:mod:`bide.monitoring`.
+
 Each field of :class:`Settings` is one setting: ``threads`` is ``--threads`` on the command line,
-``BIDE_THREADS`` in the environment and ``threads=`` in Python.
+``BIDE_THREADS`` in the environment and ``threads=`` in Python; see :mod:`bide.environment`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
+from bide.declarations import located, taken
+from bide.declarations import setting as _setting
 from bide.errors import SettingError
+from bide.monitoring import Monitoring
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+GROUPS: Final = ("Serving", "Workers", "TLS", "Proxies", "Time", "Space", "Log", "Monitoring")
+"""The headings under which settings are listed, in their order."""
+DEFAULT_ADDRESS: Final = "127.0.0.1:8000"
 TIMES = "times"
-"""The form of access lines that say where a request's time went."""
-
-
-def _setting(
-    group: str,
-    default: Any,
-    text: str,
-    *,
-    metavar: str = "",
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    path: bool = False,
-) -> Any:
-    metadata = {
-        "group": group,
-        "help": text,
-        "metavar": metavar,
-        "choices": choices,
-        "minimum": minimum,
-        "path": path,
-    }
-    return field(default=default, metadata=metadata)
+"""The value of ``access_format`` for lines that say where a request's time went."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How to serve. Raises SettingError, in one line, for a value that a setting cannot have.
+class Settings(Monitoring):
+    """All settings of a server, immutable; times in seconds, sizes in bytes.
 
-    Relative paths are made absolute here: an application that changes the directory moves nothing.
+    Raises SettingError for a value that is not allowed. Relative paths are made absolute, so
+    that they stay valid when the application changes the current directory.
     """
 
     bind: tuple[str, ...] = _setting(
         "Serving",
-        ("127.0.0.1:8000",),
-        "Where to listen: HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract, Linux). "
-        "May be repeated. Port 0 takes a free one; [::] is IPv4 too.",
+        (),
+        "Where to listen: HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract, Linux). May "
+        "be repeated. Port 0 takes a free port; [::] includes IPv4. Without this option: the "
+        "sockets of systemd; else the port in the variable PORT, at all addresses; else "
+        "127.0.0.1:8000.",
         metavar="ADDRESS",
+        short="b",
     )
     socket_mode: str = _setting(
         "Serving",
         "0666",
-        "The rights of a Unix socket's file, in octal. Who connects needs the right to write.",
+        "The mode of a Unix socket's file, in octal. Clients need the right to write to it.",
         metavar="MODE",
     )
     backlog: int = _setting(
@@ -72,33 +62,58 @@ class Settings:
     executor: str = _setting(
         "Serving",
         "auto",
-        "Where the application runs: on the event loop, in threads, or as it declares (auto).",
-        choices=("auto", "loop", "threads"),
+        "Where the application runs: on the event loop, in threads, in child processes, or as it "
+        "declares (auto).",
+        choices=("auto", "loop", "threads", "processes"),
+    )
+    interface: str = _setting(
+        "Serving",
+        "auto",
+        "What the application is: WSGI, ASGI, or decided by its arguments (auto). With several "
+        "applications, write wsgi: or asgi: before a name.",
+        choices=("auto", "wsgi", "asgi"),
+    )
+    lifespan: str = _setting(
+        "Serving",
+        "auto",
+        "Whether ASGI applications get lifespan events when the server starts and stops: those "
+        "that support them (auto), none (off), or all (on). With on, an application without "
+        "support is an error.",
+        choices=("auto", "on", "off"),
+    )
+    asgi_cancel: float = _setting(
+        "Time",
+        3.0,
+        "Seconds from a client's departure until its request is cancelled, in an ASGI application; "
+        "inf: never. A request whose response is complete is not cancelled.",
+        metavar="SECONDS",
+        minimum=0,
     )
     reactor: str = _setting(
         "Serving",
         "asyncio",
-        "Whose event loop the server runs: asyncio's alone, or one that is Twisted's reactor too.",
+        "The server's event loop: asyncio's own, or Twisted's asyncio reactor.",
         choices=("asyncio", "twisted"),
     )
     threads: int = _setting(
         "Serving",
         4,
-        "Threads that begin requests at a time, those that block aside. 1: one thread in all.",
+        "Threads that may begin requests at a time. Blocked ones do not count. 1: one in all.",
         metavar="N",
+        short="t",
         minimum=1,
     )
     limit_threads: int = _setting(
         "Serving",
         64,
-        "Threads in all, with those whose requests wait or block; threads, if that is more.",
+        "Threads in all, including those whose requests wait or block. At least threads.",
         metavar="N",
         minimum=1,
     )
     queue: int = _setting(
         "Serving",
         1000,
-        "Requests that may wait for a thread; more are answered 503.",
+        "Requests that may wait for a thread, or a child process; more are answered 503.",
         metavar="N",
         minimum=0,
     )
@@ -112,165 +127,163 @@ class Settings:
     health: str = _setting(
         "Serving",
         "",
-        "Answer requests for this path without the application: 200, or 503 when stopping. "
-        "Never queued.",
+        "Answer requests for this path without the application: 200 as long as the server lives, "
+        "even while it stops; 503 if no thread can be started. Never queued.",
         metavar="PATH",
     )
-    head_timeout: float = _setting(
-        "Time",
-        15.0,
-        "Seconds that the head of a request may take to arrive, else 408.",
-        metavar="SECONDS",
-        minimum=0,
+    ready: str = _setting(
+        "Serving",
+        "",
+        "Answer requests for this path as for --health, but with 503 as soon as the server begins "
+        "to stop: for load balancers.",
+        metavar="PATH",
     )
-    idle_timeout: float = _setting(
-        "Time",
-        60.0,
-        "Seconds that a connection may be idle before it is closed: between requests, or with a "
-        "client that takes nothing of its response, or sends nothing of a body that is waited for.",
-        metavar="SECONDS",
-        minimum=0,
+    pid_file: str = _setting(
+        "Serving",
+        "",
+        "Write the server's process ID to this file when it listens, and remove the file at the "
+        "end. If the file names a running process, the server does not start.",
+        metavar="FILE",
+        path=True,
     )
-    min_rate: int = _setting(
-        "Time",
-        240,
-        "Bytes a second at which a client must send a body that is waited for, or take its "
-        "response; a slower one has idle-timeout seconds in all. Where much of a response waits, "
-        "it is the rate that takes it in half an hour. 0: any rate.",
-        metavar="BYTES",
-        minimum=0,
+    app_dir: str = _setting(
+        "Serving",
+        "",
+        "Import the application from this directory. Without it, from the current one.",
+        metavar="PATH",
+        path=True,
     )
-    request_timeout: float = _setting(
-        "Time",
-        0.0,
-        "Seconds that a request may take; then its wait is ended, and it is answered 504. Running "
-        "code is not interrupted but named in the log. 0: any time.",
-        metavar="SECONDS",
-        minimum=0,
+    certificate: tuple[str, ...] = _setting(
+        "TLS",
+        (),
+        "Serve HTTPS with the certificate in this PEM file. The server's own certificate is first, "
+        "then those that verify it. The key may be in it, too: see --key. May be repeated: the "
+        "host name that the client asks for decides, and an unknown name gets the first.",
+        metavar="FILE",
+        path=True,
     )
-    response_timeout: float = _setting(
-        "Time",
-        0.0,
-        "Seconds that a client may take for a response, from its first byte to its last; then the "
-        "connection is reset. 0: any time.",
-        metavar="SECONDS",
-        minimum=0,
+    key: tuple[str, ...] = _setting(
+        "TLS",
+        (),
+        "The private key, PEM. With several certificates, one for each, in the same order.",
+        metavar="FILE",
+        path=True,
     )
-    linger_timeout: float = _setting(
-        "Time",
-        2.0,
-        "Seconds that a closing connection is still read, so that the client gets its last answer. "
-        "While it goes on sending, as an upload that was refused, it is read for up to 15 times as "
-        "long, and up to 64 MiB.",
-        metavar="SECONDS",
-        minimum=0,
+    key_password_file: str = _setting(
+        "TLS", "", "The file with the password of an encrypted key.", metavar="FILE", path=True
     )
-    tcp_keepalive: int = _setting(
-        "Time",
-        60,
-        "Seconds of silence after which the system asks a TCP client whether it is there; one that "
-        "does not answer for half as many again is gone. 0: nobody is asked.",
-        metavar="SECONDS",
-        minimum=0,
+    client_ca: str = _setting(
+        "TLS",
+        "",
+        "Ask clients for a certificate that is signed by one in this PEM file. This applies to all "
+        "addresses and names.",
+        metavar="FILE",
+        path=True,
     )
-    half_close: str = _setting(
-        "Time",
-        "cancel",
-        "What becomes of a wait when the client has closed its sending side: cancel it, "
-        "or go on and answer.",
-        choices=("cancel", "answer"),
+    client_certificate: str = _setting(
+        "TLS",
+        "required",
+        "With --client-ca: whether a client without a certificate is refused, or served.",
+        choices=("required", "optional"),
     )
-    graceful_timeout: float = _setting(
-        "Time",
+    tls_minimum: str = _setting(
+        "TLS", "1.2", "The oldest version of TLS that is allowed.", choices=("1.2", "1.3")
+    )
+    workers: str = _setting(
+        "Workers",
+        "",
+        "How many worker processes serve: a number, or auto for one per processor. A supervisor "
+        "starts and replaces them. Without this option there is one process, and no supervisor. "
+        "The variable WEB_CONCURRENCY does the same. For the command line only.",
+        metavar="N",
+        short="w",
+        also="WEB_CONCURRENCY",
+    )
+    preload: bool = _setting(
+        "Workers",
+        False,
+        "Import the application once, and fork the workers, which then share its memory. The "
+        "import must not start threads. Linux only.",
+    )
+    worker_timeout: float = _setting(
+        "Workers",
         30.0,
-        "Seconds that requests have to finish when the server stops.",
+        "Seconds after which a worker with a blocked event loop is killed and replaced. What its "
+        "threads do is logged first. A blocked thread does not count. 0: never.",
         metavar="SECONDS",
         minimum=0,
     )
-    limit_connections: int = _setting(
-        "Space",
-        10_000,
-        "Connections at one time; new ones wait to be accepted.",
+    max_requests: int = _setting(
+        "Workers",
+        0,
+        "Requests after which a worker is replaced. 0: any number.",
         metavar="N",
-        minimum=1,
-    )
-    limit_request_line: int = _setting(
-        "Space", 8 * 1024, "Bytes of a request line, else 414.", metavar="BYTES", minimum=64
-    )
-    limit_head: int = _setting(
-        "Space", 64 * 1024, "Bytes of a request's head, else 431.", metavar="BYTES", minimum=128
-    )
-    limit_fields: int = _setting(
-        "Space", 100, "Headers of a request, else 431.", metavar="N", minimum=1
-    )
-    limit_body: int = _setting(
-        "Space",
-        1024**3,
-        "Bytes of a request's body, else 413. 0: any size.",
-        metavar="BYTES",
         minimum=0,
     )
-    limit_chunks: int = _setting(
-        "Space",
-        10_000,
-        "Chunks of a request's body, and one more for each 64 bytes of it, else 400.",
+    max_requests_jitter: int = _setting(
+        "Workers",
+        -1,
+        "Vary max-requests from worker to worker, by up to this number more or less. -1: a tenth "
+        "of max-requests.",
         metavar="N",
-        minimum=1,
+        minimum=-1,
     )
-    limit_framing: int = _setting(
-        "Space",
-        4 * 1024,
-        "Bytes that the sizes, extensions and trailers of a chunked body may take beyond what its "
-        "data needs, else 400.",
-        metavar="BYTES",
-        minimum=64,
-    )
-    limit_unread: int = _setting(
-        "Space",
-        64 * 1024,
-        "Bytes of a request's body that wait for the application; the client waits with more.",
-        metavar="BYTES",
-        minimum=1024,
-    )
-    limit_unread_total: int = _setting(
-        "Space",
-        128 * 1024**2,
-        "Bytes of all requests' bodies together that wait for the application. With more, each "
-        "client waits until what it has sent is read. 0: any number.",
+    max_rss: int = _setting(
+        "Workers",
+        0,
+        "Replace a worker that uses more than this many bytes of memory (resident set) for three "
+        "seconds. 0: any number. Linux only.",
         metavar="BYTES",
         minimum=0,
     )
-    limit_discard: int = _setting(
-        "Space",
-        256 * 1024,
-        "Bytes of a body that the application left unread that are taken to keep the connection.",
-        metavar="BYTES",
-        minimum=0,
+    trust: tuple[str, ...] = _setting(
+        "Proxies",
+        (),
+        "Believe what proxies in this network say about their clients: an address, a network like "
+        "10.0.0.0/8, or unix: for all Unix sockets. May be repeated. From anybody else, such "
+        "headers do not reach the application.",
+        metavar="NETWORK",
     )
-    limit_unsent: int = _setting(
-        "Space",
-        64 * 1024,
-        "Bytes of a response that wait for the client; the application waits with more.",
-        metavar="BYTES",
-        minimum=1024,
+    trust_headers: tuple[str, ...] = _setting(
+        "Proxies",
+        (
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+        ),
+        "Believe only these headers from trusted proxies, which must set or remove them in every "
+        "request. May be repeated.",
+        metavar="HEADER",
     )
-    limit_unsent_total: int = _setting(
-        "Space",
-        256 * 1024**2,
-        "Bytes of all responses together that wait for clients. With more, the application waits "
-        "until its client has taken all, and slow clients are given up, those for which most waits "
-        "first. 0: any number.",
-        metavar="BYTES",
-        minimum=0,
+    proxy_protocol: bool = _setting(
+        "Proxies",
+        False,
+        "Each connection of a trusted proxy begins with a PROXY header, version 1 or 2.",
     )
-    limit_pipeline: int = _setting(
-        "Space",
-        16,
-        "Requests that wait on one connection; the client waits with more.",
+    root_path: str = _setting(
+        "Proxies",
+        "",
+        "The part of the path that a proxy removes. The application gets it as SCRIPT_NAME.",
+        metavar="PREFIX",
+    )
+    client_connections: int = _setting(
+        "Proxies",
+        0,
+        "Connections of one client (an address, or a /64 of IPv6); more are reset. 0: any number.",
         metavar="N",
-        minimum=1,
+        minimum=0,
     )
-    log_level: str = _setting("Log", "info", "What is written to the log.", choices=LOG_LEVELS)
+    client_requests: int = _setting(
+        "Proxies",
+        0,
+        "Requests in progress of one client; more are answered 429. 0: any number.",
+        metavar="N",
+        minimum=0,
+    )
+    log_level: str = _setting("Log", "info", "The lowest level that is logged.", choices=LOG_LEVELS)
     access_log: str = _setting(
         "Log",
         "",
@@ -281,15 +294,35 @@ class Settings:
     access_format: str = _setting(
         "Log",
         "plain",
-        "What a line of the access log has; times: also for how many seconds the request was "
-        "queued, ran, waited, and waited for its client (sending).",
-        choices=("plain", TIMES),
+        "The form of a line in the access log. plain. times: also the seconds that the request was "
+        "queued, ran, waited, and waited for its client (sending). json: everything, as JSON. Or a "
+        "text with fields, like '{client} {request} {status}'.",
+        metavar="FORM",
+    )
+    log_format: str = _setting(
+        "Log",
+        "plain",
+        "The form of a line in the log: plain, for people, or JSON.",
+        choices=("plain", "json"),
+    )
+    request_id: str = _setting(
+        "Log",
+        "",
+        "Give each request an id, in this header, such as X-Request-ID. The id is sent with the "
+        "response, and is in the environ and in every record of the log.",
+        metavar="HEADER",
+    )
+    server_timing: bool = _setting(
+        "Log",
+        False,
+        "Send the header Server-Timing with each response: for how many milliseconds its request "
+        "was queued, ran, waited, and waited for its client, until the head was sent.",
     )
     log_config: str = _setting(
         "Log",
         "",
         "Configure Python's logging by this file, a dictConfig in JSON, or in TOML (.toml). "
-        "Handlers of bide and bide.access in it take the place of Bide's own.",
+        "Handlers of bide and bide.access in it replace Bide's own.",
         metavar="FILE",
     )
     blocked_loop: float = _setting(
@@ -299,7 +332,7 @@ class Settings:
         metavar="SECONDS",
         minimum=0.01,
     )
-    blocked_lane: float = _setting(
+    blocked_thread: float = _setting(
         "Log",
         1.0,
         "Seconds after which a blocked thread is named in the log.",
@@ -308,102 +341,60 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        given: Any = self.bind  # one address or several
-        if isinstance(given, str):
-            object.__setattr__(self, "bind", (given,))
-        elif isinstance(given, Iterable):
-            object.__setattr__(self, "bind", tuple(given))
-        if not self.bind:
-            raise SettingError("bind is empty: name at least one address, like 127.0.0.1:8000")
-        for each in dataclasses.fields(self):
-            self._check(each)
+        # A message begins with the name of its setting, for which the command line puts its own.
         mode: Any = self.socket_mode
         if not isinstance(mode, str) or not re.fullmatch("(0o?)?[0-7]{3}", mode):
             raise SettingError(
                 f"socket_mode is {mode!r}: it must be three octal digits, like 0660, as text"
             )
-        self._locate()
-        if self.health and not self.health.startswith("/"):
-            raise SettingError(f"health is {self.health!r}: it must be a path, like /health")
-
-    def _check(self, setting: dataclasses.Field[Any]) -> None:
-        value = getattr(self, setting.name)
-        choices = setting.metadata["choices"]
-        minimum = setting.metadata["minimum"]
-        if choices and value not in choices:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.name == "workers" and isinstance(value, int):
+                value = str(value)
+            object.__setattr__(self, each.name, taken(each, value))
+        if not re.fullmatch(r"auto|[1-9]\d{0,2}|", self.workers):
             raise SettingError(
-                f"{setting.name} is {value!r}: it may be {', '.join(choices[:-1])} or {choices[-1]}"
+                f"workers is {self.workers!r}: it must be a number from 1 to 999, or auto"
             )
-        if minimum is None:
-            return
-        whole = isinstance(setting.default, int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise SettingError(f"{setting.name} is {value!r}: it must be a number")
-        if not value >= minimum:
-            raise SettingError(f"{setting.name} is {value!r}: it must be {minimum:g} or more")
-
-    def _locate(self) -> None:
-        """Make relative paths absolute."""
         bind = tuple(
-            f"unix:{_located(each.removeprefix('unix:'))}" if each.startswith("unix:") else each
+            f"unix:{located(each.removeprefix('unix:'))}" if each.startswith("unix:") else each
             for each in self.bind
         )
         object.__setattr__(self, "bind", bind)
-        for each in dataclasses.fields(self):
-            if each.metadata["path"]:
-                object.__setattr__(self, each.name, _located(getattr(self, each.name)))
+        self.check_monitoring()
+        if not re.fullmatch("([A-Za-z0-9]+-)*[A-Za-z0-9]+|", self.request_id):
+            raise SettingError(
+                f"request_id is {self.request_id!r}: it must be a header's name, like X-Request-ID"
+            )
+        for name in ("health", "ready"):
+            path = getattr(self, name)
+            if path and not path.startswith("/"):
+                raise SettingError(f"{name} is {path!r}: it must be a path, like /{name}")
+        if self.root_path and not self.root_path.startswith("/"):
+            raise SettingError(f"root_path is {self.root_path!r}: it must be a path, like /shop")
+        if self.proxy_protocol and not self.trust:
+            raise SettingError(
+                "proxy_protocol is on, but trust is empty: name the networks of your proxies"
+            )
+        if self.health and self.health == self.ready:
+            raise SettingError(
+                f"ready is {self.ready!r}, and so is health: while the server stops, they have "
+                "different answers"
+            )
+        if self.key and len(self.key) != len(self.certificate):
+            raise SettingError(
+                f"key has {len(self.key)} files, and certificate {len(self.certificate)}: give one "
+                "key for each certificate, in their order, or none where each file has both"
+            )
+        for name in ("key_password_file", "client_ca"):
+            if getattr(self, name) and not self.certificate:
+                raise SettingError(f"{name} is given without a certificate: it would do nothing")
 
     @property
     def level(self) -> int:
-        """``log_level`` as the logging module counts it."""
+        """``log_level`` as a number of the logging module."""
         return int(getattr(logging, self.log_level.upper()))
 
 
-def _located(path: str) -> str:
-    if path in ("", "-") or path.startswith(("/", "@")):  # nothing, standard output, abstract
-        return path
-    try:
-        return os.path.join(os.getcwd(), path)
-    except FileNotFoundError:
-        raise SettingError(
-            f"{path} is a relative path, and the current directory does not exist"
-        ) from None
-
-
 DEFAULTS: Final = Settings()
-"""The defaults of all settings. Whoever needs one takes it from here."""
-
-
-def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that ``BIDE_…`` variables give; for programs without the command line.
-
-    Raises:
-        SettingError: a variable is not the number that it should be.
-    """
-    found: dict[str, Any] = {}
-    for each in dataclasses.fields(Settings):
-        text = environ.get(variable(each.name))
-        if not text:
-            continue
-        if isinstance(each.default, tuple):
-            found[each.name] = tuple(text.split())
-        elif isinstance(each.default, (int, float)):
-            try:
-                found[each.name] = type(each.default)(text)
-            except ValueError:
-                raise SettingError(
-                    f"{variable(each.name)} is {text!r}: it must be a number"
-                ) from None
-        else:
-            found[each.name] = text
-    return found
-
-
-def flag(name: str) -> str:
-    """Return a setting's option on the command line."""
-    return f"--{name.replace('_', '-')}"
-
-
-def variable(name: str) -> str:
-    """Return a setting's variable in the environment."""
-    return f"BIDE_{name.upper()}"
+"""The defaults of all settings, for every module that needs one."""

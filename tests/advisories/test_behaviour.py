@@ -14,7 +14,7 @@ import pytest
 
 from bide import wait
 from bide.transports.poller import READ
-from bide.transports.tcp import READ_SIZE
+from bide.transports.streaming import READ_SIZE
 from tests.conftest import Serve
 from tests.failures import Failures, same
 from tests.served import Client, Environ, Gate, Log, Served, answering, happened, request, until

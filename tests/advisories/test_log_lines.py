@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from bide import wait
+from bide.serving.formatters import escaped
 from bide.serving.loggers import access
-from bide.serving.logs import escaped
 from bide.serving.refusals import Refusals
+from bide.waiting.cleanups import cleanup_time
 from tests.conftest import Serve
 from tests.served import LONG, Busy, Environ, Gate, Log, answering, happened, until
 
@@ -86,14 +87,14 @@ def test_a_blocked_lane_names_its_request_as_it_was_sent(
 ) -> None:
     """When it is noticed, and when it goes on."""
     busy = Busy()
-    served = serve(busy.application, blocked_lane=LONG)
+    served = serve(busy.application, blocked_thread=LONG)
     client = served.request(target)
     happened(busy.begun)
     served.notice(LONG)
     check(log.take("has been blocked for"), target)
     busy.release.set()
     assert client.response().status == 200
-    record = served.goes_on(log, "lane-1")
+    record = served.goes_on(log, "bide-thread-1")
     assert record.getMessage().endswith(f"in GET {target} of {log_name(record)}")
 
 
@@ -112,8 +113,7 @@ def test_a_blocked_loop_names_its_request_as_it_was_sent(
     served = serve(busy.application, blocked_loop=LONG)
     client = served.request(target)
     happened(busy.begun)
-    served.notice(LONG)
-    check(log.take("the event loop has been blocked"), target)
+    check(served.blocked_loop(log, LONG), target)
     busy.release.set()
     assert client.response().status == 200
     served.goes_on(log, "the event loop")
@@ -122,12 +122,12 @@ def test_a_blocked_loop_names_its_request_as_it_was_sent(
 @pytest.mark.parametrize("target", ["/" + "".join(TARGETS)])  # each takes a second
 @only_threads
 def test_a_request_that_is_left_running_is_named_as_it_was_sent(
-    serve: Serve, log: Log, target: str
+    serve: Serve, log: Log, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a server that stops without it."""
+    monkeypatch.setattr(cleanup_time, "seconds", 0.01)
     busy = Busy()
     served = serve(busy.application, graceful_timeout=0.01)
-    served.server.dispatcher.cleanup_seconds = 0.01
     served.request(target)
     happened(busy.begun)
     served.begin_stop()
@@ -222,6 +222,7 @@ def test_raw_bytes_that_would_have_to_be_escaped_are_refused(
     assert client.response().status == 400
     client.close()
     reasons = [each.getMessage() for each in log.records if each.levelno == logging.DEBUG]
+    assert reasons.pop(0).startswith("Bide is ")
     assert len(accesses) == len(reasons) == 33 + 129 + 1
     for line, reason in zip(accesses, reasons, strict=True):
         request, _, rest = line.removeprefix('127.0.0.1 "').rpartition('" ')

@@ -4,15 +4,12 @@ import calendar
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import flask
 import pytest
-from flask import Flask
 
-from bide.applications.loading import ApplicationFailed, check, is_asgi, load
+from bide.applications.loading import ApplicationFailed, load
 from bide.errors import LoadError
 
 Write = Callable[[str, str], None]
@@ -114,13 +111,26 @@ def test_a_module_is_imported_once(write: Write) -> None:
 # Not found -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["", ":app", "module:", "path/to/site.py", "site.py:app"])
-def test_what_names_nothing_is_told_how_to(write: Write, spec: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "guess"),
+    [
+        ("", "myapp:app"),
+        (":app", "myapp:app"),
+        ("module:", "module:app"),
+        ("path/to/site.py", "path.to.site:app"),
+        ("./site.py", "site:app"),
+        ("site.py:create_app()", "site:create_app()"),
+        ("path/to/site:app", "path.to.site:app"),
+        ("../path/site.py", "site:app --app-dir ../path"),
+        ("/srv/shop/site.py", "site:app --app-dir /srv/shop"),
+        ("my-site.py", "myapp:app"),
+    ],
+)
+def test_what_names_nothing_is_told_how_to(spec: str, guess: str) -> None:
     """With a better guess where there is one."""
-    text = refused(spec)
-    assert "names no application: write MODULE:NAME" in text
-    if "path" in spec:
-        assert "for example path.to.site:app" in text
+    assert refused(spec) == (
+        f"{spec!r} does not name an application: write MODULE:NAME, for example {guess}"
+    )
 
 
 def test_a_missing_module_is_named_with_those_that_there_are(write: Write) -> None:
@@ -160,7 +170,7 @@ def test_a_module_that_is_not_the_users_says_which_file_was_found(
 
 
 def test_a_module_without_a_default_name_lists_what_it_defines(write: Write) -> None:
-    """What it imported from elsewhere is no candidate, nor what it hides."""
+    """What it imported from elsewhere is not a candidate, nor what it hides."""
     write(
         "other_names.py",
         "from os.path import join\nimport os\n_hidden = len\nNUMBER = 1\n"
@@ -198,6 +208,41 @@ def test_what_cannot_be_called_is_no_factory(write: Write) -> None:
     assert refused("number:NUMBER()") == "'NUMBER()': NUMBER cannot be called"
 
 
+def test_a_module_that_is_in_a_directory_of_its_own_is_found_there(write: Write) -> None:
+    """As in a project with a ``src/``; that goes before others."""
+    write("src/bookshop/__init__.py", "")
+    write("src/bookshop/web.py", "")
+    write("lib/bookshop/__init__.py", "")
+    assert refused("bookshop:app").endswith("; it is in src: give --app-dir src")
+    assert refused("bookshop.web:app").endswith("; it is in src: give --app-dir src")
+    write("tools/lonely.py", "")
+    assert refused("lonely:app").endswith("; it is in tools: give --app-dir tools")
+
+
+def test_a_package_is_not_found_in_its_own_directory(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is imported from the directory above."""
+    write("bookshop/web.py", "")
+    monkeypatch.chdir(tmp_path / "bookshop")
+    assert refused("bookshop.web:app").endswith(
+        "; this directory is bookshop itself: give --app-dir .."
+    )
+
+
+def test_a_dot_in_the_place_of_the_colon_is_found(write: Write) -> None:
+    """Where the module has that name."""
+    write("dotted.py", APPLICATION.format(name="app"))
+    assert refused("dotted.app").endswith("; write dotted:app")
+    assert "write" not in refused("dotted.other")
+
+
+def test_an_application_is_not_called_as_a_factory(write: Write) -> None:
+    """Its own arguments are missing then."""
+    write("direct.py", APPLICATION.format(name="app"))
+    assert refused("direct:app()") == "app is an application, and not a factory: write direct:app"
+
+
 # The user's own code ------------------------------------------------------------------------------
 
 
@@ -228,6 +273,27 @@ def test_a_module_of_the_users_package_that_is_missing_is_the_users_error(write:
         load("shop.web:app")
 
 
+def test_a_relative_import_in_a_script_says_how_to_import_it(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of the directory, or without the dots."""
+    write("parcel/script.py", "from .colours import red\n")
+    write("two words/script.py", "from .colours import red\n")
+    write("parcel/deep.py", "from ..colours import red\n")
+    failure = "cannot import script: ImportError: attempted relative import with no known parent"
+    for place, remedy in {
+        "parcel": r"write parcel\.script:NAME --app-dir \.\.",
+        "two words": "write the import without its dots",
+    }.items():
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(ApplicationFailed, match=f"^{failure} package: {remedy}$"):
+            load("script:app")
+        sys.path.remove(str(tmp_path / place))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ApplicationFailed, match="its dots lead out of the package"):
+        load("parcel.deep:app")
+
+
 def test_an_error_in_a_factory_is_the_users(write: Write) -> None:
     """Also a wrong number of arguments."""
     write("factory.py", "def make(name):\n    raise OSError('no database')\n")
@@ -235,114 +301,3 @@ def test_an_error_in_a_factory_is_the_users(write: Write) -> None:
         load("factory:make('x')")
     with pytest.raises(ApplicationFailed, match=r"^make\(\) failed: TypeError: "):
         load("factory:make()")
-
-
-# What it is --------------------------------------------------------------------------------------
-
-
-def wsgi(environ: Any, start_response: Any) -> Any:
-    """A WSGI application."""
-
-
-class Instances:
-    """Its instances are WSGI applications, and so is one of its methods."""
-
-    def __call__(self, environ: Any, start_response: Any) -> Any:
-        """Answer."""
-
-    def method(self, environ: Any, start_response: Any) -> Any:
-        """Answer."""
-
-
-class PerRequest:
-    """A WSGI application that is a class, as in PEP 3333's example."""
-
-    def __init__(self, environ: Any, start_response: Any) -> None:
-        pass
-
-
-async def coroutine(environ: Any, start_response: Any) -> Any:
-    """A WSGI application that waits."""
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application."""
-
-
-class Asgi:
-    """Its instances are ASGI applications, and so is one of its methods."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer."""
-
-    async def method(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer."""
-
-
-WSGI: list[Any] = [
-    wsgi,
-    Instances(),
-    Instances().method,
-    PerRequest,
-    coroutine,
-    Flask("app"),
-    Flask("app").wsgi_app,
-    partial(lambda x, environ, start_response: None, 1),
-    lambda *args: None,
-    lambda environ, start_response, more=None: None,
-]
-
-
-@pytest.mark.parametrize("application", WSGI)
-def test_what_takes_environ_and_start_response_is_an_application(application: Any) -> None:
-    """Of whatever kind."""
-    check(application, "m:a")
-    assert not is_asgi(application)
-
-
-@pytest.mark.parametrize("application", [asgi, Asgi(), Asgi().method, partial(asgi)])
-def test_an_asgi_application_is_named_as_one(application: Any) -> None:
-    """And what to do about it."""
-    assert is_asgi(application)
-    with pytest.raises(LoadError, match="m:a is an ASGI application; Bide serves WSGI"):
-        check(application, "m:a")
-
-
-def test_a_coroutine_function_of_two_arguments_is_no_asgi_application() -> None:
-    """It is a WSGI application that waits."""
-    assert not is_asgi(coroutine)
-    assert not is_asgi(Asgi)
-
-
-@pytest.mark.parametrize(
-    ("thing", "line"),
-    [
-        (5, "m:a is no application: int is not callable"),
-        (sys, "m:a is no application: module is not callable"),
-        (lambda request: None, "m:a is no WSGI application: it does not take (environ, start_res"),
-        (lambda a, b, c: None, "m:a is no WSGI application: it does not take (environ, start_res"),
-    ],
-)
-def test_what_is_no_application_is_named(thing: Any, line: str) -> None:
-    """By what it is, or what it does not take."""
-    with pytest.raises(LoadError) as caught:
-        check(thing, "m:a")
-    assert str(caught.value).startswith(line)
-
-
-def test_a_factory_that_was_not_called_is_told_how() -> None:
-    """It takes no arguments."""
-    with pytest.raises(LoadError, match=r"if it makes an application, write m:make\(\)$"):
-        check(lambda: None, "m:make")
-
-
-def test_what_has_no_signature_is_taken() -> None:
-    """Written in C: calling it will tell."""
-    check(type, "m:a")
-
-
-def test_what_was_loaded_is_checked(write: Write) -> None:
-    """The line names it as it was written."""
-    write("wrong.py", "app = 5\ndef make(): return 5\n")
-    assert refused("wrong:app") == "wrong:app is no application: int is not callable"
-    assert refused("wrong:make()") == "wrong:make() is no application: int is not callable"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import sysconfig
 from pathlib import Path
 
 import click
@@ -12,10 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
-from benchmarks.command import CANNOT_RUN, choose_cores, running, write_results
+from benchmarks.__main__ import choose_scenarios, split_names
+from benchmarks.command import CANNOT_RUN, choose_cores, name_cores, running, write_results
 from benchmarks.errors import CannotRunError, RoundFailedError
+from benchmarks.machine import describe_build, find_optimisation
 from benchmarks.markdown import list_facts, write_table
+from benchmarks.scenarios import SCENARIOS
 from soak import __main__ as soak
+from tests.failures import Failures
 
 
 @pytest.mark.parametrize("error", [CannotRunError, RoundFailedError])
@@ -53,15 +59,25 @@ def test_a_command_that_is_terminated_leaves_its_block() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize(
-    ("usable", "least", "chosen"), [({0, 1}, 2, (1, 0)), ({2, 3, 5}, 2, (5, 2)), ({4}, 1, (4, 4))]
-)
-def test_the_server_and_the_client_have_cores_of_their_own_when_there_are_two(
-    usable: set[int], least: int, chosen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+def test_the_server_and_the_client_have_cores_of_their_own_when_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last usable one is the server's, the first one the client's."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: usable)
-    assert choose_cores(least) == chosen
+    """The server's are the last ones, one for each worker; where none is left, both share all."""
+    with Failures() as failures:
+        for usable, workers, server, client in [
+            ({0, 1}, 1, {1}, {0}),
+            ({2, 3, 5}, 1, {5}, {2}),
+            ({4}, 1, {4}, {4}),
+            ({0, 1}, 2, {0, 1}, {0, 1}),
+            ({0, 1, 2}, 2, {1, 2}, {0}),
+            ({0, 1, 2, 3, 4}, 2, {3, 4}, {0, 1}),
+        ]:
+            with failures.of((usable, workers)):
+                monkeypatch.setattr(os, "sched_getaffinity", lambda pid, usable=usable: usable)
+                assert choose_cores(1, workers) == (frozenset(server), frozenset(client))
+    assert name_cores(frozenset({3, 4}), frozenset({0})) == "3, 4 for the server, 0 for the client"
+    shared = frozenset({0, 1})
+    assert name_cores(shared, shared) == "0, 1, shared by the server and the client"
 
 
 def test_a_command_that_needs_two_cores_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +124,52 @@ def test_a_command_says_where_its_results_go(command: click.Command, directory: 
     assert f"[default: {directory}]" in " ".join(shown.split())
 
 
-def test_the_benchmarks_refuse_a_scenario_that_does_not_exist() -> None:
-    """Before anything is measured."""
-    ended = CliRunner().invoke(bench.main, ["--only", "nothing"])
-    assert ended.exit_code == CANNOT_RUN
-    assert "no scenario 'nothing'; there are hello-threads" in ended.output
+def test_the_benchmarks_refuse_a_name_that_does_not_exist() -> None:
+    """Before anything is measured, in one line that names those that do."""
+    with Failures() as failures:
+        for option, known in [
+            ("--only", "no scenario 'nothing'; there are hello-threads"),
+            ("--peers", "no peer 'nothing'; there are bjoern"),
+            ("--forms", "no form 'nothing'; there are compiled, pure"),
+        ]:
+            with failures.of(option):
+                ended = CliRunner().invoke(bench.main, [option, "nothing"])
+                assert ended.exit_code == CANNOT_RUN
+                assert known in ended.output
+                assert ended.output.count("\n") == 1
+
+
+def test_scenarios_are_chosen_by_name_or_by_a_word_of_it() -> None:
+    """A name means one, a word all that have it; peers are left out of each, Bide never is."""
+    with Failures() as failures:
+        for text, names in [
+            ("hello-loop", ["hello-loop"]),
+            ("loop", ["hello-loop", "hello-loop-14", "events-loop"]),
+            ("upload, start-up", ["upload-plain", "upload-chunked", "start-up"]),
+        ]:
+            with failures.of(text):
+                chosen = choose_scenarios(split_names([text]), ("bjoern",))
+                assert [scenario.name for scenario in chosen] == names
+                for scenario in chosen:
+                    servers = {contender.server.name for contender in scenario.contenders}
+                    assert "bide" in servers <= {"bide", "bjoern"}
+    assert [scenario.name for scenario in choose_scenarios((), ())] == [
+        scenario.name for scenario in SCENARIOS
+    ]
+
+
+def test_an_interpreter_is_optimised_when_it_was_built_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be told is not optimised; Debian's configures without the option."""
+    debian = Path("/etc/debian_version").exists()
+    with Failures() as failures:
+        for arguments, prefix, optimised in [
+            ("'--enable-optimizations' '--with-lto'", "/opt/python", True),
+            ("'--enable-shared'", "/opt/python", False),
+            ("'--enable-shared'", "/usr", debian),
+            (None, "/opt/python", False),
+        ]:
+            with failures.of((arguments, prefix)):
+                monkeypatch.setattr(sysconfig, "get_config_var", {"CONFIG_ARGS": arguments}.get)
+                monkeypatch.setattr(sys, "base_prefix", prefix)
+                assert (find_optimisation() is not None) is optimised
+                assert describe_build().startswith("optimised" if optimised else "**not known")

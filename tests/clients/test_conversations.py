@@ -12,7 +12,7 @@ from tests.served import until
 
 
 def test_get_gives_status_headers_and_body(serve: Serve, visit: Visit) -> None:
-    """The first thing of all; with a header that is no ASCII, as its bytes."""
+    """The first thing of all; with a header that is not ASCII, as its bytes."""
     [answer] = visit(serve(Site())).ask(Ask("/"))
     assert (answer.status, answer.body) == (200, b"hello\n")
     assert answer.headers["content-length"] == "6"
@@ -175,7 +175,7 @@ def test_a_large_download_arrives_whole_and_as_it_is(
 def test_a_download_is_left_in_the_middle_and_the_next_request_is_answered(
     serve: Serve, visit: Visit
 ) -> None:
-    """The rest of it is no answer to anything; the iterable is closed, once."""
+    """The rest of it answers nothing; the iterable is closed, once."""
     site = Site()
     served = serve(site)
     visitor = visit(served)

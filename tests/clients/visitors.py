@@ -133,6 +133,11 @@ class Aiohttp:
         async def closing() -> None:
             for session in self._sessions.values():
                 await session.close()
+            # One that has more to send than the server takes would outlive the loop.
+            for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
+                if transport.get_extra_info("socket").fileno() >= 0:
+                    transport.abort()
+            await asyncio.sleep(0)
 
         self._runner.run(closing())
         self._runner.close()

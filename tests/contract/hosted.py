@@ -12,7 +12,7 @@ from typing import Any
 
 import bide
 from bide.exchange.call import Call
-from bide.hosts.wsgi import Blocking
+from bide.hosts.wsgi_calls import Blocking
 from bide.waiting.waiter import background_loop
 from tests.served import Application, Client, Environ, Served, until
 
@@ -35,7 +35,7 @@ class Hosted(Served):
         return self._ident
 
     def begin_stop(self) -> None:
-        """Have no stop that a test could see."""
+        """Raise: a test cannot see the stop of a host."""
         raise NotImplementedError("the host stops in its own way")
 
     def stop(self) -> None:
@@ -55,7 +55,7 @@ class Hosted(Served):
         raise NotImplementedError
 
     def release(self) -> None:
-        """Be used no more."""
+        """Called when the host is not used any more."""
 
 
 class Answering:
@@ -255,7 +255,7 @@ _ASGI: dict[str, tuple[str, ...]] = {
         "test_pep3333::test_date_and_server_are_the_application_s_where_it_gives_them",
     ),
     "uvicorn sends chunks to HTTP/1.0, too": (
-        "test_pep3333::test_several_blocks_are_chunked_each_as_it_is",
+        "test_pep3333::test_several_blocks_go_to_an_old_client_as_they_are",
     ),
     "the host has its own way to stop": (
         "test_pep3333::test_close_is_called_once_when_the_server_stops",
@@ -428,7 +428,7 @@ NOT_TRIED = (
 
 
 def reason(host: str, module: str, test: str) -> str | None:
-    """Say why a test is expected to fail under a host; None where it is not.
+    """Return why a test is expected to fail under a host; None where it is not.
 
     Args:
         host: its name in ``HOSTS``.

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from bide import promises
 from tests.served import DEADLINE, Served
 
 
@@ -32,11 +33,11 @@ class Promised:
         raise NotImplementedError
 
     def fire(self, value: Any) -> None:
-        """Give the result; returns when it has been given. From any thread but the loop's."""
+        """Fulfil the promise; return when that is done. From any thread but the loop's."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Give an error."""
+        """Fail the promise."""
         raise NotImplementedError
 
 
@@ -126,6 +127,32 @@ class AConcurrentFuture(Promised):
         self.promise.set_exception(error)
 
 
+class ARegistered(AConcurrentFuture):
+    """A kind that Bide does not know: a handle, for which a future is found."""
+
+    def _make(self) -> Any:
+        self._behind = super()._make()
+        return Handle(self._behind)
+
+    def fire(self, value: Any) -> None:
+        """Call back on this thread."""
+        self._behind.set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Call back on this thread."""
+        self._behind.set_exception(error)
+
+
+class Handle:
+    """What an engine might give for a result that is to come."""
+
+    def __init__(self, future: "concurrent.futures.Future[Any]") -> None:
+        self.future = future
+
+
+promises.register(Handle, lambda handle: handle.future)
+
+
 class ADeferred(Promised):
     """Twisted's, fired on the reactor's thread."""
 
@@ -201,6 +228,7 @@ KINDS: list[type[Promised]] = [
     AFuture,
     ATask,
     AConcurrentFuture,
+    ARegistered,
     ADeferred,
     ABareObject,
 ]

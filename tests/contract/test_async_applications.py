@@ -32,7 +32,7 @@ async def returning_generator(environ: Environ, start_response: Any) -> Iterator
 
 
 async def generating(environ: Environ, start_response: Any) -> AsyncIterator[bytes]:
-    """Be an async generator function."""
+    """An async generator function."""
     start_response("200 OK", PLAIN)
     for block in (b"1", b"", b"2"):
         await asyncio.sleep(0)
@@ -59,7 +59,7 @@ class AsyncCallable:
 
 
 class AsyncBlocks:
-    """An async iterable that is no generator."""
+    """An async iterable that is not a generator."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._blocks()

@@ -27,7 +27,7 @@ class Pool:
         self.free -= 1
 
     async def release(self) -> None:
-        """Give a place back; not at once."""
+        """Release a place, a little later."""
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert self.made is not None

@@ -28,7 +28,7 @@ def server() -> Iterator[Server]:
 
 
 def look(server: Server, seconds: float = 10.0, crowded: bool = False, **allowances: float) -> bool:
-    """Let so many seconds pass at once; return whether the connection is still there."""
+    """Advance the time by so many seconds; return whether the connection is still there."""
     chosen = Allowances(**{"head": 15.0, "idle": 60.0, "rate": 100} | allowances)
     server.connection.mind_time(Look(seconds, chosen, server.unsent_total, crowded))
     server.turn()
@@ -212,7 +212,7 @@ def test_the_time_of_a_body_goes_on_where_it_was_when_the_application_has_worked
 
 
 def behind(server: Server) -> None:
-    """Have a response under way that the client does not take."""
+    """Start a response that the client does not take."""
     server.receive(request())
     stream = server.begun[0].stream
     stream.start("200 OK", [])
@@ -222,7 +222,7 @@ def behind(server: Server) -> None:
 
 
 def take(server: Server, size: int) -> None:
-    """Have the client take so much of what is queued for it."""
+    """Take so many bytes of the queue, as the client."""
     server.count_unsent(-size)
 
 
@@ -326,7 +326,7 @@ def test_a_client_that_takes_nothing_is_reset_when_its_time_is_over(
         assert look(server)
     assert not look(server)
     assert server.begun[0].stream.gone
-    assert "a client that takes too little is given up" in caplog.text
+    assert "a client that reads too slowly is disconnected" in caplog.text
 
 
 def test_the_end_of_a_response_brings_no_time_for_its_last_bytes(server: Server) -> None:
@@ -354,7 +354,7 @@ def test_a_response_that_takes_longer_than_it_may_is_reset(
     look(server, response=25)
     assert look(server, response=25)
     assert not look(server, response=25)
-    assert "a client that takes too long is given up" in caplog.text
+    assert "a client that takes too long is disconnected" in caplog.text
 
 
 def test_each_response_has_its_time(server: Server) -> None:

@@ -341,7 +341,7 @@ def test_a_departure_is_raised_where_write_waits_for_the_client(serve: Serve, en
 
 
 def test_a_half_closed_client_is_still_written_to(serve: Serve) -> None:
-    """Writing is no wait of the application's: who has sent all may still read, slowly."""
+    """Writing does not count as a wait: a client that has sent all may still read, slowly."""
     total = 16 * 1024 * 1024
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -635,8 +635,10 @@ def uploading(served: Served) -> Client:
 def test_a_departure_is_noticed_behind_a_body_that_nobody_reads(serve: Serve, ending: str) -> None:
     """The connection is not read, for its window is full: the end behind it is noticed."""
     raised: list[type[BaseException]] = []
+    called = threading.Event()
 
     def answer(environ: Environ) -> None:
+        called.set()
         try:
             wait(Gate().promise())
         except BaseException as error:
@@ -644,7 +646,10 @@ def test_a_departure_is_noticed_behind_a_body_that_nobody_reads(serve: Serve, en
             raise
 
     served = serve(answering(answer))
-    getattr(uploading(served), ending)()
+    client = uploading(served)
+    happened(called)
+    served.until_waiting(1)
+    getattr(client, ending)()
     served.until_idle()
     assert raised == [ClientDisconnected]
 
@@ -668,7 +673,7 @@ def test_a_half_closed_upload_is_read_to_its_end_if_so_configured(serve: Serve) 
 
 @pytest.mark.parametrize("executor", ["threads"])
 def test_a_half_closed_upload_is_answered_if_the_application_runs(serve: Serve) -> None:
-    """It reads what is there, which is no wait of its own, and answers."""
+    """It reads what is there without a wait, and answers."""
     begun = threading.Event()
 
     def answer(environ: Environ) -> str:

@@ -153,7 +153,7 @@ def test_a_failed_request_among_pipelined_ones(serve: Serve, log: Log) -> None:
 
 
 def test_an_error_handler_in_middleware_answers(serve: Serve) -> None:
-    """What it catches is no failure."""
+    """An error that it catches is not a failure."""
 
     def failing(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)

@@ -281,7 +281,7 @@ def test_a_thousand_promises_that_have_fired_run_in_constant_stack(
     serve: Serve, make: Make, executor: str
 ) -> None:
     """In a row, in `wait` and in the iterable; each at once or with a turn of its thread."""
-    # A host's conversations are the same code; a few show that its thread is no other thing.
+    # A host's conversations are the same code; a few show that its thread makes no difference.
     count = 100 if executor in HOSTS else 1000
     depths: set[int] = set()
     promises: list[Promised] = []

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from bide import ClientDisconnected, WaitError, in_thread, wait
 from tests.conftest import Serve
-from tests.served import Client, Environ, Gate, Log, answering, happened, request, until
+from tests.served import Client, Environ, Gate, Log, answering, ends, happened, request, until
 
 BODY = b"one\ntwo two\n\nthree, without an end\nfour"
 
@@ -82,6 +83,7 @@ def test_reads_are_exact(serve: Serve) -> None:
     """As a file's are: the same calls on the same bytes give the same blocks."""
 
     def calls(body: Any) -> list[Any]:
+        numbers = array("B", bytes(2))  # a buffer that is neither a bytearray nor a memoryview
         return [
             body.read(2),
             body.readline(),
@@ -92,9 +94,16 @@ def test_reads_are_exact(serve: Serve) -> None:
             body.readline(),
             body.read(3),
             body.readlines(1),
+            body.read(Two()),
+            body.readline(Two()),
+            (body.readinto(numbers), numbers),
             body.read(100),
             body.read(1),
         ]
+
+    class Two:  # as numbers of other libraries are
+        def __index__(self) -> int:
+            return 2
 
     served = serve(answering(lambda environ: repr(calls(environ["wsgi.input"]))))
     for size in (1, 3, len(BODY)):
@@ -258,7 +267,7 @@ def test_a_body_that_breaks_off_raises_at_the_read(serve: Serve, ending: str) ->
 
 
 def test_a_malformed_chunk_raises_at_the_read_and_answers_400(serve: Serve) -> None:
-    """The application may catch it; one that does not is no failure of the application's."""
+    """The application may catch it; if it does not, the application has not failed."""
     raised: list[str] = []
 
     def answer(environ: Environ) -> None:
@@ -328,7 +337,8 @@ def test_100_continue_is_not_sent_when_the_application_does_not_read(serve: Serv
     client = serve(answering(lambda environ: b"unread")).connect()
     expecting(client)
     response = client.response()
-    assert (response.status, response.header("Connection")) == (200, "close")
+    assert response.status == 200
+    assert ends(response)
     assert client.rest() == b""
 
 
@@ -345,7 +355,8 @@ def test_100_continue_is_not_sent_when_the_body_comes_unasked(serve: Serve) -> N
     expecting(client)
     client.send(b"body")
     served.until_waiting(1)
-    served.call(lambda: None)
+    for _ in range(2):  # over TLS each record has a turn of the loop
+        served.call(lambda: None)
     gate.open()
     assert client.head().status == 200
     assert client.read(4) == b"body"

@@ -163,7 +163,7 @@ def test_iterate_refuses_what_is_no_async_iterable(serve: Serve) -> None:
         return "accepted"
 
     served = serve(answering(answer))
-    assert served.get().text == "iterate() takes an async iterable, not list"
+    assert served.get().text == "iterate() takes an async iterable, not list: a plain for takes it"
 
 
 def test_an_async_generator_sees_the_context_of_the_request(serve: Serve) -> None:

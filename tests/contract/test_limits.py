@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,18 @@ import pytest
 from bide import RequestTimeout, wait
 from bide.waiting.outcome import Signal
 from tests.conftest import Serve
-from tests.served import LONG, Closing, Environ, Gate, Log, answering, happened, request, until
+from tests.served import (
+    LONG,
+    Closing,
+    Environ,
+    Gate,
+    Log,
+    answering,
+    ends,
+    happened,
+    request,
+    until,
+)
 
 blocking = pytest.mark.parametrize("executor", ["threads"])
 
@@ -30,7 +42,7 @@ def test_a_body_that_says_it_is_too_long_is_refused_unread(serve: Serve) -> None
     client.send(request(method="POST", headers=["Content-Length: 1001", "Expect: 100-continue"]))
     response = client.head()
     assert response.status == 413
-    assert response.header("Connection") == "close"
+    assert ends(response)
     assert client.read(100) == b"the request's body is longer than 1000 bytes\n"
     assert client.rest() == b""
     assert asked == []
@@ -93,7 +105,7 @@ def test_a_body_of_any_size_may_be_allowed(serve: Serve) -> None:
 
 
 def test_a_body_of_many_small_chunks_is_refused(serve: Serve) -> None:
-    """Each costs as much as a large one; a million of them are no upload."""
+    """Each costs as much as a large one; a million of them are not an upload."""
     served = serve(answering(reading), limit_chunks=100)
     client = served.connect()
     client.send(request(method="POST", headers=["Transfer-Encoding: chunked"]))
@@ -319,8 +331,8 @@ def test_the_health_path_needs_no_thread(serve: Serve) -> None:
     assert blocked.response().text == "late"
 
 
-def test_the_health_path_tells_that_the_server_stops(serve: Serve) -> None:
-    """To a connection that was in the middle of a response when the signal came."""
+def test_a_server_that_stops_lives_and_is_not_ready(serve: Serve) -> None:
+    """As connections are told that were in the middle of a response when the signal came."""
     gate = Gate()
 
     def application(environ: Environ, start_response: Any) -> Any:
@@ -328,17 +340,54 @@ def test_the_health_path_tells_that_the_server_stops(serve: Serve) -> None:
         yield b"first"
         wait(gate.promise())
 
-    served = serve(application, health="/alive")
-    client = served.request("/waits")
-    served.until_waiting(1)
-    client.send(request("/alive"))
-    until(lambda: served.pipelined)
+    served = serve(application, health="/alive", ready="/r%65ady")
+    clients = [served.request("/waits") for _ in range(2)]
+    served.until_waiting(2)
+    for client, path in zip(clients, ("/%61live", "/ready"), strict=True):
+        client.send(request(path))
+    until(lambda: served.pipelined == 2)
     served.begin_stop()
     until(lambda: served.server.draining)
     gate.open()
-    assert client.response().text == "first"
-    response = client.response()
-    assert (response.status, response.text) == (503, "stopping\n")
+    assert [client.response().text for client in clients] == ["first", "first"]
+    answers = [client.response() for client in clients]
+    assert [(each.status, each.text) for each in answers] == [(200, "ok\n"), (503, "stopping\n")]
+
+
+def test_a_server_that_will_stop_serves_on_and_says_so(serve: Serve) -> None:
+    """It is not ready, and each response ends its connection; nobody is refused or cut."""
+    gate = Gate()
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/begun":
+            yield b"begun, "
+        if environ["PATH_INFO"] != "/":
+            wait(gate.promise())
+        yield b"served"
+
+    served = serve(application, health="/alive", ready="/ready")
+    assert served.get("/ready").text == "ok\n"
+    used, busy, begun = (served.request(path) for path in ("/", "/waits", "/begun"))
+    assert used.response().header("Connection") is None
+    assert begun.head().header("Connection") is None
+    served.until_waiting(2)
+    served.call(served.server.retire)
+    gate.open()
+    assert [begun.chunk() for _ in range(3)] == [b"begun, ", b"served", b""]
+    new = served.connect()
+    for client, path, status in [
+        (busy, "", 200),
+        (begun, "/", 200),
+        (used, "/", 200),
+        (new, "/ready", 503),
+        (served.connect(), "/alive", 200),
+    ]:
+        if path:
+            client.send(request(path))
+        response = client.response()
+        assert (response.status, response.header("Connection")) == (status, "close")
+        assert client.rest() == b""
 
 
 # Connections -------------------------------------------------------------------------------------

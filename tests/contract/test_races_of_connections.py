@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ from bide.errors import Cancelled, ClientDisconnected
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
+from bide.executors.hub import Job
 from bide.protocols.http1.reading import HTTP1
 from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.serving.connection import Connection, Serving
 from bide.transports.poller import ENDED, GONE, READ, WRITE
+from bide.waiting.loops import close_mailbox, open_mailbox
 from tests.fakes import PEER, HandPoller
 from tests.served import request
 
 
-class Conversation:
+class Conversation(Job):
     """Keeps what it is cancelled with.
 
     Attributes:
@@ -31,10 +34,35 @@ class Conversation:
         self.cancelled: list[Cancelled] = []
         self.at_cancel: Callable[[], object] = lambda: None
 
-    def cancel(self, cancellation: Cancelled) -> None:
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
         """Keep."""
         self.at_cancel()
         self.cancelled.append(cancellation)
+
+
+class Hooked(HTTP1):
+    """HTTP/1 in which the other thread comes just before, or just after, one of its steps.
+
+    Attributes:
+        before, after: called before and after the steps of the name; the next request is queued, or
+            the token is put back.
+    """
+
+    before: Mapping[str, Callable[[], object]] = {}
+    after: Mapping[str, Callable[[], object]] = {}
+
+    def _wait(self, item: Any) -> None:
+        self.before.get("queue", nothing)()
+        super()._wait(item)
+
+    def _advance(self) -> None:
+        self.after.get("queue", nothing)()  # what `_wait` does next
+        super()._advance()
+
+    def _put_back(self) -> None:
+        self.before.get("put back", nothing)()
+        super()._put_back()
+        self.after.get("put back", nothing)()
 
 
 class Server(Serving):
@@ -54,7 +82,8 @@ class Server(Serving):
         self.limits = limits or Limits()
         self.unsent_total = Total(0)
         self.unread_total = Total(0)
-        self.health = b""
+        self.probes: tuple[bytes, ...] = ()
+        self.retiring = False
         self.cancels_half_closed = True
         self.draining = False
         self.upgrading = False
@@ -73,7 +102,7 @@ class Server(Serving):
 
     def protocol(self, transport: Transport, owner: Owner) -> Protocol:
         """Make the one that every connection begins with."""
-        self.http = HTTP1(transport, owner, self.limits, self.unread_total)
+        self.http = Hooked(transport, owner, self.limits, self.unread_total)
         return self.http
 
     def upgrades(self, stream: Stream) -> bool:
@@ -87,7 +116,7 @@ class Server(Serving):
         return self.http.stopped
 
     def count_unsent(self, size: int) -> None:
-        """Have so many bytes more wait for the client, or less, as if it took them."""
+        """Change by so many the bytes that wait for the client, as if it took some."""
         self.transport.queue._count(size)
 
     def conversation(self, stream: Stream) -> Any:
@@ -125,17 +154,17 @@ class Server(Serving):
     # What the test does
 
     def receive(self, data: bytes) -> None:
-        """Have the client send, and the loop read it."""
+        """Send as the client, and run the loop until it has read that."""
         self.client.send(data)
         self.transport.ready(READ)
 
     def end_of_client(self) -> None:
-        """Have the client close its sending side, and the loop read that."""
+        """Close the client's sending side, and run the loop until it has read that."""
         self.client.shutdown(socket.SHUT_WR)
         self.transport.ready(READ)
 
     def turn(self) -> None:
-        """Let the loop do what it has been asked to."""
+        """Run the loop's callbacks."""
         for _ in range(3):
             self.loop.run_until_complete(asyncio.sleep(0))
 
@@ -183,21 +212,6 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-class Hooked(list[Any]):
-    """A list that lets a lane come just before, or just after, something is appended."""
-
-    def __init__(self, before: Callable[[], object], after: Callable[[], object]) -> None:
-        super().__init__()
-        self._before = before
-        self._after = after
-
-    def append(self, item: Any) -> None:
-        """Append."""
-        self._before()
-        super().append(item)
-        self._after()
-
-
 def nothing() -> None:
     pass
 
@@ -241,8 +255,7 @@ def test_the_response_ends_while_the_next_request_is_being_queued(
             ended.append(True)
             answer(server.begun[0].stream)
 
-    queue = Hooked(end, nothing) if when == "before" else Hooked(nothing, end)
-    server.http._queue = queue
+    setattr(server.http, when, {"queue": end})
     server.receive(request("/2"))
     server.turn()
     assert ended
@@ -263,8 +276,7 @@ def test_the_next_request_comes_while_the_token_is_put_back(server: Server, when
             came.append(True)
             server.receive(request("/2"))
 
-    turn = Hooked(come, nothing) if when == "before" else Hooked(nothing, come)
-    server.http._turn = turn
+    setattr(server.http, when, {"put back": come})
     answer(server.begun[0].stream)
     server.turn()
     assert came
@@ -527,3 +539,26 @@ def test_a_full_pipeline_is_read_on_when_half_of_it_is_answered(server: Server) 
         answered += 1
         server.turn()
     assert server.paths == [b"/%d" % number for number in range(pipeline + 1)]
+
+
+def test_what_lanes_leave_to_the_loop_wakes_it_once_and_not_while_it_rests(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane is often behind: its client's next request is there before it has ended the first."""
+    mailbox = open_mailbox(server.loop)
+    wakes: list[bool] = []
+    monkeypatch.setattr(server.loop, "_write_to_self", lambda: wakes.append(True))
+    called: list[int] = []
+    for number in range(3):
+        server.connection.call_soon(partial(called.append, number))
+    assert (called, len(wakes)) == ([], 1)
+    server.turn()
+    assert called == [0, 1, 2]
+    wakes.clear()
+    mailbox.hold()
+    server.connection.call_soon(partial(called.append, 3))
+    server.turn()
+    assert (called, wakes) == ([0, 1, 2], [])
+    mailbox.release()
+    assert called == [0, 1, 2, 3]
+    close_mailbox(server.loop)

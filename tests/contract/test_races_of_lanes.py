@@ -85,7 +85,7 @@ class Lanes:
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, **options: Any) -> None:
         self.executor = ThreadsExecutor(loop, threads, **{"queue": 10, **options})
         self.lanes = [Lane(self.executor, number) for number in range(threads)]
-        self.executor._lanes = list(self.lanes)
+        self.executor.roster.lanes = list(self.lanes)
 
     def job(self) -> Act:
         """Make a job."""
@@ -206,14 +206,14 @@ def test_a_job_gets_a_new_lane_when_the_woken_one_is_resumed_and_blocks(
         assert executor.submit(waiting)
         executor.flush()
         happened(waiting.begun)
-        lane = executor._lanes[0]
+        lane = executor.roster.lanes[0]
         until(lambda: lane.idle)
         # The lane is held before it can look, as if it had been woken and not yet had its turn:
         # its queue gets the settled wait first, then the word.
         with executor._lock:
             signal.fire()
-            executor._jobs.append(job)
-            executor._take_idle()
+            executor.jobs.append(job)
+            executor.roster._note_woken(lane)
             lane.queue.put(LOOK)
         happened(late)
         turn(loop, job.begun)

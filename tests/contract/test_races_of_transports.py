@@ -16,16 +16,8 @@ from typing import Any
 import pytest
 
 from bide.transports.connected import CLOSED
-from bide.transports.poller import (
-    ENDED,
-    GONE,
-    READ,
-    WRITE,
-    EpollPoller,
-    LoopPoller,
-    Pollable,
-    make_poller,
-)
+from bide.transports.pollable import Pollable
+from bide.transports.poller import ENDED, GONE, READ, WRITE, EpollPoller, LoopPoller, make_poller
 from tests.fakes import HIGH_WATER, HandPoller, Receiver, a_transport
 from tests.served import DEADLINE, happened
 
@@ -71,7 +63,7 @@ class Pair:
         self.descriptor = sock.fileno()
 
     def turn(self) -> None:
-        """Let the loop do what it has been asked to."""
+        """Run the loop's callbacks."""
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.run_until_complete(asyncio.sleep(0))
 
@@ -408,12 +400,12 @@ class Disk:
             self.outcome.append(error)
 
     def begin(self) -> None:
-        """Have a lane send the file, and be held by the disk."""
+        """Start a lane that sends the file, and is held up by the disk."""
         self._lane.start()
         happened(self.reading)
 
     def end(self) -> Any:
-        """Let the disk give the file; say what came of it for the lane."""
+        """Let the disk go on; return the outcome for the lane."""
         self.release.set()
         self._lane.join(DEADLINE)
         return self.outcome[0]
@@ -579,7 +571,7 @@ def test_a_lane_closes_while_another_sends_a_file(pair: Pair, disk: Disk) -> Non
 
 @contextmanager
 def closed_loop(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> Iterator[None]:
-    """Have the loop refuse what other threads ask of it, as one does that is closed."""
+    """Make the loop refuse the calls of other threads, as a closed one does."""
 
     def closed(*_: Any, **__: Any) -> None:
         raise RuntimeError("Event loop is closed")

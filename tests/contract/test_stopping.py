@@ -1,21 +1,28 @@
 """The server stops: what is in flight is finished, what is not in time is ended, in any order."""
 
 import asyncio
+import contextlib
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-import bide.serving.server
-import bide.waiting.waiter
+import bide
 from bide import ClientDisconnected, ServerStopping, wait
+from bide.serving.draining import Draining
+from bide.waiting.cleanups import cleanup_time
 from tests.conftest import Serve
 from tests.served import (
+    DEADLINE,
+    LONG,
+    Busy,
     Client,
     Closing,
     Environ,
     Gate,
+    HandClock,
     Log,
     Served,
     answering,
@@ -23,6 +30,7 @@ from tests.served import (
     request,
     until,
 )
+from tests.tls import certificates
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -134,7 +142,7 @@ def test_a_cancelled_request_may_clean_up_before_the_server_has_stopped(
 
 @pytest.mark.parametrize("direction", ["writes", "reads"])
 def test_a_request_that_hangs_on_its_own_client_is_ended_too(
-    serve: Serve, log: Log, direction: str
+    serve: Serve, log: Log, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It writes to a full window, or reads a body that does not come: closed once, all the same."""
     ended: list[type[BaseException]] = []
@@ -156,8 +164,8 @@ def test_a_request_that_hangs_on_its_own_client_is_ended_too(
         iterables.append(Closing(blocks(environ["wsgi.input"])))
         return iterables[0]
 
+    monkeypatch.setattr(cleanup_time, "seconds", 0.05)
     served = serve(application, graceful_timeout=0.02)
-    served.server.dispatcher.cleanup_seconds = 0.05
     client = served.connect(window=4096)
     client.send(request(method="POST", headers=["Content-Length: 10", "Expect: 100-continue"]))
     served.until_waiting(1)
@@ -170,7 +178,9 @@ def test_a_request_that_hangs_on_its_own_client_is_ended_too(
 
 
 @pytest.mark.parametrize("executor", ["threads"])
-def test_code_that_runs_on_is_left_and_said_so(serve: Serve, log: Log) -> None:
+def test_code_that_runs_on_is_left_and_said_so(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A thread that blocks cannot be ended; the server stops without it."""
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
 
@@ -179,8 +189,8 @@ def test_code_that_runs_on_is_left_and_said_so(serve: Serve, log: Log) -> None:
         happened(release)
         done.set()
 
+    monkeypatch.setattr(cleanup_time, "seconds", 0.02)
     served = serve(answering(answer), graceful_timeout=0.02)
-    served.server.dispatcher.cleanup_seconds = 0.02
     served.request("/path")
     happened(begun)
     served.begin_stop()
@@ -220,13 +230,13 @@ def test_a_pipelined_request_whose_turn_comes_as_the_server_stops_is_finished(
     """The one before it has ended, and it has not begun, when the server looks what is left."""
     first, second = Gate(), Gate()
     unfinished: list[int] = []  # when the server believes that all is done
-    flush = bide.serving.server.Server._flush
+    flush = Draining.flush
 
-    async def watched_flush(server: bide.Server) -> None:
-        unfinished.append(server.dispatcher.in_progress)
-        await flush(server)
+    async def watched_flush(draining: Draining) -> bool:
+        unfinished.append(served.server.dispatcher.in_progress)
+        return await flush(draining)
 
-    monkeypatch.setattr(bide.serving.server.Server, "_flush", watched_flush)
+    monkeypatch.setattr(Draining, "flush", watched_flush)
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
@@ -296,7 +306,7 @@ def test_a_request_ends_between_the_mark_and_the_look(serve: Serve) -> None:
             return super().clear()
 
     def exchange() -> None:
-        served.server.dispatcher._all_ended = Mark()
+        served.server.dispatcher._ending._mark = Mark()
 
     served.call(exchange)
     served.begin_stop()
@@ -327,7 +337,7 @@ def test_nothing_runs_after_the_server_has_stopped(serve: Serve) -> None:
         return [
             thread.name
             for thread in threading.enumerate()
-            if thread.name.startswith(("bide-lane", "bide-monitor"))
+            if thread.name.startswith(("bide-thread", "bide-monitor"))
         ]
 
     until(lambda: not left(), "a thread is left")
@@ -397,3 +407,192 @@ def test_a_request_that_nobody_has_read_yet_is_served(serve: Serve) -> None:
     for client in [kept, *new]:
         assert client.rest() == b""
     served.join(leaving=True)
+
+
+class Watched:
+    """Tells when a stopping server has begun to wait for its connections alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waits = threading.Event()
+        flush = Draining.flush
+
+        async def watched(draining: Draining, *args: Any, **kwargs: Any) -> Any:
+            self.waits.set()
+            return await flush(draining, *args, **kwargs)
+
+        monkeypatch.setattr(Draining, "flush", watched)
+
+
+def answered_later(
+    served: Served, clock: HandClock, gate: Gate, client: Client, body: bytes
+) -> None:
+    """Check that a request which waits while the server stops is answered after half its time."""
+    served.until_waiting(1)
+    clock.advance(LONG / 2)
+    clock.turn()
+    gate.open()
+    response = client.response()
+    assert (response.body, response.complete) == (body, True)
+
+
+def in_its_handshake(served: Served) -> Client:
+    """Connect, and send what TLS begins with."""
+    client = served.connect(shakes=False)
+    client.sock.greet()
+    until(lambda: served.status.connections == 1)
+    return client
+
+
+def test_a_request_that_begins_in_the_last_second_has_the_time_of_all(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client was in the handshake while the server only waited for that."""
+    gate, watched = Gate(), Watched(monkeypatch)
+    served = serve(
+        answering(lambda environ: wait(gate.promise()) or b"served"),
+        graceful_timeout=LONG,
+        **certificates().settings,
+    )
+    client = in_its_handshake(served)
+    with HandClock(served) as clock:
+        served.begin_stop()
+        happened(watched.waits)
+        client.sock.shake()
+        client.send(request())
+        answered_later(served, clock, gate, client, b"served")
+    served.join(leaving=True)
+
+
+def test_a_handshake_that_does_not_end_in_the_last_second_is_ended(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long requests might have had."""
+    watched = Watched(monkeypatch)
+    served = serve(
+        answering(lambda environ: b"x"), graceful_timeout=LONG, **certificates().settings
+    )
+    client = in_its_handshake(served)
+    with HandClock(served) as clock:
+        served.begin_stop()
+        happened(watched.waits)
+        clock.advance(1.1)
+        served.join()
+    with pytest.raises((OSError, ssl.SSLError)):
+        client.sock.shake()
+
+
+def test_a_request_that_begins_when_the_time_is_over_is_refused(
+    serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last second, which a handshake has all the same."""
+    watched = Watched(monkeypatch)
+    served = serve(
+        answering(lambda environ: wait(Gate().promise())),
+        graceful_timeout=0.5,
+        **certificates().settings,
+    )
+    client = in_its_handshake(served)
+    with HandClock(served) as clock:
+        served.begin_stop()
+        happened(watched.waits)
+        clock.advance(0.6)
+        client.sock.shake()
+        client.send(request())
+        served.until_waiting(1)
+        clock.advance(0.1)
+        assert client.response().status == 503
+        log.take("1 requests have not ended in time")
+    served.join(leaving=True)
+
+
+def test_a_request_behind_a_response_that_was_slowly_taken_has_the_time_of_all(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins when the client has taken that, and the server waits for this alone."""
+    gate, watched = Gate(), Watched(monkeypatch)
+    large = bytes(8 * 1024 * 1024)
+
+    def answer(environ: Environ) -> bytes:
+        if environ["PATH_INFO"] == "/large":
+            return large
+        wait(gate.promise())
+        return b"small"
+
+    served = serve(answering(answer), graceful_timeout=LONG)
+    client = served.connect(window=4096)
+    client.send(request("/large") + request("/small"))
+    until(lambda: served.pipelined == 1)
+    until(lambda: any(each.sending for each in served.connections))
+    served.until_idle()
+    with HandClock(served) as clock:
+        served.begin_stop()
+        happened(watched.waits)
+        assert client.response().body == large
+        answered_later(served, clock, gate, client, b"small")
+    served.join(leaving=True)
+
+
+def test_a_pipelined_request_whose_turn_comes_too_late_is_refused(serve: Serve, log: Log) -> None:
+    """The one before it was cancelled, and has ended its response all the same."""
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/first":
+            yield b"1"
+        with contextlib.suppress(ServerStopping):
+            wait(Gate().promise())
+
+    served = serve(application, graceful_timeout=0.02)
+    client = served.connect()
+    client.send(request("/first") + request("/second"))
+    client.head()
+    served.until_waiting(1)
+    served.begin_stop()
+    assert [client.chunk(), client.chunk()] == [b"1", b""]
+    assert client.response().status == 503
+    log.take("1 requests have not ended in time")
+    served.join(leaving=True)
+
+
+def test_requests_of_all_applications_are_waited_for(serve: Serve) -> None:
+    """One that begins when those of its application had ended, behind one of another's."""
+    first, second = Gate(), Gate()
+    served = serve(
+        bide.mount(
+            {
+                "/first": answering(lambda environ: wait(first.promise())),
+                "/second": answering(lambda environ: wait(second.promise())),
+            }
+        )
+    )
+    client = served.request("/first")
+    client.send(request("/second"))
+    served.until_waiting(1)
+    until(lambda: served.pipelined == 1)
+    ended = asyncio.run_coroutine_threadsafe(served.server.dispatchers.all_ended(LONG), served.loop)
+    served.turn(5)  # it has looked at both
+    first.open()
+    assert client.response().complete
+    served.until_waiting(1)
+    served.turn(5)  # it would have been told
+    assert not ended.done()
+    second.open()
+    assert ended.result(DEADLINE)
+
+
+@pytest.mark.parametrize("executor", ["threads"])
+def test_threads_that_another_application_blocks_are_not_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are shared, and its request was left running."""
+    busy = Busy()
+    served = serve(bide.mount({"/busy": busy.application, "/": answering(lambda environ: b"x")}))
+    client = served.request("/busy")
+    happened(busy.begun)
+    monkeypatch.setattr(cleanup_time, "seconds", LONG)
+    threads = asyncio.run_coroutine_threadsafe(
+        served.server.dispatchers.threads_ended(), served.loop
+    )
+    threads.result(DEADLINE)
+    busy.release.set()
+    assert client.response().complete

@@ -21,7 +21,7 @@ import bide
 from bide import wait
 from bide.errors import WaitError
 from bide.executors.threads import ThreadsExecutor
-from bide.waiting.locks import COLLECTOR, LOGGING, SERVER, holds_lock
+from bide.waiting.locks import COLLECTOR, LOGGING, SERVER, Lock, holds_lock
 from tests.conftest import Serve
 from tests.served import DEADLINE, Environ, Gate, Served, answering, until
 
@@ -62,7 +62,7 @@ def by_callback(gate: Gate) -> None:
 
 
 def by_collector(gate: Gate) -> None:
-    """Have a destructor called by the garbage collector."""
+    """Make the garbage collector call a destructor."""
     thing: Any = Waits(gate)
     thing.cycle = thing
     del thing
@@ -80,7 +80,7 @@ class Meddling:
         self._act = act
 
     def send(self, data: bytes) -> int:
-        """Do it, and send."""
+        """Call the function, and send."""
         self._act()
         return int(self._sock.send(data))
 
@@ -89,7 +89,7 @@ class Meddling:
 
 
 def meddle(served: Served, act: Callable[[], object]) -> None:
-    """Have something happen in the ``send`` of the server's one connection."""
+    """Make the ``send`` of the server's one connection call a function."""
     (connection,) = served.connections
     transport = connection._transport
     transport.socket = Meddling(transport.socket, act)  # type: ignore[assignment]
@@ -124,7 +124,7 @@ class Jobs(deque[Any]):
     act: Callable[[], object]
 
     def popleft(self) -> Any:
-        """Do it, and take."""
+        """Call the function, and take a job."""
         self.act()
         return super().popleft()
 
@@ -145,7 +145,7 @@ def test_what_interrupts_a_lane_cannot_wait_under_the_executors_lock(
     assert isinstance(own, ThreadsExecutor)
     jobs = Jobs()
     jobs.act = lambda: way(gate)
-    own._jobs = jobs
+    own.jobs = own.roster.jobs = jobs
     assert served.get().text == "served"
     refusal(ignored, COLLECTOR if way is by_collector else SERVER)
 
@@ -258,9 +258,11 @@ def test_a_destructor_in_the_applications_own_code_may_wait(serve: Serve) -> Non
 def test_a_wait_in_a_librarys_greenlet_sees_the_locks_above_it(serve: Serve, gate: Gate) -> None:
     """The frames of the conversation end where the greenlet begins."""
 
-    @holds_lock
     def under_a_lock(function: Callable[[], str]) -> str:
-        return str(greenlet(function).switch())
+        with Lock():
+            return str(greenlet(function).switch())
+
+    holds_lock(under_a_lock)
 
     def waits() -> str:
         try:
@@ -297,9 +299,11 @@ def test_a_thread_of_its_own_is_refused_where_it_holds_the_lock_too(
 ) -> None:
     """Outside a request a wait blocks: it would do so under the lock."""
 
-    @holds_lock
     def under_a_lock() -> None:
-        way(gate)
+        with Lock():
+            way(gate)
+
+    holds_lock(under_a_lock)
 
     thread = threading.Thread(target=under_a_lock)
     thread.start()
@@ -314,9 +318,11 @@ def test_a_coroutine_whose_wait_is_refused_is_closed() -> None:
     async def never() -> None:
         raise AssertionError
 
-    @holds_lock
     def under_a_lock() -> None:
-        bide.wait(never())
+        with Lock():
+            bide.wait(never())
+
+    holds_lock(under_a_lock)
 
     with pytest.raises(WaitError):
         under_a_lock()
@@ -328,13 +334,15 @@ def test_writes_of_a_refused_wait_reach_nobody(serve: Serve, gate: Gate) -> None
     told: list[str] = []
     block = b"x" * (1 << 20)
 
-    @holds_lock
     def under_a_lock(write: Callable[[bytes], object]) -> None:
         try:
-            while True:
-                write(block)
+            with Lock():
+                while True:
+                    write(block)
         except WaitError as error:
             told.append(str(error))
+
+    holds_lock(under_a_lock)
 
     def application(_: Environ, start_response: Any) -> list[bytes]:
         write = start_response("200 OK", [("Content-Type", "text/plain")])

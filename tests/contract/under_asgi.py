@@ -72,17 +72,17 @@ class UnderASGI(Hosted):
         server.application = self._asgi
         self.address = server.address
         self.loop = server.loop
-        self._dispatcher = self.call(self._asgi.dispatcher)
+        self._dispatchers = self.call(self._asgi.dispatchers)
         super().__init__()
 
     @property
     def status(self) -> bide.Status:
         """The numbers now."""
-        return self._dispatcher.status()
+        return self._dispatchers.status()
 
     def conversations(self) -> list[Call]:
         """Return those in progress."""
-        return self._dispatcher.calls
+        return self._dispatchers.first.calls
 
     def release(self) -> None:
         """End the threads."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from bide.applications.loading import DEFAULT_NAMES
 
@@ -19,6 +20,19 @@ PAGES = [
         if path.name != "settings.md"  # made from the settings, and compared with them
     ),
 ]
+
+SECONDS = 'SECONDS = {"Lima": 3, "Oslo": 1, "Rome": 2}'
+SOONER = 'SECONDS = {"Lima": 0.03, "Oslo": 0.01, "Rome": 0.02}'
+CHANGED: Final = {
+    "docs/guide.md:events": ("HEARTBEAT = 15", "HEARTBEAT = 0.05"),
+    "docs/tutorial.md:blocking": (SECONDS, SOONER),
+    "docs/tutorial.md:waiting": (SECONDS, SOONER),
+    "docs/tutorial.md:together": (SECONDS, SOONER),
+    # Far apart, for their order is seen.
+    "docs/tutorial.md:streaming": (SECONDS, 'SECONDS = {"Lima": 2, "Oslo": 0, "Rome": 0.1}'),
+    "docs/tutorial.md:live": ("PAUSE = 1", "PAUSE = 0.05"),
+}
+"""What is changed in a module, for the test to see the same sooner."""
 
 
 @dataclass
@@ -115,6 +129,16 @@ def modules_of(page: str) -> list[Written]:
         assert modules, f"{snippet} belongs to no module"
         modules[-1].parts.append(snippet)
     return modules
+
+
+def write(module: Written, directory: Path, upstream_url: str = "") -> None:
+    """Write a module's file."""
+    text = module.text.replace("http://upstream.example", upstream_url or "http://127.0.0.1:9")
+    if str(module) in CHANGED:
+        old, new = CHANGED[str(module)]
+        assert old in text
+        text = text.replace(old, new)
+    (directory / f"{module.name}.py").write_text(text, encoding="utf-8")
 
 
 @functools.cache

@@ -8,7 +8,8 @@ What is done with a fenced block depends on the word behind its fence:
   runs are run by it, in ``test_testing_page.py``.
 - ``console``: commands behind ``$``, and what they print. ``bide`` is really started.
 - ``sh``: commands that are there; what they do is tested elsewhere, or takes too long.
-- ``text NAME``, ``ini``, ``nginx``, ``dockerfile``: by a check of their own.
+- ``text NAME``, ``ini``, ``nginx``, ``haproxy``, ``dockerfile``, ``yaml``, ``procfile``: by a check
+  of their own.
 
 A snippet that none of these takes fails ``test_every_snippet_has_a_test``.
 """
@@ -18,23 +19,41 @@ import configparser
 import json
 import re
 import shlex
+import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 import bide
 from bide import errors
 from bide.applications.loading import load
+from bide.cli import command as bide_command
 from bide.cli import main
-from bide.integrations import bottle
-from bide.serving.logs import access_line
+from bide.configuration import Configuration
+from bide.exchange.trust import Trust
+from bide.integrations import bottle, engineio, simple_websocket
+from bide.process.instance import Instance
+from bide.protocols.forwarded import KEYS, read
+from bide.seeing.snapshot import snapshot
+from bide.seeing.top_keys import View
+from bide.seeing.top_picture import picture
+from bide.serving.access_log import Entry, form_of
+from bide.serving.counters import counters
+from bide.serving.timing import ServerTiming
+from bide.transports.certificates import Pair
 from bide.waiting.cleanups import cleanup_time
 from bide.waiting.outcome import Signal
 from bide.waiting.thread_locals import kept
@@ -50,10 +69,23 @@ from tests.docs.snippets import (
     snippets_of,
     text_of,
     texts_of_the_source,
+    write,
 )
 from tests.docs.terminal import Terminal, exchanges
 from tests.docs.test_pages import targets
+from tests.docs.tutorial import (
+    asks_all_at_once,
+    counts_its_readers,
+    holds_a_thread,
+    holds_no_thread,
+    sends_what_comes_first,
+)
+from tests.failures import same
+from tests.pools import own_pool, pool_of
+from tests.seeing import viewed as made
 from tests.served import DEADLINE, Environ, Gate, Served, until
+
+__all__ = ["own_pool", "pool_of"]
 
 SNIPPETS = [snippet for page in PAGES for snippet in snippets_of(page)]
 MODULES = [module for page in PAGES for module in modules_of(page) if not module.tests]
@@ -65,6 +97,8 @@ def _taken_back() -> Iterator[None]:
     before = list(kept)
     yield
     bottle.uninstall()
+    engineio.uninstall()
+    simple_websocket.uninstall()
     kept[:] = before
 
 
@@ -80,10 +114,6 @@ def upstream(environ: Environ, start_response: Any) -> Iterator[bytes]:
     elif path == "/news":
         yield b"first\n"
         yield b"second\n"
-    elif path.startswith("/books/"):
-        yield json.dumps({"title": path}).encode()
-    elif path.startswith("/ratings/"):
-        yield json.dumps({"rating": 5}).encode()
     else:
         yield json.dumps({"price": 3 if query else 2}).encode()
 
@@ -119,12 +149,34 @@ def has(text: str, path: str) -> Callable[[Served], None]:
     return check
 
 
+def echoes(served: Served) -> None:
+    """Check the echo."""
+    with connect(f"ws://{served.address}" + "/echo") as client:
+        client.send("hello")
+        assert client.recv(timeout=DEADLINE) == "you said hello"
+
+
+def talks(served: Served) -> None:
+    """Check the echo, and that a message reaches all in the room, but no other site's page."""
+    url = f"ws://{served.address}"
+    echoes(served)
+    with connect(url + "/room") as one, connect(url + "/room") as two:
+        served.until_waiting(2)
+        one.send("to all")
+        assert [each.recv(timeout=DEADLINE) for each in (one, two)] == ["to all", "to all"]
+    with pytest.raises(InvalidStatus, match="403"), connect(url + "/room", origin=OTHER_SITE):
+        pass
+
+
+OTHER_SITE = Origin("http://other.example")
+
+
 def waits_for_a_hundred(served: Served) -> None:
     """All wait at once, on a few threads, and are all answered; the second lasts until they do."""
     gate = Gate()
     module: Any = sys.modules["app"]
     module.asyncio = SimpleNamespace(sleep=lambda seconds: gate.promise())
-    clients = [served.request("/") for _ in range(100)]
+    clients = [served.request("/slow") for _ in range(100)]
     until(lambda: served.status.waiting == 100, "a hundred never waited at once")
     assert served.status.threads <= 64
     gate.open()
@@ -238,17 +290,56 @@ def tells_what_each_request_does(served: Served) -> None:
     assert (told["/requests"]["state"], told["/requests"]["waits_for"]) == ("running", "")
     slow = told["/slow"]
     assert (slow["state"], slow["waits_for"]) == ("waiting", "coroutine fetch")
-    assert slow["thread"].startswith("lane-")
+    assert slow["thread"].startswith("bide-thread-")
     client.close()
     served.until_idle()
+
+
+def answers_and_goes_on(served: Served) -> None:
+    """The answer does not wait for the mail."""
+    response = served.get("/register/ada", method="POST")
+    assert (response.status, response.text) == (202, "Look into your mail.\n")
+    until(lambda: served.status.spawned == 0)
+
+
+def is_counted_by_its_route(served: Served) -> None:
+    """The route is the application's, and is there when the request has ended."""
+    assert served.get("/items/3").text == "Item 3.\n"
+    counted = counters()
+    until(lambda: "/items/<int:number>" in str(counters()), f"not in {counted}")
+
+
+def is_seen_to_wait(path: str) -> Callable[[Served], None]:
+    """Check that a request that waits is shown as the page does."""
+
+    def visit(served: Served) -> None:
+        client = served.request(path)
+        served.until_waiting(1)
+        (worker,) = json.loads(page_of_instance())["workers"]
+        told = snapshot()
+        (seen,) = told["requests"]
+        same({**seen, "waits_for": worker["requests"][0]["waits_for"]}, seen)
+        same(list(told["threads"][0]), list(worker["threads"][0]))
+        client.close()
+
+    return visit
+
+
+def page_of_instance() -> str:
+    """Return what the page shows of an instance."""
+    (snippet,) = [each for each in SNIPPETS if each.words == ["text", "instance"]]
+    return snippet.text
 
 
 VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/hosts.md:anywhere": [says("3\n")],
     "docs/hosts.md:waits": [says("3\n")],
     "docs/hosts.md:mounted": [says("")],  # under ASGI in tests/hosts
-    "README.md:app": [waits_for_a_hundred],
-    "README.md:waiting": [has('"title":"/books/7"', "/books/7"), has('"rating":5', "/books/7")],
+    "README.md:app": [says_by_its_name("Hello, a second later.\n", "/"), waits_for_a_hundred],
+    "README.md:waiting": [
+        says('{"price":5,"shop":"there"}\n', "/price/there"),
+        says_by_its_name('{"price":4,"shop":"here"}\n', "/cheapest"),
+    ],
     "README.md:promising": [says("the quick part\nthe slow part\n")],
     "README.md:pushing": [says("pushed by a timer\n")],
     "README.md:able": [says("from the event loop\n")],
@@ -263,12 +354,15 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
     "docs/guide.md:promising": [says("Hang on.\nHere it is.\nA promise must bring bytes.\n")],
     "docs/guide.md:asynchronous": [says("one\ntwo\n")],
     "docs/guide.md:pushing": [says("3\n2\n1\n")],
+    "docs/guide.md:typed": [says("15\n")],
     "docs/guide.md:able": [says("from the event loop\n")],
     "docs/guide.md:leaving": [gives_up_for_a_client_that_leaves],
     "docs/guide.md:tenants": [
         keeps_apart("tenants", {f"/{each}": f"{each}\n" for each in "abcdef"})
     ],
+    "docs/guide.md:registering": [answers_and_goes_on],
     "docs/guide.md:counting": [counts_one_by_one],
+    "docs/guide.md:reporting": [says("done\n", "/report")],
     "docs/guide.md:rates": [refreshes_once_for_all_whoever_leaves],
     "docs/guide.md:cleaning": [cleans_up_for_a_client_that_leaves],
     "docs/guide.md:events": [sends_events_and_heartbeats],
@@ -281,21 +375,44 @@ VISITS: Final[dict[str, list[Callable[[Served], None]]]] = {
         keeps_apart("pages", {f"/page/{n}": f"/page/{n} is /page/{n}\n" for n in "123456"})
     ],
     "docs/frameworks.md:watched": [says("watched\n", "/watched")],
+    "docs/asgi.md:shop": [says("from Flask\n")],
+    "docs/asgi.md:live": [says("from Starlette, at /now\n", "/now")],
+    "docs/asgi.md:echo": [echoes],
+    "docs/asgi.md:both": [says("200, by the client of the lifespan\n")],
     "docs/from-asgi.md:shop": [
         says("slow, and no thread was held\n", "/slow"),
         says("0\n1\n2\n", "/stream"),
     ],
+    "docs/mounting.md:shop": [says("the shop, at /\n")],
+    "docs/mounting.md:live": [says("live, at /now\n", "/now")],
+    "docs/engines.md:rendering": [says("PAGE", "/render/page")],
     "docs/from-gevent.md:shop": [says("4\n", "/one"), says("4 and 5\n", "/both")],
     "docs/from-gunicorn.md:shop": [says("the shop\n")],
     "docs/from-uwsgi.md:shop": [says("first\nsecond\n")],
+    "docs/websockets.md:talking": [talks],
+    "docs/websockets.md:rooms": [has('"sid"', "/socket.io/?EIO=4&transport=polling")],
+    "docs/heavy-work.md:shop": [says("14\n", "/report/4")],
+    "docs/heavy-work.md:oracle": [
+        says('{"value":2.0}\n', "/predict/2.0/4.0"),
+        says("TO BIDE ", "/words?prompt=to+bide"),
+    ],
     "docs/integrations.md:shop": [
         says("2 EUR\n", "/price"),
         says("2 USD\n", "/price?currency=USD"),
         says("The other service takes too long.\n", "/patient", 504),
         says("first for ada\nsecond for ada\n", "/news?reader=ada"),
     ],
+    "docs/seeing.md:routed": [is_counted_by_its_route],
+    "docs/seeing.md:shop": [says("Welcome.\n"), is_seen_to_wait("/prices")],
+    "docs/testing.md:talk": [echoes],
     "docs/testing.md:shop": [says("2 EUR\n", "/price"), stops_when_its_reader_leaves],
+    "docs/proxies.md:shop": [says("http, from 127.0.0.1 by nobody\n")],
     "docs/deployment.md:shop": [says("http, from 127.0.0.1\n"), tells_its_status("/health")],
+    "docs/tutorial.md:blocking": [holds_a_thread("/stock")],
+    "docs/tutorial.md:waiting": [holds_no_thread("/stock")],
+    "docs/tutorial.md:together": [asks_all_at_once("/stock")],
+    "docs/tutorial.md:streaming": [sends_what_comes_first("/stock")],
+    "docs/tutorial.md:live": [has("EventSource", "/"), counts_its_readers("/events")],
 }
 PRINTS: Final = {
     "docs/integrations.md:careful": "",  # served by the page's commands
@@ -303,8 +420,6 @@ PRINTS: Final = {
     "docs/guide.md:script": "waited in a script\n",
     "docs/guide.md:program": "served from a program\n",
 }
-CHANGED: Final = {"docs/guide.md:events": ("HEARTBEAT = 15", "HEARTBEAT = 0.05")}
-"""What is changed in a module, for the test to see the same sooner."""
 
 
 @pytest.fixture
@@ -318,16 +433,6 @@ def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
-def write(module: Written, directory: Path, upstream_url: str = "") -> None:
-    """Write a module's file."""
-    text = module.text.replace("http://upstream.example", upstream_url or "http://127.0.0.1:9")
-    if str(module) in CHANGED:
-        old, new = CHANGED[str(module)]
-        assert old in text
-        text = text.replace(old, new)
-    (directory / f"{module.name}.py").write_text(text, encoding="utf-8")
-
-
 def close_clients(module: ModuleType, served: Served) -> None:
     """Close the HTTP clients that a module keeps, on the loop that they belong to."""
     for value in vars(module).values():
@@ -335,6 +440,7 @@ def close_clients(module: ModuleType, served: Served) -> None:
             asyncio.run_coroutine_threadsafe(value.aclose(), served.loop).result(DEADLINE)
 
 
+@pytest.mark.usefixtures("own_pool")
 @pytest.mark.parametrize("module", [each for each in MODULES if each.serves], ids=str)
 def test_an_application_answers_as_the_page_says(
     module: Written, importing: Path, serve: Serve
@@ -370,10 +476,12 @@ def test_every_route_of_a_page_is_visited() -> None:
     for module in MODULES:
         assert (str(module) in VISITS) != (str(module) in PRINTS), f"{module} has no check"
         for part in module.parts[1:]:
-            assert re.search(r"\.(?:get|post)\(\"/", part.text), f"{part} brings nothing to visit"
+            assert re.search(r"\.(?:get|post|route)\(\"/", part.text), (
+                f"{part} brings nothing to visit"
+            )
     source = Path(__file__).read_text(encoding="utf-8")
     for module in MODULES:
-        for route in re.findall(r"@app\.(?:get|post)\(\"(/\w*)", module.text):
+        for route in re.findall(r"@app\.(?:get|post|route)\(\"(/\w*)", module.text):
             assert f'"{route}' in source, f"{module}: nobody visits {route}"
 
 
@@ -401,7 +509,17 @@ def test_the_commands_of_a_page_print_what_it_says(page: str, tmp_path: Path) ->
                 for command, output in exchanges(snippet):
                     assert terminal.run(command) == output, f"{snippet}: {command}"
     finally:
-        terminal.stop()
+        terminal.close()
+
+
+SHELL_WORDS: Final = (
+    ["python3", "-m", "venv", ".venv"],
+    [".", ".venv/bin/activate"],
+    ["checkout=$(pwd)"],
+    ["mkdir", "../hello"],
+    ["cd", "../hello"],
+)
+"""What needs no check."""
 
 
 def check_shell(snippet: Snippet) -> None:
@@ -412,11 +530,28 @@ def check_shell(snippet: Snippet) -> None:
             words = shlex.split(command, comments=True)
             if words[0] == "make":
                 assert words[1] in targets()
+            elif words[0] == "bide":
+                bide_command.make_context("bide", words[1:])  # refuses what is no option
             elif words[:2] == ["pip", "install"]:
-                assert words[2] == "."
+                assert words[2] in (".", "bide", "$checkout")
                 assert all(f'"{name}>=' in project for name in words[3:])
+            elif words[:2] == ["openssl", "req"]:
+                check_certificate(words)
+            elif words[0] == "curl":
+                assert urlsplit(words[-1]).scheme == "https"
             else:
-                assert words in (["python3", "-m", "venv", ".venv"], [".", ".venv/bin/activate"])
+                assert words in SHELL_WORDS
+
+
+def check_certificate(words: list[str]) -> None:
+    """Check that OpenSSL makes a certificate by this command, and that a server takes it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(words, cwd=directory, check=True, capture_output=True)
+        made = Pair(f"{directory}/cert.pem", f"{directory}/key.pem")
+        assert made.names == ("localhost",)
+        made.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 # The other blocks -------------------------------------------------------------------------------
@@ -427,9 +562,14 @@ def check_unit(snippet: Snippet) -> None:
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read_string(snippet.text)
+    if "Socket" in unit:
+        assert unit["Socket"]["ListenStream"].startswith("/run/")
+        return
     service = unit["Service"]
     check_command(shlex.split(service["ExecStart"]))
-    assert "--bind" in service["ExecStart"]
+    if "RuntimeDirectory" not in service:  # it is handed over a socket
+        assert service["Type"] == "notify"
+        return
     runtime = f"unix:/run/{service['RuntimeDirectory']}/"
     assert runtime in service["ExecStart"]
     if "TimeoutStopSec" in service:
@@ -461,6 +601,17 @@ def check_log_config(snippet: Snippet) -> None:
     assert ended.stderr.splitlines() == ["WARNING bide a line", "INFO bide.access a request"]
 
 
+def check_settings(snippet: Snippet) -> None:
+    """Check a file of settings: all of it is read, and taken."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(snippet.text)
+        file.flush()
+        configuration = Configuration()
+        configuration.take_file(file.name)
+    configuration.settings()
+    assert configuration.values
+
+
 def check_nginx(snippet: Snippet) -> None:
     """Check an nginx configuration: its form, and that it asks the unit's socket."""
     lines = [line.strip() for line in snippet.text.splitlines() if line.strip()]
@@ -477,6 +628,56 @@ def check_nginx(snippet: Snippet) -> None:
     assert f"proxy_pass http://{upstream_name};" in snippet.text
     (kept,) = re.findall(r"keepalive_timeout (\d+)s", snippet.text)
     assert int(kept) < bide.Settings().idle_timeout
+
+
+def check_haproxy(snippet: Snippet) -> None:
+    """Check a configuration of HAProxy: it closes before Bide does; HAProxy reads it, if there."""
+    for seconds in re.findall(r"(?:http-keep-alive|pool-purge-delay) (\d+)s", snippet.text):
+        assert int(seconds) < bide.Settings().idle_timeout
+    if "httpchk" in snippet.text:
+        (asked,) = re.findall(r"uri (\S+)", snippet.text)
+        (told, delay) = re.findall(r"`--ready (\S+) --drain-delay (\d+)`", text_of(snippet.page))[0]
+        (every,) = re.findall(r"inter (\d+)s fall 1 ", snippet.text)
+        assert (asked, int(delay) > int(every)) == (told, True)
+    if shutil.which("haproxy"):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(snippet.text)
+            file.flush()
+            subprocess.run(["haproxy", "-c", "-f", file.name], check=True, capture_output=True)
+
+
+def check_manifests(snippet: Snippet) -> None:
+    """Check Kubernetes' manifests: the command, what the probes ask, the time that an end has."""
+    (args,) = re.findall(r"args: (\[.*\])", snippet.text)
+    command: list[str] = json.loads(args)
+    check_command(command)
+    options = dict(zip(command[2::2], command[3::2], strict=True))
+    for probe, option in [
+        ("startup", "--health"),
+        ("liveness", "--health"),
+        ("readiness", "--ready"),
+    ]:
+        asked = f"{probe}Probe:\n            httpGet: {{path: {options[option]}, port: 8000}}"
+        assert asked in snippet.text
+    assert options["--bind"].endswith(":8000")
+    (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", snippet.text)
+    taken = float(options["--drain-delay"]) + bide.Settings().graceful_timeout
+    assert int(grace) > taken + cleanup_time.seconds
+
+
+def check_procfile(snippet: Snippet) -> None:
+    """Check the command of a platform's process."""
+    kind, _, words = snippet.text.strip().partition(": ")
+    assert kind == "web"
+    check_command(shlex.split(words))
+
+
+def check_chain(snippet: Snippet) -> None:
+    """Check the hops of a header: the client is the one that the page names."""
+    name, _, value = snippet.text.strip().partition(": ")
+    told = read({KEYS[name.lower()]: value}, Trust(["10.0.0.0/8"]).trusts)
+    assert told.client is not None
+    assert f"that is {told.client.address}. " in text_of(snippet.page)
 
 
 def check_dockerfile(snippet: Snippet) -> None:
@@ -543,17 +744,14 @@ def check_access_log(snippet: Snippet) -> None:
         assert parts, line
         client, method, target, version, code, size, seconds, times = parts.groups()
         spent = [float(each) for each in re.findall(r"=([\d.]+)", times)]
-        written = access_line(
+        entry = Entry(
             client.strip("-"),
-            method,
-            target,
-            version,
-            code,
+            f"{method} {target} HTTP/{version}",
+            None if code == "-" else int(code),
             int(size),
-            float(seconds),
-            Sums(*spent) if spent else None,
         )
-        assert line.startswith(f"{written} [")
+        entry.sums = Sums(*spent) if spent else Sums(0.0, float(seconds), 0.0, 0.0)
+        assert line.startswith(f"{form_of('times' if spent else 'plain')(entry)} [")
 
 
 def check_log(snippet: Snippet) -> None:
@@ -569,6 +767,50 @@ def check_log(snippet: Snippet) -> None:
             assert any(re.fullmatch(each, message) for each in formats), message
 
 
+def check_server_timing(snippet: Snippet) -> None:
+    """Check that the header is as it would be sent, with these figures."""
+    seconds = [float(each) / 1000 for each in re.findall(r"dur=([\d.]+)", snippet.text)]
+    times: Any = SimpleNamespace(sums=lambda _: (None, Sums(*seconds), True))
+    assert snippet.text.strip() == ": ".join(ServerTiming(times, 0.0)())
+
+
+def check_top(snippet: Snippet) -> None:
+    """Check that a screen of `bide top` is drawn so."""
+    waiting = [104, 141, 162, 93, *[10] * 60]  # on each thread
+    waits = [
+        made.request(number, total=5.58, target="/wait?seconds=10", thread=f"thread-{number}")
+        for number in range(1, 1001)
+    ]
+    blocks = [
+        made.request(number, total=5.04, target="/block?seconds=8", state="running")
+        for number in range(1001, 1005)
+    ]
+    threads = []
+    for number, count in enumerate(waiting, 1):
+        threads.append(made.thread(f"thread-{number}", waiting=count) | {"for": 0.0})
+        if number <= len(blocks):
+            threads[-1] |= {"state": "blocked", "for": 5.04, "request": f"0-{1000 + number}"}
+    threads.append(made.thread("the event loop"))
+    worker = made.snapshot(waits + blocks, threads, threads_max=4)
+    found = made.instance(worker, name="examples.demo.app", pid=7542, addresses=["127.0.0.1:8000"])
+    lines = picture(found, View(now=made.STARTED + 8.25), 80, 24).lines
+    assert [each.plain.rstrip() for each in lines] == snippet.text.splitlines()
+
+
+def check_instance(snippet: Snippet) -> None:
+    """Check that it has what a server tells of itself, and nothing else."""
+    shown = json.loads(snippet.text)
+    told = Instance("shop", list).describe([snapshot()])
+    (worker,), (real,) = shown["workers"], told["workers"]
+    same(list(shown), list(told))
+    same(list(worker), list(real))
+    same(worker["counts"].keys() - real["counts"].keys(), set())
+    (seen,) = worker["requests"]
+    same(list(seen), [each.name for each in fields(bide.RequestStatus)])
+    parts = sum(seen[each] for each in ("queued", "running", "waiting", "sending"))
+    same(round(seen["total"] - parts, 6), 0.0)
+
+
 TEXTS: Final[dict[str, Callable[[Snippet], None]]] = {
     "the-tree": check_tree,
     "modules": check_modules,
@@ -576,13 +818,21 @@ TEXTS: Final[dict[str, Callable[[Snippet], None]]] = {
     "the-way": check_way,
     "a-wait": check_way,
     "access-log": check_access_log,
-    "a-blocked-lane": check_log,
+    "server-timing": check_server_timing,
+    "instance": check_instance,
+    "forwarded-for": check_chain,
+    "a-blocked-thread": check_log,
     "a-blocked-loop": check_log,
+    "a-burst": check_log,
+    "top": check_top,
 }
 CHECKS: Final[dict[str, Callable[[Snippet], None]]] = {
     "sh": check_shell,
     "ini": check_unit,
     "nginx": check_nginx,
+    "haproxy": check_haproxy,
+    "yaml": check_manifests,
+    "procfile": check_procfile,
     "toml": check_log_config,
     "dockerfile": check_dockerfile,
 }
@@ -592,6 +842,8 @@ def check_of(snippet: Snippet) -> Callable[[Snippet], None] | None:
     """Find the check of a snippet that is neither Python nor a console."""
     if snippet.language == "text" and len(snippet.words) == 2:
         return TEXTS.get(snippet.words[1])
+    if snippet.text.startswith("# bide.toml\n"):
+        return check_settings
     return CHECKS.get(snippet.language)
 
 
@@ -606,7 +858,8 @@ def test_every_snippet_has_a_test() -> None:
 @pytest.mark.parametrize("snippet", [each for each in SNIPPETS if check_of(each)], ids=str)
 def test_other_snippets_are_as_the_code_is(snippet: Snippet, importing: Path) -> None:
     """Each kind has its own check."""
-    for module in modules_of(snippet.page):
+    # The pages about platforms go on with the application of the page on deployment.
+    for module in modules_of(snippet.page) or modules_of("docs/deployment.md"):
         write(module, importing)
     check = check_of(snippet)
     assert check is not None

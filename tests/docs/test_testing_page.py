@@ -1,11 +1,11 @@
-"""The tests that ``docs/testing.md`` shows are run, as those of a suite."""
+"""The tests that ``docs/testing.md`` and the tutorial show are run, as those of a suite."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.docs.snippets import Written, modules_of, prose_of
+from tests.docs.snippets import Written, modules_of, prose_of, write
 
 PAGE = "docs/testing.md"
 MODULES = {module.name: module for module in modules_of(PAGE)}
@@ -33,7 +33,7 @@ urlpatterns = [path("users", lambda request: HttpResponse(str(User.objects.count
 def run(pytester: pytest.Pytester, modules: list[Written], *options: str) -> None:
     """Run them in a process of their own; all of their tests must pass, without a warning."""
     for module in modules:
-        (pytester.path / f"{module.name}.py").write_text(module.text, encoding="utf-8")
+        write(module, pytester.path)
     number = sum(len(re.findall(r"^ *def test_", module.text, re.MULTILINE)) for module in modules)
     assert number
     result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *options)
@@ -45,6 +45,13 @@ def test_the_suite_of_the_page_passes(pytester: pytest.Pytester) -> None:
     modules = [module for name, module in MODULES.items() if name != "test_project"]
     assert len(modules) > 3
     run(pytester, modules, "-p", "no:django")
+
+
+def test_the_test_of_the_tutorial_passes(pytester: pytest.Pytester) -> None:
+    """Beside the module that it tests."""
+    modules = [each for each in modules_of("docs/tutorial.md") if "streaming" in each.name]
+    assert [each.name for each in modules] == ["streaming", "test_streaming"]
+    run(pytester, modules, "-p", "no:django", "-p", "no:flask")
 
 
 def test_the_tests_of_a_django_project_pass(pytester: pytest.Pytester) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -22,16 +22,22 @@ def loop_thread() -> Iterator[LoopThread]:
 
 @pytest.fixture
 def serve(loop_thread: LoopThread) -> Serve:
-    """Return what serves an application, until its ``with`` block is left."""
+    """Return what serves an application, until its ``with`` block is left.
+
+    With others beside it, by their paths, if ``mounted`` names any.
+    """
 
     @contextlib.contextmanager
-    def serving(application: Any, **settings: Any) -> Iterator[Served]:
+    def serving(
+        application: Any, mounted: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Iterator[Served]:
         watched = Watched(application)
+        whole: Any = bide.mount({"/": watched, **mounted}) if mounted else watched
         started: asyncio.Future[list[str]] = loop_thread.loop.create_future()
         stop = asyncio.Event()
 
         async def hold() -> None:
-            async with bide.Server(watched, bind="127.0.0.1:0", **settings) as server:
+            async with bide.Server(whole, bind="127.0.0.1:0", **settings) as server:
                 started.set_result(server.addresses)
                 await stop.wait()
 

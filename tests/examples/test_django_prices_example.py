@@ -54,6 +54,16 @@ def test_the_sellers_are_asked_and_the_answers_kept(client: httpx.Client) -> Non
     assert sorted(kept) == [["amble", 205], ["bumble", 226], ["crumble", 247]]
 
 
+def test_the_first_page_asks_and_shows_what_was_answered(client: httpx.Client) -> None:
+    """It needs no other file, not even for its icon."""
+    client.get("/cheapest/cocoa").raise_for_status()
+    page = client.get("/").raise_for_status().text
+    assert "<td>cocoa</td><td>amble</td>" in page
+    assert '"/live/ITEM"' in page
+    assert re.search(r'<link rel="icon" href="data:', page)
+    assert not re.search(r"""(?:src|href)=["'](?!data:|/)""", page)
+
+
 def test_a_crowd_is_served_by_one_thread(client: httpx.Client) -> None:
     """Each asks three sellers of the same server, and none waits for the thread of another."""
     with ThreadPoolExecutor(20) as crowd:

@@ -1,6 +1,7 @@
 """The Flask application that asks another service, over a real server."""
 
 import concurrent.futures
+import re
 import threading
 from collections.abc import Iterator
 
@@ -37,6 +38,17 @@ def test_the_template_waits_for_each_rating(serve: Serve, app: Flask) -> None:
     assert "Sense &amp; Sensibility" in page
     for rating in ("4.2 of 5", "4.6 of 5", "4.8 of 5"):
         assert rating in page
+
+
+def test_each_page_is_complete_in_itself(serve: Serve, app: Flask) -> None:
+    """Its style and its icon are in it; a link leads on from each."""
+    with serve(app) as served:
+        for path in ("/", "/books/2", "/books/9", "/broken"):
+            page = served.get(path).text
+            assert "<style>" in page
+            assert re.search(r'<link rel="icon" href="data:', page)
+            assert not re.search(r"""(?:src|href)=["'](?!data:|/)""", page)
+            assert page.count('href="/') >= 3
 
 
 def test_a_book_is_asked_for_by_two_calls_at_once(serve: Serve, app: Flask) -> None:

@@ -23,7 +23,7 @@ MOUNTED = {
 
 
 def test_a_mount_takes_whole_segments_off_the_path() -> None:
-    """What is no part of the path is not taken off it, and both are decoded once."""
+    """What is not a part of the path is not taken off it, and both are decoded once."""
     with Failures() as failures:
         for (sent, root), (script, rest) in MOUNTED.items():
             with failures.of(f"{sent} below {root}"):

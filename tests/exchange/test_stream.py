@@ -243,7 +243,7 @@ def test_stream_counts_what_the_kernel_sends() -> None:
 
 
 def test_stream_gives_what_to_wait_for_when_the_kernel_takes_nothing() -> None:
-    """0 bytes sent is no end: the client is behind."""
+    """0 bytes sent is not the end: the client is behind."""
     stream, channel = started(("Content-Length", "7"))
     channel.file_sends.append(0)
     assert stream.send_file(3, 0, 7) is channel.caught_up
@@ -357,7 +357,7 @@ def test_head_refuses_what_is_no_status(status: Any) -> None:
     Each time in one line, which shows what it was.
     """
     for _ in range(2):
-        with pytest.raises(LocalProtocolError, match="is no status: it must be a str") as raised:
+        with pytest.raises(LocalProtocolError, match="is not a status: it must be a str") as raised:
             Head(status, [])
         assert len(str(raised.value)) < 700
         assert "\n" not in str(raised.value)
@@ -375,9 +375,9 @@ def test_head_takes_a_name_that_is_a_token(name: str) -> None:
     ["", " X", "X ", "X:", "X Y", "X\r\nY", "X\n", "X\0", "X(", "\xe9", "X\x7f", b"X", None, 1],
 )
 def test_head_refuses_a_name_that_is_no_token(name: Any) -> None:
-    """What would split the response, or end the name early; and what is no string."""
+    """What would split the response, or end the name early; and what is not a string."""
     for _ in range(2):
-        with pytest.raises(LocalProtocolError, match="is no header name"):
+        with pytest.raises(LocalProtocolError, match="is not a header name"):
             Head("200 OK", [(name, "x")])
 
 
@@ -403,10 +403,25 @@ def test_head_refuses_what_belongs_to_the_connection(name: str) -> None:
             Head("200 OK", [("X", "y"), (spelled, "x")])
 
 
+def test_a_dict_of_headers_is_told_how_to_be_a_list() -> None:
+    """Other things than a list are not."""
+    given: list[tuple[Any, str]] = [
+        ({"A": "b"}, ": write list(headers.items())"),
+        (None, ""),
+        ("A: b", ""),
+    ]
+    for headers, hint in given:
+        with pytest.raises(LocalProtocolError) as raised:
+            Head("200 OK", headers)
+        assert str(raised.value) == (
+            f"the headers are {headers!r}: they must be a list of pairs (name, value){hint}"
+        )
+
+
 @pytest.mark.parametrize("value", [b"x", None, 5, ["x"]])
 def test_head_refuses_a_value_that_is_no_string(value: Any) -> None:
     """PEP 3333, Unicode Issues: native strings."""
-    with pytest.raises(LocalProtocolError, match="no string"):
+    with pytest.raises(LocalProtocolError, match="not a string"):
         Head("200 OK", [("X", value)])
 
 
@@ -440,7 +455,7 @@ def test_head_takes_a_content_length_of_digits(length: str) -> None:
 )
 def test_head_refuses_a_content_length_that_is_no_number_of_bytes(length: str) -> None:
     """``int`` would take many of these."""
-    with pytest.raises(LocalProtocolError, match="is no number of bytes"):
+    with pytest.raises(LocalProtocolError, match="is not a number of bytes"):
         Head("200 OK", [("Content-Length", length)])
 
 
@@ -601,14 +616,12 @@ class Late(deque[bytes]):
         super().__init__()
         self.act: list[Callable[[], None]] = [lambda: body.feed(b"last"), body.finish]
 
-    def popleft(self) -> bytes:
-        """Return a block; where there is none, say so, but let one come first."""
-        try:
-            return super().popleft()
-        except IndexError:
-            while self.act:
-                self.act.pop(0)()
-            raise
+    def __len__(self) -> int:
+        """Return how many there are; where there are none, say so, but let one come first."""
+        found = super().__len__()
+        while self.act and not found:
+            self.act.pop(0)()
+        return found
 
 
 def test_reader_that_found_no_block_does_not_take_the_end_that_came_behind_one() -> None:
@@ -739,7 +752,7 @@ def test_body_that_is_discarded_while_the_last_block_is_taken_gives_it_back_once
         """Blocks of which another takes the last, just when somebody has looked."""
 
         def popleft(self) -> bytes:
-            """Let the other be first."""
+            """Let the other thread be first."""
             body._blocks = deque(self)
             self.clear()
             assert body.receive() == b"1234"

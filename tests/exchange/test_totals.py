@@ -83,7 +83,7 @@ def test_total_takes_news_that_come_when_another_has_just_summed_up() -> None:
             return True
 
         def release(self) -> None:
-            """Let the other come, and free it."""
+            """Let the other thread act, and release the lock."""
             while self.acts:
                 self.acts.pop()()
             self.held = False

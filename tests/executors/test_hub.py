@@ -15,6 +15,7 @@ from bide.waiting.api import wait
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter
 from tests.fakes import Lane, ManualLoop
+from tests.served import until
 
 
 def test_a_job_runs_to_its_end_in_a_greenlet_of_the_hub(lane: Lane) -> None:
@@ -205,3 +206,27 @@ def test_a_hub_goes_on_below_any_greenlet_of_its_thread() -> None:
     assert runs[0].value == "value"
     hub.close()
     lane.loop.close()
+
+
+def test_a_closed_hub_refers_to_nothing_of_its_thread() -> None:
+    """Else greenlet looks through all objects of the process when the thread has ended."""
+    kept: list[Any] = []
+
+    def work() -> None:
+        lane = Lane(ManualLoop())
+        signal = Signal()
+        lane.begin(lambda: wait(signal))
+        signal.fire()
+        lane.settle()
+        kept.extend((lane.hub, weakref.ref(greenlet.getcurrent())))
+        lane.hub.close()
+        lane.loop.close()
+
+    gc.disable()  # what is freed here is freed without it
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        until(lambda: kept[1]() is None, "the thread's greenlet has been kept")
+    finally:
+        gc.enable()

@@ -18,6 +18,7 @@ from bide.errors import ThreadEnded
 from bide.executors.hub import Job
 from bide.executors.lane import Lane
 from bide.executors.threads import ThreadsExecutor
+from bide.serving.dispatcher import Dispatcher
 from bide.waiting.api import wait
 from bide.waiting.outcome import Signal, Wait
 from tests.conftest import Serve
@@ -37,7 +38,7 @@ class Stray(BaseException):
 
 
 def strike(lane: Lane) -> None:
-    """Have Python raise in a lane's thread, at its next bytecode."""
+    """Make Python raise in a lane's thread, at its next bytecode."""
     assert lane.thread.ident is not None
     number = ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(lane.thread.ident), ctypes.py_object(Stray)
@@ -53,7 +54,7 @@ def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def parked(threads: Threads, promise: Any, caught: list[BaseException]) -> None:
-    """Have a job wait on the one lane, and keep what its wait raises."""
+    """Run a job that waits on the one lane, and keep what its wait raises."""
 
     def job() -> None:
         try:
@@ -75,19 +76,19 @@ def test_a_lane_that_is_struck_while_idle_is_replaced_and_its_parked_job_ended(
     threads = lanes(1)
     promise, caught = Signal(), []  # type: tuple[Signal, list[BaseException]]
     parked(threads, promise, caught)
-    (struck,) = threads.executor._lanes
+    (struck,) = threads.executor.roster.lanes
     threads.until(lambda: struck.idle)
     strike(struck)
     after = threads.begin(threading.current_thread)
     threads.until(lambda: after.ended and caught)
     assert after.value is not struck.thread
     assert type(caught[0]) is ThreadEnded
-    assert struck not in threads.executor._lanes
+    assert struck not in threads.executor.roster.lanes
     struck.thread.join(20)
     assert not struck.thread.is_alive()
     (record,) = heard.records
     assert record.getMessage() == (
-        "lane-1 was ended from outside and is replaced; 1 waiting requests of it are ended"
+        "bide-thread-1 was ended from outside and is replaced; 1 waiting requests of it are ended"
     )
     assert record.exc_info is not None
     assert record.exc_info[0] is Stray
@@ -105,11 +106,11 @@ def test_a_job_that_the_lane_has_in_hand_is_lost_only_if_nobody_else_will_take_i
         """Strikes the first lane that takes a job."""
 
         def next_job(self, lane: Lane) -> Job | None:
-            if struck or not self._jobs:
+            if struck or not self.jobs:
                 return super().next_job(lane)
             struck.append(lane)
             if point == "before the queue":
-                lane.taken = self._jobs[0]
+                lane.taken = self.jobs[0]
             else:
                 super().next_job(lane)
             raise Stray
@@ -182,9 +183,9 @@ def test_a_lane_that_is_struck_again_while_it_ends_still_ends_its_jobs(
     promise.fire()
     threads.until(lambda: caught)
     assert [each.getMessage() for each in heard.records] == [
-        "lane-1 was ended from outside and is replaced; 2 waiting requests of it are ended",
-        "lane-1 was interrupted while it ended",
-        "lane-1 was interrupted while it ended",
+        "bide-thread-1 was ended from outside and is replaced; 2 waiting requests of it are ended",
+        "bide-thread-1 was interrupted while it ended",
+        "bide-thread-1 was interrupted while it ended",
     ]
 
 
@@ -239,7 +240,7 @@ def test_a_lane_that_is_struck_again_in_any_step_of_its_end_is_replaced(
     second = threads.begin(threading.current_thread)
     threads.until(lambda: second.ended)
     assert again == [step]
-    (lane,) = threads.executor._lanes
+    (lane,) = threads.executor.roster.lanes
     assert second.value is lane.thread
     threads.executor.stop()
     threads.executor.join(20)
@@ -262,7 +263,7 @@ def test_a_serial_lane_is_replaced_when_its_last_job_has_ended(
 
     threads.begin(job)
     threads.until(lambda: threads.executor.waiting)
-    (struck,) = threads.executor._lanes
+    (struck,) = threads.executor.roster.lanes
     threads.until(lambda: struck.queue.empty())
     strike(struck)
     struck.queue.put(None)
@@ -310,7 +311,7 @@ def lane_of(served: Served) -> Lane:
     """Return the server's one lane."""
     executor = served.server.dispatcher.executor
     assert isinstance(executor, ThreadsExecutor)
-    (lane,) = executor._lanes
+    (lane,) = executor.roster.lanes
     return lane
 
 
@@ -334,7 +335,9 @@ def test_a_servers_requests_on_the_lane_are_answered_and_others_go_on(
     for client in waiting:
         assert client.response().status == 500
     assert served.get("/health").text == "ok\n"
-    log.take("lane-1 was ended from outside and is replaced; 3 waiting requests of it are ended")
+    log.take(
+        "bide-thread-1 was ended from outside and is replaced; 3 waiting requests of it are ended"
+    )
     served.until_idle()
 
 
@@ -350,7 +353,7 @@ def test_the_health_says_when_no_thread_can_be_had(
         patch.setattr(threading.Thread, "start", refuse)
         strike(lane)
         lane.queue.put(None)
-        log.take("lane-1 was ended from outside")
+        log.take("bide-thread-1 was ended from outside")
         log.take("cannot start a thread")
         response = served.get("/health")
         assert (response.status, response.text) == (503, "no thread can be started\n")
@@ -363,18 +366,16 @@ def test_a_request_that_is_interrupted_at_its_end_is_ended_all_the_same(
     serve: Serve, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection too: the exception came when the application's code was through."""
-    import bide.wsgi.conversation
-
-    real = bide.wsgi.conversation.Conversation._finish
+    real = Dispatcher.done
     struck = threading.Event()
 
-    def finish(conversation: Any) -> None:
+    def done(dispatcher: Dispatcher, call: Any) -> None:
         if not struck.is_set():
             struck.set()
             raise Stray
-        real(conversation)
+        real(dispatcher, call)
 
-    monkeypatch.setattr(bide.wsgi.conversation.Conversation, "_finish", finish)
+    monkeypatch.setattr(Dispatcher, "done", done)
     served = serve(answering(lambda _: "served"), threads=1)
     assert served.get().text == "served"
     happened(struck)

@@ -43,9 +43,27 @@ class Answering:
         self.asked.append(callback)
 
     def answer(self) -> None:
-        """Be well."""
+        """Answer, as a loop that is not blocked."""
         while self.asked:
             self.asked.pop()()
+
+
+class Asleep:
+    """What the system tells of a thread that sleeps."""
+
+    known = True
+
+    def used(self) -> float:
+        """It has used nothing."""
+        return 0.0
+
+    def queued(self) -> float:
+        """It was not kept waiting."""
+        return 0.0
+
+    def is_ready(self) -> bool:
+        """It has nothing to do."""
+        return False
 
 
 class Watched:
@@ -60,16 +78,21 @@ class Watched:
         caplog.set_level(logging.INFO, "bide")
         loop: Any = self.loop
         self.monitor = Monitor(
-            loop, lambda: self.hubs, lambda: self.in_progress, 0.5, 2.0, lambda: self.now
+            loop,
+            lambda: self.hubs,
+            lambda: self.in_progress,
+            0.5,
+            2.0,
+            clock=lambda: self.now,
         )
 
     def look(self, seconds: float = 0.0) -> None:
-        """Let time pass, and look."""
+        """Advance the clock, and check."""
         self.now += seconds
         self.monitor.look()
 
     def pass_seconds(self, *seconds: float) -> None:
-        """Let each of these pass, and look after it."""
+        """Advance the clock by each of these, and check after each."""
         for each in seconds:
             self.look(each)
 
@@ -117,7 +140,7 @@ def test_a_loop_that_does_not_answer_is_named_once_and_when_it_goes_on(watched: 
         watched.look(5)
         assert watched.said() == [
             "the event loop has been blocked for 0.6 s by a callback or a coroutine; "
-            "3 requests in progress are held up:"
+            "3 requests in progress are delayed:"
         ]
     watched.loop.answer()
     watched.look(1)
@@ -131,8 +154,8 @@ def test_a_request_that_blocks_the_loop_is_named(watched: Watched) -> None:
     """How many others it holds up; where there are none, the line where it is and no stack."""
     for others, line in (
         (0, f", at {__file__}:N in blocks_the_loop"),
-        (1, "; 1 other request in progress is held up:"),
-        (2, "; 2 other requests in progress are held up:"),
+        (1, "; 1 other request in progress is delayed:"),
+        (2, "; 2 other requests in progress are delayed:"),
     ):
         watched.in_progress = 1 + others
         with blocked(watched) as thread:
@@ -178,26 +201,72 @@ def test_a_late_loop_that_runs_nothing_of_the_application_is_not_blocked(
 
 
 def test_a_loop_is_blocked_by_one_call_that_is_there_at_two_looks(watched: Watched) -> None:
-    """One that stands, or computes; not one that others keep from the processor."""
+    """One that sleeps, or computes; not one that others keep from the processor.
+
+    Where the monitor's own check is late, only one that has slept for long.
+    """
     seen = Sight(at=1.0, stint=5.0, call=1, point=(2, 3), queued=0.0)
     elsewhere = (2, 4)
+    ready = {"ready": True}
     with Failures() as failures:
-        for name, changed, used, stuck in (
-            ("at one instruction", {}, 0.0, True),
-            ("it goes on, and has computed", {"point": elsewhere}, 0.25, True),
-            ("it goes on, and has hardly computed", {"point": elsewhere}, 0.2, False),
-            ("it waits for a processor", {"queued": 0.06}, 0.0, False),
-            ("another job", {"stint": 6.0}, 9.0, False),
-            ("another call", {"call": 9}, 9.0, False),
+        for name, changed, used, late, seconds, stuck in (
+            ("at one instruction", {}, 0.0, False, 0.5, True),
+            ("the same, and all are late", {}, 0.0, True, 0.9, False),
+            ("the same, for long", {}, 0.0, True, 1.0, True),
+            ("it computes in one instruction, and all are late", ready, 0.25, True, 0.5, True),
+            ("it has waited for a processor from the start", ready, 0.2, False, 9.0, False),
+            ("it goes on, and has computed", {"point": elsewhere}, 0.25, False, 0.5, True),
+            ("it goes on, and has hardly computed", {"point": elsewhere}, 0.2, False, 0.5, False),
+            ("it has waited for a processor", {"queued": 0.06}, 0.0, False, 0.5, False),
+            ("another job", {"stint": 6.0}, 9.0, False, 0.5, False),
+            ("another call", {"call": 9}, 9.0, False, 0.5, False),
         ):
             with failures.of(name):
                 monitor = watched.monitor
+                monitor._late = late
                 monitor._used = monitor._loop_used() - used
                 monitor._loop_seconds = 0.5 if used != 0.2 else 60.0
                 now = dataclasses.replace(seen, at=1.1, **changed)
-                assert monitor._is_stuck(seen, now) is stuck
-    assert not watched.monitor._is_stuck(None, seen)
-    assert not watched.monitor._is_stuck(seen, None)
+                assert monitor._is_stuck(seen, now, seconds) is stuck
+    assert not watched.monitor._is_stuck(None, seen, 9.0)
+    assert not watched.monitor._is_stuck(seen, None, 9.0)
+
+
+def test_a_standing_loop_is_not_named_at_once_when_the_monitors_checks_come_late(
+    watched: Watched,
+) -> None:
+    """The machine is busy: nobody has the processor in time."""
+
+    class Turns:
+        """Passes seconds in place of waiting: half of ``blocked_loop``, or more."""
+
+        def __init__(self, *seconds: float) -> None:
+            self.seconds = list(seconds)
+
+        def wait(self, interval: float) -> bool:
+            assert interval == 0.25
+            if self.seconds:
+                watched.now += self.seconds.pop(0)
+                return False
+            return True
+
+    for turns, lines in (
+        ((0.3, 0.3, 0.3), ["the event loop has been blocked for 0.6 s by "]),
+        ((0.25, 0.4, 0.4), []),
+        ((0.25, 0.4, 0.4, 0.4), ["the event loop has been blocked for 1.2 s by "]),
+    ):
+        with blocked(watched):
+            ended: Any = Turns(*turns)
+            watched.monitor._ended = ended
+            watched.monitor._run()
+            found = [each.partition("a callback")[0] for each in watched.said()]
+            assert found == lines
+        watched.loop.answer()
+        watched.monitor._ended = threading.Event()
+        watched.look(100)  # it has gone on, and the place is forgotten
+        watched.loop.answer()
+        watched.said()
+        watched.monitor._asked = watched.monitor._seen = None
 
 
 def test_an_application_that_selects_blocks_the_loop(watched: Watched) -> None:
@@ -220,13 +289,15 @@ def blocks_the_loop(release: threading.Event) -> None:
 def blocked(
     watched: Watched, function: Callable[[threading.Event], None] = blocks_the_loop
 ) -> Iterator[int]:
-    """Have the loop's thread be one that is in a function of the application's."""
+    """Replace the loop's thread by one that is in a function of the application's."""
     release = threading.Event()
     thread = threading.Thread(target=function, args=(release,))
     thread.start()
     assert thread.ident is not None
     until_in(thread.ident, "wait")
     watched.monitor._loop_thread = thread.ident
+    asleep: Any = Asleep()
+    watched.monitor._loop_usage = asleep
     yield thread.ident
     release.set()
     thread.join(TIMEOUT)
@@ -273,12 +344,12 @@ def test_a_lane_that_is_long_at_one_stretch_is_named_once_and_when_it_goes_on(
     watched.look(1)
     watched.loop.answer()
     assert watched.said() == [
-        "lane-1 has been blocked for 2.1 s by GET /slow of app; "
-        "7 waiting requests of this lane are held up:"
+        "bide-thread-1 has been blocked for 2.1 s by GET /slow of app; "
+        "7 waiting requests on this thread are delayed:"
     ]
     busy.running = None
     watched.look(1)
-    assert watched.said() == ["lane-1 goes on, after 4.1 s in GET /slow of app"]
+    assert watched.said() == ["bide-thread-1 goes on, after 4.1 s in GET /slow of app"]
     watched.loop.answer()
     watched.look(1)
     assert watched.said() == []
@@ -298,7 +369,7 @@ def test_a_lane_that_switched_meanwhile_is_not_blocked(watched: Watched) -> None
 def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: Watched) -> None:
     """However many requests block there, and on whichever lane."""
     watched.in_progress = 0
-    lanes = [Seen(name) for name in ("lane-1", "lane-2")]
+    lanes = [Seen(name) for name in ("bide-thread-1", "bide-thread-2")]
     watched.hubs = lanes
     for _ in range(12):
         for lane in lanes:
@@ -308,8 +379,8 @@ def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: W
             lane.running = None
         watched.look()
     assert watched.said() == [
-        "lane-1 has been blocked for 2.1 s by GET /slow of app, at code without a line",
-        "lane-1 goes on, after 2.1 s in GET /slow of app",
+        "bide-thread-1 has been blocked for 2.1 s by GET /slow of app, at code without a line",
+        "bide-thread-1 goes on, after 2.1 s in GET /slow of app",
     ]
     watched.look(60)
     assert watched.said() == [
@@ -326,6 +397,96 @@ def test_a_place_that_blocks_again_is_counted_and_named_once_a_minute(watched: W
     watched.look(60)
     assert watched.said() == []
     assert not watched.monitor._reports._places
+
+
+def test_lanes_that_block_at_one_time_are_named_in_one_line(watched: Watched) -> None:
+    """First the one that holds up most; a few others in short. They go on in one line, too."""
+    watched.in_progress = 0
+    with contextlib.ExitStack() as opened:
+        lanes = []
+        for number, parked in enumerate((0, 2, 1, 0, 0, 0, 0), 1):
+            thread = opened.enter_context(blocked(watched, at_a_line(number)))
+            busy = at(f"GET /{number} of app")
+            lane = Seen(
+                f"bide-thread-{number}", thread, running=busy, since=watched.now, parked=parked
+            )
+            lanes.append(lane)
+        watched.monitor._loop_thread = -2
+        watched.hubs = lanes
+        watched.look(2.1)
+        (record,) = watched.caplog.records
+        assert record.levelno == logging.WARNING
+        assert "in line_2" in record.message.partition(":\n")[2]
+        (line,) = watched.said()
+        assert re.sub(r"at \S+:\d+ in", "at F:N in", line) == (
+            "bide-thread-2 has been blocked for 2.1 s by GET /2 of app; "
+            "2 waiting requests on this thread are delayed; "
+            "also bide-thread-3 by GET /3 of app, at F:N in line_3 (1 delayed); "
+            "also bide-thread-1 by GET /1 of app, at F:N in line_1; "
+            "also bide-thread-4 by GET /4 of app, at F:N in line_4; "
+            "also bide-thread-5 by GET /5 of app, at F:N in line_5; "
+            "and 2 other threads:"
+        )
+        for lane in lanes:
+            lane.running = None
+        watched.look(1)
+        (line,) = watched.said()
+        assert line.startswith(
+            "bide-thread-1 goes on, after 3.1 s in GET /1 of app; bide-thread-2 goes on, "
+        )
+        assert line.count("goes on") == 5
+
+
+def at_a_line(number: int) -> Callable[[threading.Event], None]:
+    """Make a function of its own place and name."""
+    names: dict[str, Any] = {"TIMEOUT": TIMEOUT}
+    code = f"def line_{number}(release):\n    release.wait(TIMEOUT)\n"
+    exec(compile(code, f"/srv/shop/{number}.py", "exec"), names)
+    made: Callable[[threading.Event], None] = names[f"line_{number}"]
+    return made
+
+
+def test_a_place_that_has_held_others_up_is_known_when_it_holds_nobody_up(
+    watched: Watched,
+) -> None:
+    """It is counted; the other way round it is a warning that was not there yet."""
+    for first, lines in ((2, 1), (0, 2)):
+        watched.in_progress = 0
+        for parked in (first, 2 - first):
+            watched.hubs = [
+                Seen(running=at("GET / of app"), since=watched.now, parked=parked),
+            ]
+            watched.look(2.1)
+            watched.hubs[0].running = None
+            watched.look()
+            watched.hubs = []
+        said = watched.said()
+        assert len([each for each in said if "has been blocked" in each]) == lines
+        watched.look(61)
+        watched.look(61)
+        watched.said()
+
+
+def test_at_the_level_debug_the_whole_stack_is_shown(watched: Watched) -> None:
+    """Bide's frames, Python's and the frameworks' are shown to who asks for them."""
+    for level, functions in (
+        (logging.INFO, ["blocks_the_loop"]),
+        (logging.DEBUG, ["_bootstrap", "blocks_the_loop", "wait"]),
+    ):
+        watched.caplog.set_level(level, "bide")
+        with blocked(watched):
+            watched.pass_seconds(0, 0.4, 0.2)
+            found = re.findall(r'File ".*", line \d+, in (\w+)', watched.caplog.messages[0])
+            if level == logging.INFO:
+                assert found == functions
+            else:
+                assert set(found) >= set(functions)
+        watched.loop.answer()
+        watched.look(100)
+        watched.loop.answer()
+        watched.look(100)
+        watched.loop.answer()
+        watched.said()
 
 
 def test_an_idle_lane_and_one_that_waits_are_not_named(watched: Watched) -> None:
@@ -347,7 +508,7 @@ def test_a_blocked_lane_that_holds_others_up_is_a_warning_with_the_applications_
 
     def lane() -> None:
         loop = ManualLoop()
-        lanes.append(Hub("lane-1", lambda wait: None))
+        lanes.append(Hub("bide-thread-1", lambda wait: None))
         lanes[0].run(Run(blocks_a_lane, Waiter(loop, lanes[0])))
         lanes[0].close()
         loop.close()
@@ -365,14 +526,14 @@ def test_a_blocked_lane_that_holds_others_up_is_a_warning_with_the_applications_
     lanes[0].parked = 0
     release.set()
     thread.join(TIMEOUT)
-    alone, holding = [each for each in caplog.records if "lane" in each.message]
+    alone, holding = [each for each in caplog.records if "thread" in each.message]
     assert alone.levelno == logging.INFO
     assert re.search(r" by blocks_a_lane, at \S+:\d+ in blocks_a_lane$", alone.message)
     assert holding.levelno == logging.WARNING
     first, _, stack = holding.message.partition("\n")
     assert first == (
-        "lane-1 has been blocked for 3.0 s by blocks_a_lane; "
-        "1 waiting request of this lane is held up:"
+        "bide-thread-1 has been blocked for 3.0 s by blocks_a_lane; "
+        "1 waiting request on this thread is delayed:"
     )
     assert "in blocks_a_lane" in stack
     assert set(re.findall(r'File "(.*)", line', stack)) <= {__file__, fakes.__file__}
@@ -479,5 +640,5 @@ def test_a_lane_that_waits_is_not_blocked_while_it_does(watched: Watched) -> Non
     signal.fire()
     lane.settle()
     assert run.ended
-    assert not [line for line in watched.said() if "lane" in line or "test has" in line]
+    assert not [line for line in watched.said() if "thread-" in line or "test has" in line]
     lane.loop.close()

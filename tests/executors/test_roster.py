@@ -1,14 +1,17 @@
 """Which lane is given a job: on played lanes, whose jobs park and block as the test says."""
 
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bide.executors.lane import LOOK
+from bide.executors.processor import Usage
 from bide.executors.roster import PARKS, PARKS_AT_ONCE, START_PAUSE
 from bide.executors.threads import BLOCKED, PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
@@ -30,19 +33,20 @@ class Site(Played):
     """Played lanes that do what they are told: each job parks, or ends, or blocks."""
 
     def woken_now(self) -> list[int]:
-        """Say which lanes have been told to look, or have just been started."""
+        """Return the lanes that have been woken, or have just been started."""
         self.loop.settle()
-        return [index for index, lane in enumerate(self._lanes) if lane.coming]
+        return [index for index, lane in enumerate(self.roster.lanes) if lane.coming]
 
     def park(self, index: int) -> str | None:
-        """Have a lane take its next job, which parks; give its name."""
+        """Take a lane's next job, which parks; return its name."""
         name = self.take(index)
         if name is not None:
             self._hub(index).parked += 1
+            self.lane(index).has_parked = True
         return name
 
     def block(self, index: int) -> str | None:
-        """Have a lane take its next job, which does not end."""
+        """Take a lane's next job, which does not end."""
         name = self.take(index)
         self._hub(index).running = Busy()
         return name
@@ -53,11 +57,11 @@ class Site(Played):
         return hub
 
     def counts(self) -> list[int]:
-        """Say how many jobs each lane has parked."""
-        return [lane.parked for lane in self._lanes]
+        """Return how many jobs each lane has parked."""
+        return [lane.parked for lane in self.roster.lanes]
 
     def park_all(self) -> None:
-        """Have every lane that is woken take and park what it gets, until nothing happens."""
+        """Let every woken lane take and park its jobs, until nothing happens."""
         for _ in range(10_000):
             coming = self.woken_now()
             if not coming:
@@ -179,7 +183,7 @@ def test_no_more_than_so_many_are_at_new_jobs_at_a_time(loop: ManualLoop) -> Non
         for index in site.woken_now():
             assert site.block(index) == "job"
             computing.append(index)
-            site.lane(index).blocks = lambda now, window: False  # type: ignore[method-assign]
+            site.lane(index).answer = lambda now, window: False
         loop.advance(BLOCKED)
     assert (computing, site.threads, site.queued) == ([0, 1], 2, 4)
     assert site.take(0) == "job", "the next is for one that has ended its own"
@@ -198,7 +202,7 @@ def test_others_begin_in_the_place_of_those_that_block(loop: ManualLoop) -> None
     for _ in range(50):
         for index in site.woken_now():
             assert site.block(index) == "job"
-            site.lane(index).blocks = blocks  # type: ignore[method-assign]
+            site.lane(index).answer = blocks
         loop.advance(BLOCKED)
     assert (site.threads, site.queued) == (4, 2)
     assert min(asked) >= BLOCKED
@@ -258,6 +262,19 @@ def test_many_that_park_a_second_are_kept_to_the_first_lanes(loop: ManualLoop) -
     assert site.threads == before + 1
 
 
+def test_jobs_that_park_are_counted_though_others_end_meanwhile(loop: ManualLoop) -> None:
+    """Each lane has as many parked as before when it asks again."""
+    site = Site(loop, 1)
+    site.bring("one that stays parked")
+    assert site.park(0) is not None
+    for _ in range(PARKS_AT_ONCE):
+        site.bring("job")
+        assert site.park(0) == "job"
+        site._hub(0).parked -= 1  # another one has been resumed, and has ended
+    assert site.take(0) is None
+    assert site.roster.crowded
+
+
 def test_jobs_of_blocked_first_lanes_are_not_forgotten_while_many_park(loop: ManualLoop) -> None:
     """Another lane is woken for them, though it is none of the first."""
     site = Site(loop, 2, queue=1000, limit=1000)
@@ -296,15 +313,17 @@ def test_a_lane_that_computes_is_told_from_one_that_blocks(
     assert executor.submit(run)
     executor.flush()
     try:
-        (lane,) = executor._lanes
+        (lane,) = executor.roster.lanes
         until(lambda: lane.hub is not None and lane.hub.running is not None)
         begun = time.monotonic()
         assert not lane.blocks(begun, 0.5), "the first look only notes"
         assert not lane.blocks(begun + 0.4, 0.5)
+        usage, used = lane._usage, lane._seen[1]
+        assert usage is not None
         if computes:
-            assert lane._clock is not None
-            used = lane._seen[1]
-            until(lambda: time.clock_gettime(lane._clock) - used > 0.1)  # type: ignore[arg-type]
+            until(lambda: usage.used() - used > 0.1)
+        else:
+            until(lambda: not usage.is_ready())
         assert lane.blocks(begun + 1.0, 0.5) is not computes
     finally:
         release.append(True)
@@ -313,6 +332,42 @@ def test_a_lane_that_computes_is_told_from_one_that_blocks(
         executor.stop()
         executor.join(DEADLINE)
     assert not lane.blocks(begun + 100, 0.5), "nothing runs there any more"
+
+
+def test_a_lane_that_is_given_no_processor_does_not_block(loop: ManualLoop) -> None:
+    """It waits for one, as on a busy machine; to begin another job would make that worse."""
+    site = Site(loop, 2)
+    site.bring("job")
+    assert site.block(0) == "job"
+    lane = site.lane(0)
+    ready = True
+    usage: Any = SimpleNamespace(used=lambda: 1.0, is_ready=lambda: ready)
+    lane._usage = usage
+    assert not lane.blocks(100.0, 0.5), "the first look only notes"
+    assert not lane.blocks(100.6, 0.5), "it could run"
+    ready = False
+    assert lane.blocks(100.7, 0.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not known")
+def test_a_thread_that_sleeps_is_told_from_one_that_is_ready() -> None:
+    """By the state that the system tells of it."""
+    found: list[Usage] = []
+    release = threading.Event()
+
+    def sleeps() -> None:
+        found.append(Usage())
+        release.wait(DEADLINE)
+
+    sleeper = threading.Thread(target=sleeps)
+    sleeper.start()
+    try:
+        until(lambda: found and not found[0].is_ready())
+        assert Usage().is_ready(), "its own thread runs"
+    finally:
+        release.set()
+        sleeper.join()
+    until(lambda: not found[0].is_ready(), "it does not end")  # a moment after join returns
 
 
 @pytest.mark.parametrize("first", ["word", "wait"])
@@ -337,11 +392,11 @@ def test_a_lane_resumes_what_is_ready_before_the_job_that_it_was_woken_for(
     try:
         assert executor.submit(waiting)
         executor.flush()
-        (lane,) = executor._lanes
+        (lane,) = executor.roster.lanes
         until(lambda: lane.idle and lane.parked)
         with executor._lock:  # it can neither look nor go on before both words are there
-            executor._jobs.append(job)
-            executor._take_idle()
+            executor.jobs.append(job)
+            executor.roster._note_woken(lane)
             if first == "word":
                 lane.queue.put(LOOK)
                 signal.fire()
@@ -375,13 +430,11 @@ def test_a_lane_that_another_was_about_to_wake_does_not_sleep_for_ever(
 ) -> None:
     """The one that chose it is ended between taking it from the idle ones and waking it."""
 
-    def half(site: Site, lane: Any) -> None:
-        lane.idle = False
-        raise Stray
-
-    def left(site: Site, lane: Any) -> None:
-        ThreadsExecutor._leaves_idle(site, lane)
-        raise Stray
+    class Striking(dict[Any, None]):
+        def __delitem__(self, lane: Any) -> None:
+            if point == "left":
+                super().__delitem__(lane)
+            raise Stray
 
     def struck(*_: Any) -> None:
         raise Stray
@@ -393,12 +446,10 @@ def test_a_lane_that_another_was_about_to_wake_does_not_sleep_for_ever(
     assert site.woken() == [1]
     assert site.park(1) == "first"
     with monkeypatch.context() as patch:
-        if point == "half left":
-            patch.setattr(Site, "_leaves_idle", half)
-        elif point == "left":
-            patch.setattr(Site, "_leaves_idle", left)
-        else:
+        if point == "before the word":
             patch.setattr(Site, "_wake", struck)
+        else:
+            site.roster._empty = Striking(site.roster._empty)
         with pytest.raises(Stray):
             site.take(1)
     site.withdraw(ended)
@@ -406,7 +457,9 @@ def test_a_lane_that_another_was_about_to_wake_does_not_sleep_for_ever(
     assert site.take(0) == "second"
     assert site.take(0) is None
     assert asleep.idle
-    assert (list(site._empty), list(site._idle), site._coming, site._begun) == ([asleep], [], 0, 0)
+    roster = site.roster
+    assert (list(roster._empty), list(roster._idle)) == ([asleep], [])
+    assert (roster.coming, roster.begun) == (0, 0)
 
 
 @pytest.mark.parametrize("first", ["the other lane", "the end"])
@@ -423,10 +476,10 @@ def test_a_job_that_a_lane_noted_and_did_not_take_is_the_next_lane_s(
     site.idle(0, 0)
     noting = site.lane(1)
     site.bring("job")
-    jobs, site._jobs = site._jobs, Struck(site._jobs)
+    jobs, site.roster.jobs = site.roster.jobs, Struck(site.roster.jobs)
     with pytest.raises(Stray):
         site.take(1)
-    site._jobs = jobs
+    site.roster.jobs = jobs
     assert noting.taken is jobs[0]
     taken = []
     if first == "the other lane":
@@ -443,14 +496,14 @@ def test_a_lane_in_the_place_of_another_has_its_number(loop: ManualLoop) -> None
     site.idle(0, 0)
     site.withdraw(site.lane(0))
     loop.settle()
-    assert [lane.number for lane in site._lanes] == [1, 2]
+    assert [lane.number for lane in site.roster.lanes] == [1, 2]
     assert site.take(0) is None
     site.withdraw(site.lane(0))
-    site._threads = 1
-    assert site._first_idle() is None, "the second is not the first, though it is alone"
+    site.roster._threads = 1
+    assert site.roster._first_idle() is None, "the second is not the first, though it is alone"
     loop.settle()
     assert site.take(0) is None
-    assert site._first_idle() is site.lane(0)
+    assert site.roster._first_idle() is site.lane(0)
 
 
 def test_no_lane_is_started_once_they_have_been_told_to_end(loop: ManualLoop) -> None:

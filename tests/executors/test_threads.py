@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from bide.executors.lane import Lane
+from bide.executors.returning import AT_ONCE
 from bide.executors.threads import PATIENCE, PLENTY, QUEUE_PATIENCE, ThreadsExecutor
 from bide.waiting.api import wait
-from bide.waiting.outcome import Signal
-from tests.fakes import ManualLoop, Run, Seen
+from bide.waiting.outcome import Signal, Wait
+from tests.fakes import ManualLoop, Run, Seen, Wakes
 
 TIMEOUT = 20.0
 LONG = PATIENCE * 1.1
@@ -34,14 +35,33 @@ def loop() -> Iterator[ManualLoop]:
 # Played lanes --------------------------------------------------------------------------------
 
 
+class PlayedLane(Lane):
+    """A lane that is not a thread.
+
+    Attributes:
+        answer: says whether it blocks, in its place.
+    """
+
+    answer: Callable[[float, float], bool] | None = None
+
+    def blocks(self, now: float, window: float) -> bool:
+        """Ask the test, if it answers."""
+        return super().blocks(now, window) if self.answer is None else self.answer(now, window)
+
+
 class Played(ThreadsExecutor):
-    """An executor whose lanes are no threads: the test does what they do."""
+    """An executor whose lanes are not threads: the test does what they do."""
 
     def __init__(self, loop: ManualLoop, lanes: int, queue: int = 100, **options: Any) -> None:
         super().__init__(loop, lanes, queue, clock=loop.time, **options)
         self.loop = loop
         self.refuses_threads = False
         self.rested = 0
+
+    def _new_lane(self) -> Lane:
+        lane = PlayedLane(self, self.roster.free_number())
+        self.roster.add(lane)
+        return lane
 
     def _start(self, lane: Lane) -> bool:
         if self.refuses_threads:
@@ -71,21 +91,23 @@ class Played(ThreadsExecutor):
         self.flush()
         return taken
 
-    def lane(self, index: int) -> Lane:
+    def lane(self, index: int) -> PlayedLane:
         """Return a lane by the order of its start."""
-        return self._lanes[index]
+        lane = self.roster.lanes[index]
+        assert isinstance(lane, PlayedLane)
+        return lane
 
     def woken(self) -> list[int]:
-        """Say which lanes have been woken, and have them find the word."""
+        """Return the lanes that have been woken, and take that out of their queues."""
         found = []
-        for index, lane in enumerate(self._lanes):
+        for index, lane in enumerate(self.roster.lanes):
             while not lane.queue.empty():
                 lane.queue.get()
                 found.append(index)
         return found
 
     def take(self, index: int) -> str | None:
-        """Have a lane look for its next job; give its name, None if it went idle."""
+        """Ask for a lane's next job; return its name, or None if the lane went idle."""
         lane = self.lane(index)
         job = self.next_job(lane)
         assert lane.hub is not None
@@ -106,7 +128,7 @@ class Played(ThreadsExecutor):
     def _wake_lanes_for_test(self) -> None:
         self.submit(self.job())
         self._wake_lanes(1)
-        self._jobs.clear()
+        self.jobs.clear()
 
 
 class TestPlayed:
@@ -121,6 +143,23 @@ class TestPlayed:
         assert executor.queued == 1
         executor.flush()
         assert executor.threads == 1
+
+    def test_settled_waits_come_back_when_it_stops(self, loop: ManualLoop) -> None:
+        """The loop, which brings many in several turns, may turn no more."""
+        executor = Played(loop, lanes=2)
+        executor.idle(0, 0)
+        waits = [Wait(Wakes()) for _ in range(AT_ONCE + 2)]
+
+        def settle_and_stop() -> None:
+            for each in waits:
+                executor.returning.bring(executor.lane(0).queue, each)
+            executor.stop()
+
+        loop.call_soon(settle_and_stop)
+        loop.turn()
+        inbox = executor.lane(0).queue
+        found = [inbox.get() for _ in range(inbox.qsize())]
+        assert [each for each in found if each in waits] == waits
 
     def test_a_lane_takes_the_jobs_in_their_order(self, loop: ManualLoop) -> None:
         """And is idle when there is none."""
@@ -291,6 +330,27 @@ class TestPlayed:
         assert executor.take(0) == "another's"
         assert executor.take(0) == "young"
 
+    def test_taking_out_old_jobs_compares_none_with_the_others(self, loop: ManualLoop) -> None:
+        """Each is looked at once, however many of another application's stand before it."""
+        compared: list[object] = []
+
+        class Compared(Run):
+            __hash__ = Run.__hash__
+
+            def __eq__(self, other: object) -> bool:
+                compared.append(other)
+                return self is other
+
+        executor = Played(loop, lanes=1)
+        jobs = [Compared(print, executor.waiter()) for _ in range(8)]
+        for job in jobs:
+            job.started = loop.now
+            executor.submit(job)
+        loop.advance(20)
+        own = dict.fromkeys(jobs[4:])
+        expired = executor.expire(20, own)
+        assert (compared, len(expired), executor.queued) == ([], 4, 4)
+
     def test_a_serial_lane_takes_no_job_while_one_is_parked(self, loop: ManualLoop) -> None:
         """One request at a time, waits and all; it looks again when that has ended."""
         executor = Played(loop, lanes=1, serial=True)
@@ -414,13 +474,13 @@ class TestPlayed:
 class Threads:
     """An executor with real lanes, and a loop whose turns are the test's."""
 
-    def __init__(self, loop: ManualLoop, lanes: int, queue: int = 1000) -> None:
+    def __init__(self, loop: ManualLoop, lanes: int, queue: int = 1000, limit: int = 0) -> None:
         self.loop = loop
-        self.executor = ThreadsExecutor(loop, lanes, queue)
+        self.executor = ThreadsExecutor(loop, lanes, queue, limit=limit)
         self.ended = threading.Condition()
 
     def begin(self, function: Callable[[], Any]) -> Run:
-        """Have a function run as a conversation on a lane."""
+        """Run a function as a conversation on a lane."""
 
         def noted() -> Any:
             try:
@@ -436,7 +496,7 @@ class Threads:
         return run
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Let the loop's time pass until something has come about."""
+        """Advance the loop's time until a condition is true."""
         step = threading.Event()
         for _ in range(int(TIMEOUT / 0.002)):
             if condition():
@@ -459,7 +519,7 @@ def lanes(loop: ManualLoop) -> Iterator[Callable[[int], Threads]]:
     for each in made:
         each.executor.stop()
         each.executor.join(TIMEOUT)
-        assert not any(lane.thread.is_alive() for lane in each.executor._lanes)
+        assert not any(lane.thread.is_alive() for lane in each.executor.roster.lanes)
 
 
 def test_a_job_runs_on_a_lane(lanes: Callable[[int], Threads]) -> None:
@@ -467,10 +527,10 @@ def test_a_job_runs_on_a_lane(lanes: Callable[[int], Threads]) -> None:
     threads = lanes(1)
     run = threads.begin(threading.current_thread)
     threads.until(lambda: run.ended)
-    assert run.value.name == "bide-lane-1"
+    assert run.value.name == "bide-thread-1"
     assert run.value.daemon
     (hub,) = threads.executor.hubs
-    assert hub.name == "lane-1"
+    assert hub.name == "bide-thread-1"
     assert hub.thread == run.value.ident
 
 
@@ -544,14 +604,14 @@ def test_stopping_waits_for_parked_jobs(lanes: Callable[[int], Threads]) -> None
     threads.until(lambda: threads.executor.waiting == 1)
     threads.executor.stop()
     threads.executor.join(0.01)
-    assert threads.executor._lanes[0].thread.is_alive()
+    assert threads.executor.roster.lanes[0].thread.is_alive()
     signal.fire("value")
     threads.executor.join(TIMEOUT)
     assert run.ended
     assert not run.value[0].is_alive()
 
 
-def test_stopping_does_not_wait_for_a_blocked_lane(lanes: Callable[[int], Threads]) -> None:
+def test_stopping_does_not_wait_for_a_blocked_thread(lanes: Callable[[int], Threads]) -> None:
     """``join`` gives up in time; the lane is a daemon."""
     threads = lanes(1)
     release = threading.Event()
@@ -590,7 +650,7 @@ def test_an_idle_lane_keeps_nothing_of_its_last_job(lanes: Callable[[int], Threa
         runs = [threads.begin(waited), threads.begin(ran)]
         threads.until(lambda: threads.executor.waiting == 1 and runs[1].ended)
         signal.fire()
-        threads.until(lambda: runs[0].ended and threads.executor._lanes[0].idle)
+        threads.until(lambda: runs[0].ended and threads.executor.roster.lanes[0].idle)
         kept += [weakref.ref(run) for run in runs]
         runs.clear()
         assert [each() for each in kept] == [None] * 4
@@ -622,3 +682,39 @@ def test_the_executor_says_whether_it_may_call_in_several_threads(loop: ManualLo
     assert ThreadsExecutor(loop, 2, 1).multithread
     assert not ThreadsExecutor(loop, 1, 1).multithread
     assert ThreadsExecutor(loop, 7, 1).threads_max == 7
+
+
+def test_the_first_lanes_keep_more_idle_greenlets(loop: ManualLoop) -> None:
+    """They have all jobs where many park: there may be more lanes, but those have few."""
+    threads = Threads(loop, 2, limit=64)
+    promise = Signal()
+    runs = [threads.begin(lambda: wait(promise)) for _ in range(3)]
+    threads.until(lambda: threads.executor.waiting == 3)
+    assert [hub.idle_most for hub in threads.executor.hubs] == [256, 256, 16]
+    promise.fire()
+    threads.until(lambda: all(run.ended for run in runs))
+    threads.executor.stop()
+    threads.executor.join(TIMEOUT)
+
+
+def test_a_lane_counts_the_jobs_that_park_and_not_their_later_waits(
+    lanes: Callable[[int], Threads],
+) -> None:
+    """A stream waits for each of its events."""
+    threads = lanes(1)
+    roster = threads.executor.roster
+    signals = [Signal() for _ in range(3)]
+    begun: list[Signal] = []
+
+    def streams() -> None:
+        for signal in signals:
+            begun.append(signal)
+            wait(signal)
+
+    stream = threads.begin(streams)
+    for number, signal in enumerate(signals, 1):
+        threads.until(lambda: len(begun) == number and roster.lanes[0].idle)  # noqa: B023 - called now
+        assert roster._parks == 1.0
+        signal.fire()
+    threads.until(lambda: stream.ended and roster.lanes[0].idle)
+    assert roster._parks == 1.0

@@ -45,7 +45,7 @@ def helper() -> None:
 
 
 def other() -> None:
-    """Be another request."""
+    """Another request."""
     helper()
 
 
@@ -71,7 +71,7 @@ def traced(by: Callable[[Any], None], seen: Seen, signal: Signal) -> None:
 
 
 def alone(by: Callable[[Any], None]) -> Seen:
-    """Say what is seen of a view that does not wait."""
+    """Return what a tracer sees of a view that does not wait."""
     seen: Seen = []
     signal = Signal()
     signal.fire()

@@ -16,7 +16,7 @@ __all__ = ["executor", "integrated", "serve", "site"]
 
 @pytest.fixture
 def integrated() -> Iterator[None]:
-    """Have each framework's integration installed, for the time of the test."""
+    """Install each framework's integration for the time of the test."""
     uninstall = [
         bide.integrations.bottle.install(),
         bide.integrations.cherrypy.install(),

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.conf import UserSettingsHolder, global_settings, settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 from bide import wait
 from tests.conftest import Serve
+from tests.django_settings import django_settings
 from tests.frameworks.sites import Site
 from tests.served import Application
 
@@ -52,18 +52,14 @@ class Urls:
 def site() -> Iterator[Site]:
     """Return a site in Django, with settings that are put back after the test."""
     site = Site("django")
-    holder: Any = UserSettingsHolder(global_settings)
-    holder.ROOT_URLCONF = Urls(site)
-    holder.ALLOWED_HOSTS = ["test"]
-    holder.SECRET_KEY = "of the tests"
-    holder.USE_TZ = True
-    holder.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware"]
-    lazy: Any = settings
-    before = lazy._wrapped
-    lazy._wrapped = holder
-    site.application = WSGIHandler()
-    yield site
-    lazy._wrapped = before
+    with django_settings(
+        ROOT_URLCONF=Urls(site),
+        ALLOWED_HOSTS=["test"],
+        USE_TZ=True,
+        MIDDLEWARE=["django.middleware.gzip.GZipMiddleware"],
+    ):
+        site.application = WSGIHandler()
+        yield site
 
 
 def test_django_views_wait_on_two_threads(serve: Serve, site: Site) -> None:

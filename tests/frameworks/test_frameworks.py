@@ -71,7 +71,7 @@ TORN_DOWN = {
     "pyramid": ["torn down"],
     "webpy": ["torn down"],
 }
-"""What the framework does for a view that ends with what is no ``Exception``: Falcon nothing."""
+"""What the framework does if what a view raises is not an ``Exception``: Falcon nothing."""
 
 
 def test_a_departure_passes_the_frameworks_handlers(serve: Serve, site: Site) -> None:

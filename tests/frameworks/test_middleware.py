@@ -107,11 +107,11 @@ def test_middleware_lets_a_departure_through(
 
 
 def test_proxy_fix_and_dispatcher_change_the_environ_as_ever(serve: Serve, files: Path) -> None:
-    """The client's address and scheme from the proxy; the mount's path apart from the rest."""
+    """The address and scheme from a trusted proxy; the mount's path apart from the rest."""
     site = Site("none")
     site.gate.open()
     inner = with_dispatcher(streaming(site), files)
-    served = serve(ProxyFix(inner, x_for=1, x_proto=1))
+    served = serve(ProxyFix(inner, x_for=1, x_proto=1), trust="127.0.0.1")
     served.get(PATH, headers=["X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https"])
     assert site.seen[0] == "https 192.0.2.7 /mounted /stream"
 

@@ -242,7 +242,9 @@ def test_a_bottle_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) ->
     """Its properties are its own affair: one that has others is not half replaced."""
     found, before = dict(vars(bottle.LocalResponse)), list(kept)
     monkeypatch.delattr(bottle.LocalResponse, "_cookies")
-    with pytest.raises(StartError, match=r"does not know Bottle .*: it is made for Bottle 0\.13"):
+    with pytest.raises(
+        StartError, match=r"does not support Bottle .*: it is made for Bottle 0\.13"
+    ):
         bide.integrations.bottle.install()
     assert vars(bottle.LocalResponse)["body"] is found["body"]
     assert kept == before

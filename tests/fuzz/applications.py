@@ -120,7 +120,7 @@ class Connection(Site):
     # The site's
 
     def status(self) -> Any:
-        """Give nothing: no application asks."""
+        """Return nothing: no application asks."""
 
     def done(self, call: Call) -> None:
         """Keep that it has ended."""
@@ -144,14 +144,14 @@ class Connection(Site):
             current.conversation.cancel(cancellation, firm)
 
     def half_close(self) -> None:
-        """Have the client send no more; it may still take what comes."""
+        """Close the client's sending side; it may still read."""
         if not self.left:
             self.pieces.clear()
             self.protocol.eof_received()
             self.cancel(ClientDisconnected("the client has closed the connection"))
 
     def leave(self) -> None:
-        """Have the client leave, or the connection end."""
+        """Make the client leave, or the connection end."""
         if self.left:
             return
         self.left = True
@@ -166,7 +166,7 @@ class Connection(Site):
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Have the client take all that was sent."""
+        """Read all that was sent, as the client."""
         behind, self.transport.full = self.transport.full, None
         if behind is not None:
             behind.fire()
@@ -178,7 +178,7 @@ class Connection(Site):
             self.protocol.data_received(piece)
 
     def push(self, ends: bool) -> None:
-        """Have a request whose application has done all else write once more, or finish."""
+        """Write once more, or finish, in a request whose application has done all else."""
         current = self.current
         if current is None or not current.pushing or self.transport.full is not None:
             return
@@ -191,7 +191,7 @@ class Connection(Site):
             pass
 
     def event(self, kind: int) -> None:
-        """Let one thing happen."""
+        """Do one step."""
         if kind < 5:
             self.deliver()
         elif kind < 8 and self.program.promises:
@@ -216,14 +216,14 @@ class Connection(Site):
             self.half_close()
 
     def settle(self) -> None:
-        """Let everyone go on until nothing happens."""
+        """Run all sides until nothing happens."""
         self.lane.settle()
         if self.transport.closed:
             self.leave()
             self.lane.settle()
 
     def run(self) -> None:
-        """Let things happen as they are drawn, and then all that is left."""
+        """Do the steps that are drawn, and then all that are left."""
         while not self.source.spent:
             self.event(self.source.below(EVENTS))
             self.settle()
@@ -257,13 +257,13 @@ class Errors(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one; what an application does wrong is no error of Bide's."""
+        """Keep one; what an application does wrong is not an error of Bide."""
         if record.getMessage().startswith("internal error"):
             self.messages.append(f"{record.getMessage()}: {record.exc_info}")
 
 
 def check(data: bytes) -> None:
-    """Let the connection run, and check the invariant."""
+    """Run the connection, and check the invariant."""
     log = logging.getLogger("bide")
     errors = Errors()
     propagate, log.propagate = log.propagate, False

@@ -21,7 +21,13 @@ HERE: Final = Path(__file__).parent
 MOST_INPUTS: Final = 150
 MOST_BYTES: Final = 200_000
 """What a target's corpus may have; of all targets together it is less than one photograph."""
-TARGETS: Final = {"http1": 2048, "chunked": 1024, "applications": 256}
+TARGETS: Final = {
+    "http1": 2048,
+    "chunked": 1024,
+    "heads": 1024,
+    "applications": 256,
+    "proxies": 512,
+}
 """Each target, and how many bytes an input may have."""
 
 Arc = tuple[str, int, int, int]
@@ -43,12 +49,12 @@ def target(name: str) -> Target:
 
 
 def corpus(name: str) -> Path:
-    """Say where a target's inputs are."""
+    """Return the directory of a target's inputs."""
     return HERE / "corpus" / f"{name}.txt"
 
 
 def crashes(name: str) -> Path:
-    """Say where the inputs are that have broken a target once; there may be none."""
+    """Return the directory of the inputs that once broke a target; it may not exist."""
     return HERE / "crashes" / f"{name}.txt"
 
 
@@ -56,7 +62,7 @@ def read(path: Path) -> list[bytes]:
     """Read inputs: a line each.
 
     Raises:
-        ValueError: a line is no ``b'...'``, or the lines are not in order, or one is there twice.
+        ValueError: a line is not a ``b'...'``, the lines are not in order, or one is there twice.
     """
     if not path.exists():
         return []

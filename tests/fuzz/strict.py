@@ -22,7 +22,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class MalformedError(Exception):
-    """The bytes are no such message, however they go on."""
+    """The bytes are not such a message, however they go on."""
 
 
 class ShortError(Exception):

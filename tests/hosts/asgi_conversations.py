@@ -8,15 +8,21 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from tests.hosts.asgi_hosts import COMMANDS, NOTHING, QUIET, Host
+from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.hosts.asgi_hosts import COMMANDS, NONE, NOTHING, QUIET, Host
 from tests.hosts.asgi_site import BLOCK, BLOCKS
 from tests.served import DEADLINE, request
 
 Cells = dict[tuple[str, str], str]
 """By host and row, what came of it."""
+
+SOCKETS: Final = 100
 
 
 # What is asked, and what may be answered: a word or two for the table's cell --------------------
@@ -84,7 +90,7 @@ def stops_taking(host: Host) -> str:
 
 
 def waits_at_once(host: Host) -> str:
-    """Have many requests wait."""
+    """Start many requests that wait."""
     clients = [host.client(request("/wait?many")) for _ in range(200)]
     many = host.settled("count('many')", 200)
     host.open("many")
@@ -97,7 +103,7 @@ def waits_at_once(host: Host) -> str:
 def has_threads(host: Host) -> str:
     """Count threads, after all the others."""
     lanes = (
-        "sum(each.name.startswith(('bide-lane', 'WSGI', 'ThreadPoolExecutor'))"
+        "sum(each.name.startswith(('bide-thread', 'WSGI', 'ThreadPoolExecutor'))"
         " for each in threading.enumerate())"
     )
     number = host.ask(lanes)
@@ -207,11 +213,43 @@ def speaks_http2(host: Host) -> str:
     return host.http2("/environ", lambda answer: str(ast.literal_eval(answer.text)[3]))
 
 
+def opens_websockets(host: Host) -> str:
+    """Open a hundred, and have each message come back, while all the others wait."""
+    with ExitStack() as stack:
+        try:
+            sockets = [
+                stack.enter_context(connect(f"ws://{host.address}/socket", open_timeout=DEADLINE))
+                for _ in range(SOCKETS)
+            ]
+        except InvalidStatus as refused:
+            return str(refused.response.status_code)
+        for number, socket in enumerate(sockets):
+            socket.send(str(number))
+        answers = [socket.recv(DEADLINE) for socket in sockets]
+        assert answers == [str(number) for number in range(SOCKETS)]
+    return "yes"
+
+
 def refuses_websockets(host: Host) -> str:
-    """Shake hands."""
-    headers = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]  # fmt: skip
-    return str(host.get("/echo", headers=headers).status)
+    """Open one that the view refuses with 401."""
+    try:
+        with connect(f"ws://{host.address}/socket?refuse", open_timeout=DEADLINE):
+            return "it is accepted"
+    except InvalidStatus as refused:
+        return str(refused.response.status_code)
+    except InvalidMessage:
+        return "no answer"
+
+
+def told_of_closes(host: Host) -> str:
+    """Close one with a code of one's own, and see what the view is told."""
+    try:
+        with connect(f"ws://{host.address}/socket?farewell", open_timeout=DEADLINE) as socket:
+            socket.close(4001, "bye")
+    except InvalidStatus:
+        return NONE
+    assert host.until("count('farewell') == 1")
+    return str(host.ask("notes['farewell'][0]")).strip()
 
 
 ROWS: Final[dict[str, Callable[[Host], str]]] = {
@@ -228,9 +266,11 @@ ROWS: Final[dict[str, Callable[[Host], str]]] = {
     "The same, of HTTP/2": cuts_http2,
     "The same, of HTTP/1.0, whose end is the connection's": cuts_http10,
     "HEAD, 204 and 304 have no body": is_bodiless,
-    "PATH_INFO, of bytes that are no UTF-8, too": has_paths,
+    "PATH_INFO, of bytes that are not UTF-8, too": has_paths,
     "SERVER_PROTOCOL of a client of HTTP/2": speaks_http2,
-    "A WebSocket's handshake": refuses_websockets,
+    "`bide.websocket`: 100 sockets wait on 4 threads": opens_websockets,
+    "A view refuses a WebSocket with 401: its client sees": refuses_websockets,
+    "A client closes with 4001: the view is told": told_of_closes,
     "`write()`": answers("/write", b"123"),
     "Push: `write` and `finish`": answers("/push", b"12"),
     "Promises in the iterable": answers("/promise", b"1"),
@@ -239,7 +279,7 @@ STOP: Final = "SIGTERM: what waits is cancelled and closed"
 
 
 def stops(hosts: list[Host]) -> dict[str, str]:
-    """Have all of them stop at once, a request waiting in each."""
+    """Stop all of them at once, while a request waits in each."""
     cells = {}
     clients = []
     for host in hosts:
@@ -259,7 +299,7 @@ def stops(hosts: list[Host]) -> dict[str, str]:
 
 
 def converse(host: Host, expected: dict[str, str]) -> dict[str, str]:
-    """Have the conversations of which something is expected, in the order of ``ROWS``."""
+    """Run the conversations of which something is expected, in the order of ``ROWS``."""
     cells = {}
     for row, conversation in ROWS.items():
         if row in expected:
@@ -269,7 +309,7 @@ def converse(host: Host, expected: dict[str, str]) -> dict[str, str]:
 
 
 def measure(directory: Path) -> Cells:
-    """Have every conversation with every host, expecting nothing."""
+    """Run every conversation with every host, expecting nothing."""
     hosts = [Host(name, directory) for name in COMMANDS]
     cells: Cells = {}
     try:

@@ -93,7 +93,7 @@ class Host:
         return True
 
     def ask(self, expression: str) -> Any:
-        """Have the site evaluate an expression of literals."""
+        """Ask the site to evaluate an expression of literals."""
         print(expression, file=self._lines, flush=True)
         return ast.literal_eval(self._lines.readline())
 
@@ -155,7 +155,7 @@ class Host:
                 return NONE
 
     def terminate(self) -> None:
-        """Have it stop."""
+        """Stop the host."""
         self.process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:

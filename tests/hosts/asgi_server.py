@@ -90,11 +90,11 @@ class Exchange:
         self.sent.append(message)
 
     def give(self, message: Message | Exception) -> None:
-        """Have the next message received, or ``receive`` fail."""
+        """Queue the next message for ``receive``, or an error."""
         self._messages.put_nowait(message)
 
     def fail(self, error: Exception) -> None:
-        """Have ``send`` fail from now on, one that waits too."""
+        """Make ``send`` fail from now on, also one that waits."""
         self.failure = error
         self.taking.set()
 

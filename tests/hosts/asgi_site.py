@@ -37,7 +37,7 @@ def gate(name: str) -> Gate:
 
 
 def count(name: str) -> int:
-    """Say how many notes there are of this request, or kind of requests."""
+    """Return how many notes there are of this request, or kind of requests."""
     return len(notes.get(name, ()))
 
 
@@ -49,6 +49,20 @@ def application(environ: Environ, start_response: Any) -> Any:
 def do_echo(environ: Environ, start_response: Any) -> list[bytes]:
     start_response("200 OK", PLAIN)
     return [environ["wsgi.input"].read()]
+
+
+def do_socket(environ: Environ, start_response: Any) -> list[bytes]:
+    name = environ["QUERY_STRING"]
+    if name == "refuse":
+        start_response("401 Unauthorized", PLAIN)
+        return [b"no"]
+    socket = bide.websocket(environ)
+    try:
+        while True:
+            socket.send(socket.receive())
+    except bide.WebSocketClosed as closed:
+        note(name, f"{closed.code} {closed.reason}")
+    return []
 
 
 def do_environ(environ: Environ, start_response: Any) -> list[bytes]:

@@ -8,7 +8,8 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
-from bide.hosts.wsgi import Blocking
+from bide.applications.mounts import Mounts
+from bide.hosts.wsgi import blocking
 from tests.served import Application, Environ
 
 
@@ -20,8 +21,10 @@ class FakeHost:
         site: the application as the host has it.
     """
 
-    def __init__(self, application: Application, method: str = "GET", **environ: Any) -> None:
-        self.site = Blocking(application)
+    def __init__(
+        self, application: Application | Mounts, method: str = "GET", **environ: Any
+    ) -> None:
+        self.site: Any = blocking(application)
         self.events: list[Any] = []
         self.environ: Environ = {
             "REQUEST_METHOD": method,

@@ -101,7 +101,7 @@ def test_an_application_is_not_asked_for_more_while_the_client_is_behind(
         application_ = asgi(application, executor=executor)
         request = Exchange(application_)
         request.taking.clear()
-        await until(lambda: application_.dispatcher().status().waiting == 1)
+        await until(lambda: application_.dispatchers().status().waiting == 1)
         assert len(made) == 4
         request.taking.set()
         await request.task
@@ -287,7 +287,7 @@ def test_a_client_is_answered_503_when_the_queue_is_full(log: Log) -> None:
         first = Exchange(application)
         await until(begun.is_set)
         second = Exchange(application)
-        await until(lambda: application.dispatcher().status().queued == 1)
+        await until(lambda: application.dispatchers().status().queued == 1)
         third = Exchange(application)
         await third.task
         assert (third.status, third.headers[b"retry-after"]) == (503, b"1")
@@ -313,8 +313,8 @@ def test_a_request_that_has_waited_too_long_for_a_thread_is_answered_503(log: Lo
         first = Exchange(application)
         await until(begun.is_set)
         second = Exchange(application)
-        await until(lambda: application.dispatcher().status().queued == 1)
-        application.dispatcher().mind_time(LONG)
+        await until(lambda: application.dispatchers().status().queued == 1)
+        application.dispatchers().mind_time(LONG)
         await second.task
         assert second.status == 503
         release.set()
@@ -336,8 +336,8 @@ def test_two_hundred_requests_wait_at_once(log: Log, executor: str) -> None:
     async def steps() -> None:
         application = asgi(answering(answer), executor=executor)
         requests = [Exchange(application, path=f"/{number}") for number in range(200)]
-        await until(lambda: application.dispatcher().status().waiting == 200)
-        status = application.dispatcher().status()
+        await until(lambda: application.dispatchers().status().waiting == 200)
+        status = application.dispatchers().status()
         assert status.running == status.queued == 0
         assert 1 <= status.threads <= 4 if executor == "threads" else status.threads == 0
         gate.open()
@@ -528,8 +528,8 @@ def test_lifespan_ends_what_waits_and_the_threads(log: Log, executor: str) -> No
             life = Exchange(hosted, {"type": "lifespan.startup"}, type="lifespan")
             await until(lambda life=life: life.sent)  # type: ignore[misc]
             waiting, streaming = Exchange(hosted, path="/wait"), Exchange(hosted, path="/stream")
-            await until(lambda: hosted.dispatcher().status().waiting == 2)
-            threads = {each for each in threading.enumerate() if "bide-lane" in each.name}
+            await until(lambda: hosted.dispatchers().status().waiting == 2)
+            threads = {each for each in threading.enumerate() if "bide-thread" in each.name}
             life.give({"type": "lifespan.shutdown"})
             await life.task
             assert [each["type"] for each in life.sent] == [
@@ -564,7 +564,7 @@ def test_a_request_that_comes_while_it_stops_is_answered_503(log: Log) -> None:
         first = Exchange(hosted)
         await until(begun.is_set)
         stopping = asyncio.ensure_future(hosted.stop())
-        await until(lambda: hosted.dispatcher().stopping)
+        await until(lambda: hosted.dispatchers().status().stopping)
         second = Exchange(hosted)
         await second.task
         assert second.status == 503
@@ -572,19 +572,6 @@ def test_a_request_that_comes_while_it_stops_is_answered_503(log: Log) -> None:
         await stopping
         await first.task
         assert first.status == 200  # it ran, and was not interrupted
-
-    run(steps())
-
-
-def test_a_websocket_is_refused(log: Log) -> None:
-    """Before it is accepted, so that the server answers 403."""
-
-    async def steps() -> None:
-        request = Exchange(
-            asgi(answering(lambda environ: "x")), {"type": "websocket.connect"}, type="websocket"
-        )
-        await request.task
-        assert [each["type"] for each in request.sent] == ["websocket.close"]
 
     run(steps())
 

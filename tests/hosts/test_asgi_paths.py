@@ -278,7 +278,7 @@ def test_a_time_out_of_the_sites_cancels_the_wait(log: Log) -> None:
     async def steps() -> None:
         hosted = asgi(answering(answer))
         request = Exchange(hosted)
-        await until(lambda: hosted.dispatcher().status().waiting == 1)
+        await until(lambda: hosted.dispatchers().status().waiting == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(request.task, 0.01)
 

@@ -69,13 +69,13 @@ class Waiting:
 
     async def until_waiting(self) -> None:
         """Return once it waits."""
-        await until(lambda: self.hosted.dispatcher().status().waiting == 1)
+        await until(lambda: self.hosted.dispatchers().status().waiting == 1)
 
     async def check(self, *notes: str) -> None:
         """See that these have been noted, on one thread, and that nothing is in progress."""
         assert self.notes == ["begin", *notes]
         assert len(self.threads) == 1
-        status = self.hosted.dispatcher().status()
+        status = self.hosted.dispatchers().status()
         assert (status.running, status.waiting, status.queued) == (0, 0, 0)
         await self.hosted.stop()
 
@@ -195,7 +195,7 @@ def test_a_client_that_leaves_during_close_does_not_disturb_it(log: Log, executo
         hosted = asgi(application, executor=executor)
         request = Exchange(hosted)
         await until(lambda: request.complete)
-        await until(lambda: hosted.dispatcher().status().waiting == 1)
+        await until(lambda: hosted.dispatchers().status().waiting == 1)
         request.give(DISCONNECT)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -229,7 +229,7 @@ def test_a_client_that_leaves_before_its_last_block_is_sent_does_not_disturb_clo
         hosted = asgi(application, executor=executor)
         request = Exchange(hosted)
         request.taking.clear()
-        await until(lambda: hosted.dispatcher().status().waiting == 1)
+        await until(lambda: hosted.dispatchers().status().waiting == 1)
         request.give(DISCONNECT)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -263,16 +263,16 @@ def test_a_client_that_leaves_while_it_is_behind_frees_the_application(
         hosted = asgi(application, executor=executor)
         request = Exchange(hosted)
         request.taking.clear()
-        await until(lambda: hosted.dispatcher().status().waiting == 1)
+        await until(lambda: hosted.dispatchers().status().waiting == 1)
         if told or server == "drops":
             request.give(DISCONNECT)
-            await until(lambda: hosted.dispatcher().status().waiting == 0)
+            await until(lambda: hosted.dispatchers().status().waiting == 0)
         if server == "raises":
             request.fail(OSError("gone"))
         else:
             request.taking.set()
         await request.task
-        status = hosted.dispatcher().status()
+        status = hosted.dispatchers().status()
         assert (status.running, status.waiting) == (0, 0)
         assert not request.complete
 
@@ -322,12 +322,12 @@ def test_a_full_window_is_left(log: Log, executor: str) -> None:
             method="POST",
             headers=[(b"content-length", b"9999999")],
         )
-        await until(lambda: hosted.dispatcher().status().waiting == 1)
+        await until(lambda: hosted.dispatchers().status().waiting == 1)
         assert request.asked == 1
         request.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request.task
-        assert hosted.dispatcher().status().waiting == 0
+        assert hosted.dispatchers().status().waiting == 0
 
     run(steps())
 
@@ -404,7 +404,7 @@ def test_a_server_that_fails_to_send_has_its_error_back(log: Log, executor: str)
         with pytest.raises(RuntimeError, match="too long"):
             await request.task
         await until(lambda: "close" in application.notes)
-        await until(lambda: not application.hosted.dispatcher().in_progress)
+        await until(lambda: not application.hosted.dispatchers().in_progress)
         await application.check(*LEFT)
 
     run(steps())
@@ -463,7 +463,7 @@ def test_a_server_that_cancels_leaves_time_to_clean_up(log: Log, executor: str) 
     async def steps() -> None:
         hosted = asgi(answering(answer), executor=executor)
         request = Exchange(hosted)
-        await until(lambda: hosted.dispatcher().status().waiting == 1)
+        await until(lambda: hosted.dispatchers().status().waiting == 1)
         request.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request.task
@@ -493,7 +493,7 @@ def test_a_server_that_cancels_twice_waits_no_longer(log: Log) -> None:
         with pytest.raises(asyncio.CancelledError):
             await request.task
         release.set()
-        await until(lambda: not hosted.dispatcher().in_progress)
+        await until(lambda: not hosted.dispatchers().in_progress)
 
     run(steps())
 
@@ -584,7 +584,7 @@ def test_what_waits_when_the_loop_is_closed_ends_with_the_next_one(log: Log) -> 
         return "never"
 
     hosted = asgi(answering(answer))
-    abandoned = _abandon(hosted, lambda: hosted.dispatcher().status().waiting == 1)
+    abandoned = _abandon(hosted, lambda: hosted.dispatchers().status().waiting == 1)
 
     async def steps() -> None:
         request = Exchange(hosted, path="/next")
@@ -612,7 +612,7 @@ def _abandon(hosted: ASGI, ready: Callable[[], object]) -> list[Exchange]:
 
 
 def _throw_away(exchanges: list[Exchange], log: Log) -> None:
-    """Let the collector have what can never end; asyncio has a word for each of the tasks."""
+    """Collect what can never end; asyncio logs a line for each of the tasks."""
     task = weakref.ref(exchanges[0].task)
     exchanges.clear()
 

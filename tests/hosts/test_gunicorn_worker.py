@@ -66,11 +66,16 @@ def app(environ, start_response):
         return [str(os.getpid()).encode()]
     if path == "/scheme":
         return [environ["wsgi.url_scheme"].encode()]
+    if path == "/client":
+        told = environ.get("HTTP_X_FORWARDED_FOR", "nothing")
+        return [f"{environ['REMOTE_ADDR']}, {told} was told".encode()]
     if path == "/environ":
         return [repr((environ["wsgi.multiprocess"], environ["wsgi.multithread"])).encode()]
     return [TEXT.encode()]
 
 
+mounted = bide.mount({"/": app, "/shop": app})
+together = bide.blocking(mounted)
 looping = bide.capable("async", "threads", "processes")(lambda *args: app(*args))
 
 
@@ -130,12 +135,9 @@ class Gunicorn(Program):
         self._directory = directory
         command = [sys.executable, "-m", "gunicorn", "--no-control-socket"]
         kind = () if "-k" in arguments else ("-k", WORKER)
-        super().__init__(
-            [*command, "-b", "127.0.0.1:0", *kind, *arguments, app],
-            directory,
-            PYTHONDONTWRITEBYTECODE="1",
-            **env,
-        )
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        arguments = (*command, "-b", "127.0.0.1:0", *kind, *arguments, app)
+        super().__init__(list(arguments), directory, (), **env)
 
     def listening(self) -> str:
         """Wait until it listens; give its first address, as for ``--bind``."""
@@ -150,7 +152,7 @@ class Gunicorn(Program):
         self.close()
 
     def open_gate(self) -> None:
-        """Let the request that waits go on."""
+        """Fulfil the promise of the request that waits."""
         with (self._directory / "gate").open("w") as gate:
             gate.write("open")
 
@@ -207,6 +209,9 @@ def test_one_flag_has_bide_serve_on_every_bind(gunicorn: Start, tmp_path: Path) 
     assert get(unix).text == "first"
     assert fetch(tcp, "/environ").text == "(True, False)"
     assert fetch(tcp, "/scheme", "X-Forwarded-Proto: https").text == "https"
+    # As gunicorn's own workers do, it passes on what it does not read.
+    told = fetch(tcp, "/client", "X-Forwarded-For: 192.0.2.7")
+    assert told.text == "127.0.0.1, 192.0.2.7 was told"
     pids: set[str] = set()
 
     def both() -> bool:
@@ -376,9 +381,20 @@ def test_a_worker_whose_loop_is_blocked_is_replaced(gunicorn: Start, tmp_path: P
 def test_a_worker_whose_lane_is_blocked_is_not_replaced(gunicorn: Start) -> None:
     """It serves others meanwhile; the monitor names what blocks, in gunicorn's error log."""
     program = gunicorn(
-        "--timeout", "1", "--threads", "2", BIDE_BLOCKED_LANE="1.8", BIDE_THREADS="7"
+        "--timeout",
+        "1",
+        "--threads",
+        "2",
+        BIDE_BLOCKED_THREAD="1.8",
+        BIDE_THREADS="7",
+        BIDE_TRUST="127.0.0.0/30",
     )
     address = program.listening()
+    # Whom Bide trusts, gunicorn's forwarded_allow_ips need not name, for the client and the scheme.
+    told = fetch(address, "/client", "X-Forwarded-For: 1.1.1.1, 192.0.2.7")
+    assert told.text == "192.0.2.7, 192.0.2.7 was told"
+    forwarded = ("X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https")
+    assert fetch(address, "/scheme", *forwarded).text == "https"
     first = get(address, "/pid").text
     client = ask(address, "/block")
     line = program.until("GET /block of app")
@@ -421,7 +437,7 @@ def test_logs_are_gunicorns_in_its_formats(gunicorn: Start, tmp_path: Path) -> N
 
     # finish can be called no more, though the log holds on to some of the environ.
     assert get(address, "/lose").status == 500
-    until(lambda: "took finish() and dropped it" in errors.read_text(), "it was not noticed")
+    until(lambda: "took finish() and lost it" in errors.read_text(), "it was not noticed")
 
     client = ask(address, "/never")
     until(lambda: "GET /never" not in accesses.read_text(), "it waits")
@@ -470,8 +486,8 @@ def test_a_prefix_in_the_environment_is_taken_off_the_path(gunicorn: Start) -> N
 @pytest.mark.parametrize(
     ("arguments", "app", "variables", "line"),
     [
-        (("--certfile", "x"), "app:app", {}, "has no certfile: leave it to a proxy in front"),
-        (("-c", "proxied.py"), "app:app", {}, "has no proxy_protocol: leave it to a proxy"),
+        (("--certfile", "x"), "app:app", {}, "has no certfile: use a proxy in front"),
+        (("-c", "proxied.py"), "app:app", {}, "has no proxy_protocol: use a proxy"),
         ((), "app:asgi", {}, "ASGI"),
         ((), "app:app", {"BIDE_QUEUE": "many"}, "BIDE_QUEUE is 'many': it must be a number"),
         ((), "app:app", {"BIDE_REACTOR": "twisted"}, "start with bide --reactor twisted"),
@@ -494,6 +510,30 @@ def test_what_cannot_be_served_ends_the_arbiter_with_a_line(
     found = [each for each in program.lines if line in each]
     assert len(found) == 1, program.lines
     assert sum("Booting worker" in each for each in program.lines) == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("--preload",)])
+def test_several_applications_are_refused_with_what_to_write(
+    gunicorn: Start, arguments: tuple[str, ...]
+) -> None:
+    """Once, wherever gunicorn imports them."""
+    program = gunicorn(*arguments, app="app:mounted")
+    assert program.wait() != 0
+    lines = [each for each in program.lines if "write bide.blocking(bide.mount({...}))" in each]
+    assert len(lines) == 1, program.lines
+
+
+def test_several_applications_are_served_as_one_and_wait_without_a_thread(gunicorn: Start) -> None:
+    """As the refusal says; each at its path, below gunicorn's own prefix."""
+    program = gunicorn("--threads", "1", "-e", "SCRIPT_NAME=/below", app="app:together")
+    address = program.listening()
+    client = ask(address, "/below/shop/wait")
+    program.until("it waits")
+    for path in ("/below/pid", "/below/shop/pid"):
+        assert get(address, path).text.isdecimal()
+    program.open_gate()
+    assert client.response().text == "first"
+    client.close()
 
 
 def configured(**settings: Any) -> Config:

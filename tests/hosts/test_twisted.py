@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 import bide
 from bide.errors import LoadError
 from bide.hosts.twisted import Resource
+from bide.waiting.cleanups import cleanup_time
 from tests.contract.under_twisted import UnderTwisted
 from tests.served import (
     DEADLINE,
@@ -303,6 +304,29 @@ def test_heads_are_the_applications(start: Start) -> None:
     assert (old.body, old.header("Transfer-Encoding")) == (b"four", None)
 
 
+def test_a_view_that_asks_for_a_websocket_gets_an_error_that_says_where_there_is_one(
+    start: Start,
+) -> None:
+    """An ordinary request is told of its own fault, as everywhere."""
+
+    def ask(environ: Environ) -> str:
+        try:
+            bide.websocket(environ)
+        except bide.BideError as error:
+            return f"{type(error).__name__}: {error}"
+        raise AssertionError
+
+    served = start(answering(ask))
+    opening = [
+        *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ]
+    said = served.get(headers=opening).text
+    assert said.startswith("BideError: bide.websocket() does not work on Twisted's web server")
+    assert "--reactor twisted" in said
+    assert served.get().text.startswith("RemoteProtocolError: ")
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_response_that_fails_does_not_look_complete(start: Start, log: Log, version: str) -> None:
     """No last chunk; and a reset, where the connection's end would be the response's."""
@@ -330,6 +354,9 @@ def test_what_cannot_be_a_site_is_refused(reactor: Any) -> None:
 
     with pytest.raises(LoadError, match="ASGI"):
         Resource(reactor, asgi)
+    several: Any = bide.mount({"/": answering(lambda environ: "")})
+    with pytest.raises(LoadError, match="Twisted's own tree"):
+        Resource(reactor, several)
     resource = Resource(reactor, answering(lambda environ: ""))
     for refused in (
         lambda: resource.putChild(b"a", resource),
@@ -438,7 +465,9 @@ def test_a_stop_during_the_start_answers_503_and_lets_the_start_end(start: Start
     assert events == ["opened", "closed"]
 
 
-def test_a_function_for_the_stop_that_hangs_is_named(start: Start, log: Log) -> None:
+def test_a_function_for_the_stop_that_hangs_is_named(
+    start: Start, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And the others are called."""
     events: list[str] = []
     bide.on_stop(lambda: events.append("closed"))
@@ -449,7 +478,8 @@ def test_a_function_for_the_stop_that_hangs_is_named(start: Start, log: Log) -> 
 
     served = start(answering(lambda _: "served"))
     dispatcher = served.resource.dispatcher
-    dispatcher.cleanup_seconds, dispatcher.lifetime.moment = 0.0, 0.01
+    dispatcher.lifetime.moment = 0.01
+    monkeypatch.setattr(cleanup_time, "seconds", 0.0)
     assert served.get().text == "served"
     served.release()
     log.take("hangs, registered with on_stop, has not ended in time")

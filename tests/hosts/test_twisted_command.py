@@ -69,6 +69,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PLUGINS = Path(__file__).parent.parent.parent / "plugins"
+
+
 class Twist(Program):
     """A running ``twist bide``."""
 
@@ -77,6 +80,7 @@ class Twist(Program):
         super().__init__(
             [*command, f"--reactor={reactor}", "bide", *arguments],
             directory,
+            PYTHONPATH=str(PLUGINS),  # else installed by bide-twisted
             PYTHONWARNINGS="default",  # other people's plugins are looked at, too
         )
 
@@ -101,7 +105,7 @@ def test_twist_serves_without_a_second_loop(directory: Path, reactor: str) -> No
     try:
         address = program.listening()
         assert get(address, "/deferred").text == "fired"
-        assert get(address, "/threads").text == "MainThread,bide-lane-1"
+        assert get(address, "/threads").text == "MainThread,bide-thread-1"
         assert get(address, "/fail").status == 500
         program.until("the application failed: GET /fail of ")
         program.until("ValueError: this is the application's")

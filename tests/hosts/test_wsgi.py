@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -420,6 +421,24 @@ def test_a_host_that_never_closes_leaves_nothing() -> None:
     assert (host.site.status().running, host.site.status().waiting) == (0, 0)
 
 
+def test_a_host_that_leaves_a_key_out_is_told_which_and_nothing_else_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half a call is left, which is dropped and has nothing to close."""
+    failed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    host = FakeHost(plain)
+    del host.environ["REQUEST_METHOD"]
+    try:
+        host.site(host.environ, lambda *args: None)
+    except KeyError as error:
+        said = str(error)
+    gc.collect()
+    assert said == "'REQUEST_METHOD'"
+    assert failed == []
+    assert host.site.status().running == 0
+
+
 def test_the_end_comes_before_close_is_called() -> None:
     """The host sends it first: closing may take its time."""
     closed: list[str] = []
@@ -588,7 +607,7 @@ def test_a_wait_on_a_host_s_event_loop_is_a_clear_error() -> None:
         return FakeHost(application).run()
 
     assert asyncio.run(on_loop(plain)) == b"123"
-    with pytest.raises(bide.WaitError, match="which waiting would stop"):
+    with pytest.raises(bide.WaitError, match="and waiting would stop that"):
         asyncio.run(on_loop(waiting))
 
 

@@ -44,7 +44,7 @@ CLOSED: Final = "A client that leaves in the middle: `close()` is called"
 
 
 def measure(directory: Path) -> dict[tuple[str, str], str]:
-    """Have every conversation with every server; return what came of each, by server and row."""
+    """Run every conversation with every server; return the outcome of each, by server and row."""
     assert uwsgi(), NO_UWSGI
     cells: dict[tuple[str, str], str] = {}
     with ThreadPoolExecutor(4) as pool:

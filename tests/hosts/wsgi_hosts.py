@@ -120,7 +120,7 @@ class Host:
             client.close()
 
     def right(self, path: str, method: str = "GET", status: int = 200) -> str:
-        """Say whether a route is answered as it should be."""
+        """Return whether a route is answered as it should be."""
         response = self.ask(path, method)
         if isinstance(response, str):
             return response
@@ -141,7 +141,7 @@ class Host:
         return f"{response.status}{body}{end}"
 
     def end(self, path: str, version: str = "1.1") -> str:
-        """Say how a response ends whose application fails in the middle."""
+        """Return how a response ends whose application fails in the middle."""
         response = self.ask(path, version=version)
         if isinstance(response, str):
             return response
@@ -150,7 +150,7 @@ class Host:
         return "a complete response" if response.complete else "a cut"
 
     def status(self, path: str) -> str:
-        """Say with which status a request is answered."""
+        """Return the status with which a request is answered."""
         response = self.ask(path)
         return response if isinstance(response, str) else str(response.status)
 
@@ -160,7 +160,7 @@ class Host:
         return self._directory / f"{query}-{name}"
 
     def streams(self) -> str:
-        """Say whether a block reaches the client before the next is made."""
+        """Return whether a block reaches the client before the next is made."""
         query = str(next(self._numbers))
         client = Client(self.address)
         client.sock.settimeout(SHORT)
@@ -178,7 +178,7 @@ class Host:
         return "yes" if seen else "no"
 
     def bounded(self) -> tuple[str, str]:
-        """Say whether a slow client holds the application up, and whether its leaving ends it."""
+        """Return whether a slow client holds the application up, and whether its end stops it."""
         query = str(next(self._numbers))
         client = Client(self.address, window=4096)
         client.send(request(f"/big?{query}"))
@@ -212,7 +212,7 @@ class Host:
         return ""
 
     def departure(self) -> str:
-        """Say whether a wait is ended when the client leaves."""
+        """Return whether a wait is ended when the client leaves."""
         query = str(next(self._numbers))
         client = Client(self.address)
         client.sock.settimeout(SHORT)

@@ -168,7 +168,7 @@ def test_time_outs_of_asyncio_are_the_applications_own(run: Run) -> None:
 
 
 def test_a_coroutine_that_cancels_itself_has_failed(run: Run, log: Log) -> None:
-    """It is no departure: the client is there, and is answered."""
+    """It is not a departure: the client is there, and is answered."""
     app = Flask("cancelled")
     Bide(app)
 

@@ -152,7 +152,7 @@ def test_werkzeugs_debugger_goes_around_an_application_under_bide(run: Run) -> N
     served = run(DebuggedApplication(app, evalex=True))
     client = served.request()
     served.until_waiting(1)
-    assert served.status.threads_busy == 0
+    until(lambda: served.status.threads_busy == 0)
     page = served.get("/broken")
     assert page.status == 500
     assert "LookupError: broken in the coroutine" in page.text

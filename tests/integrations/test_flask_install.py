@@ -21,7 +21,7 @@ class Quart(App):
 
 
 def plain(environ: Any, start_response: Any) -> list[bytes]:
-    """Be a WSGI application that is no Flask."""
+    """A WSGI application that is not a Flask object."""
     return []
 
 
@@ -106,7 +106,7 @@ def test_bide_imports_no_framework_by_itself(tmp_path: Path) -> None:
 
 
 async def answer() -> str:
-    """Be a view."""
+    """A view."""
     return "answered"
 
 

@@ -50,14 +50,14 @@ def test_each_block_is_sent_as_it_comes_and_no_thread_is_held(run: Run) -> None:
     assert client.head().status == 200
     assert client.chunk() == b"first, "
     served.until_waiting(1)
-    assert served.status.threads_busy == 0
+    until(lambda: served.status.threads_busy == 0)
     gate.open()
     assert client.chunk() == "segundo: é".encode()
     assert client.chunk() == b""
 
 
 class Countdown:
-    """An async iterable that is no generator, as clients of upstreams give."""
+    """An async iterable that is not a generator, as clients of upstreams give."""
 
     def __init__(self, start: int) -> None:
         self.number = start
@@ -331,7 +331,7 @@ def test_a_stream_may_be_closed_by_hand(run: Run) -> None:
 
 
 async def coroutine() -> None:
-    """Be no generator."""
+    """A coroutine function that is not a generator."""
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_what_cannot_be_streamed_is_named(source: Callable[[], Any], named: str)
 
 def test_a_stream_outside_a_request_is_refused() -> None:
     """There is no context to keep."""
-    with pytest.raises(RuntimeError, match="call it in a view, and return what it gives"):
+    with pytest.raises(RuntimeError, match="call it in a view, and return its result"):
         stream(Countdown(1))
 
 

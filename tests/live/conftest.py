@@ -1,7 +1,7 @@
 """Real sockets, real processes, real signals."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     programs: list[Program] = []
 
     def starting(
-        *arguments: str, program: list[str] | None = None, directory: Path | None = None, **env: str
+        *arguments: str,
+        program: list[str] | None = None,
+        directory: Path | None = None,
+        descriptors: Iterable[int] = (),
+        **env: str,
     ) -> Program:
         command = PROGRAM if program is None else program
-        programs.append(Program([*command, *arguments], directory or tmp_path, **env))
+        programs.append(Program([*command, *arguments], directory or tmp_path, descriptors, **env))
         return programs[-1]
 
     yield starting

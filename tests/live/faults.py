@@ -23,6 +23,7 @@ from _pytest.logging import LogCaptureHandler
 
 import bide
 from bide import wait
+from bide.waiting.deadlines import Wheel
 from tests.conftest import Serve
 from tests.fault_proxy import Fault, FaultProxy
 from tests.served import DEADLINE, Client, Closing, Environ, Gate, Log, Served, request, until
@@ -68,13 +69,17 @@ class Footprint:
 
 
 def timers(loop: asyncio.AbstractEventLoop) -> int:
-    """Count what is due some time; on the loop."""
-    scheduled = loop._scheduled  # type: ignore[attr-defined]
-    return sum(not each.cancelled() for each in scheduled)
+    """Count what is due some time, but for the one timer of all deadlines; on the loop."""
+    scheduled = [each for each in loop._scheduled if not each.cancelled()]  # type: ignore[attr-defined]
+    return sum(not isinstance(_owner(each), Wheel) for each in scheduled)
+
+
+def _owner(timer: Any) -> Any:
+    return getattr(timer._callback, "__self__", None)
 
 
 def footprint(served: Served) -> Footprint:
-    """Look at what is held now."""
+    """Return what is held now."""
     threads = sorted(each.name for each in threading.enumerate())
     return Footprint(
         len(os.listdir("/proc/self/fd")),
@@ -215,13 +220,13 @@ class _Noting(io.RawIOBase):
         self.reset = False
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return true."""
         return True
 
     def readinto(self, buffer: Any) -> int:
         """Read; a reset is an end that is noted."""
         try:
-            return self._sock.recv_into(buffer)
+            return int(self._sock.recv_into(buffer))
         except ConnectionResetError:
             self.reset = True
             return 0
@@ -340,7 +345,7 @@ class Arena:
         return viewer
 
     def settle(self, *lines: str) -> None:
-        """Let the clients go; a fresh request works, and all is as it was before.
+        """Close the clients; check that a fresh request works, and all is as it was before.
 
         Args:
             lines: what was logged, each as ``"LEVEL text"``; that and nothing else.

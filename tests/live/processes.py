@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.served import DEADLINE, Client, Response, request
@@ -20,17 +21,24 @@ class Program:
     Args:
         arguments: the command line.
         directory: where it runs.
+        descriptors: what it has under the same numbers as this process.
         variables: what its environment has beside the usual.
     """
 
-    def __init__(self, arguments: list[str], directory: Path, **variables: str) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        directory: Path,
+        descriptors: Iterable[int] = (),
+        **variables: str,
+    ) -> None:
         environment = {key: value for key, value in os.environ.items() if "BIDE" not in key}
         environment |= {
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error",
-            # A busy machine is no finding of these tests, and would have lines of its own.
+            # A busy machine does not fail these tests, and would have lines of its own.
             "BIDE_BLOCKED_LOOP": "inf",
-            "BIDE_BLOCKED_LANE": "inf",
+            "BIDE_BLOCKED_THREAD": "inf",
             **variables,
         }
         self._process = subprocess.Popen(
@@ -41,6 +49,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=tuple(descriptors),
         )
         self.lines: list[str] = []
         self._coming: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -55,7 +64,7 @@ class Program:
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._coming.put(line.rstrip("\n"))
+            self._coming.put(line.rstrip("\n") or " ")  # the empty one is the end
         self._coming.put("")
 
     def _read_output(self) -> None:

@@ -65,7 +65,7 @@ def test_a_unix_socket_is_served_and_removed_at_the_end(serve: Serve, tmp_path: 
 
 
 def test_a_stale_unix_socket_is_replaced(serve: Serve, tmp_path: Path) -> None:
-    """Left by a process that is no more."""
+    """Left by a process that has ended."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
@@ -89,7 +89,7 @@ def test_a_file_in_the_place_of_a_unix_socket_is_refused_and_kept(
     """It is somebody's."""
     path = tmp_path / "socket"
     path.write_text("precious")
-    with pytest.raises(bide.StartError, match="a file is there, and is left alone"):
+    with pytest.raises(bide.StartError, match="a file exists already, and is not removed"):
         serve(answering(names), bind=f"unix:{path}")
     assert path.read_text() == "precious"
 

@@ -68,25 +68,23 @@ class DeclaredClass:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (flask, "lane True"),
+        (flask, "thread True"),
         (lambda: flask("async", "threads"), "the server's loop False"),
-        (lambda: flask("threads"), "lane True"),
-        (lambda: flask("processes"), "lane False"),
+        (lambda: flask("threads"), "thread True"),
         (declared_function, "the server's loop False"),
         (DeclaredClass, "the server's loop False"),
-        (lambda: undeclared(DeclaredClass()), "lane True"),
+        (lambda: undeclared(DeclaredClass()), "thread True"),
         (lambda: carrying(declared_function()), "the server's loop False"),
-        (lambda: ProxyFix(flask("async", "threads")), "lane True"),
+        (lambda: ProxyFix(flask("async", "threads")), "thread True"),
         (lambda: capable("async")(ProxyFix(flask("async"))), "the server's loop False"),
-        (lambda: capable("async", "threads")(ProxyFix(flask())), "lane True"),
-        (lambda: ProxyFix(flask("async")), "lane False"),
-        (lambda: DispatcherMiddleware(flask("async", "threads"), {}), "lane True"),
+        (lambda: capable("async", "threads")(ProxyFix(flask())), "thread True"),
+        (lambda: ProxyFix(flask("async")), "thread False"),
+        (lambda: DispatcherMiddleware(flask("async", "threads"), {}), "thread True"),
     ],
     ids=[
         "flask",
         "flask async",
         "flask threads",
-        "flask processes",
         "function",
         "class",
         "undeclared wrapper",
@@ -106,7 +104,7 @@ def test_a_stack_runs_where_its_weakest_part_can(
 
 
 @pytest.mark.parametrize(
-    ("executor", "expected"), [("loop", "the server's loop False"), ("threads", "lane True")]
+    ("executor", "expected"), [("loop", "the server's loop False"), ("threads", "thread True")]
 )
 @pytest.mark.parametrize("capability", ["async", "threads", "processes"])
 def test_the_deployer_overrides(
@@ -117,11 +115,11 @@ def test_the_deployer_overrides(
 
 
 def serial(serve: Serve, function: Callable[[Environ], Any]) -> Served:
-    """Serve an application that can bear nothing but processes."""
-    return serve(capable("processes")(answering(function)))
+    """Serve a stack whose parts have nothing in common."""
+    return serve(ProxyFix(capable("async")(answering(function))))
 
 
-def test_an_application_for_processes_runs_one_request_at_a_time(serve: Serve) -> None:
+def test_a_stack_with_nothing_in_common_runs_one_request_at_a_time(serve: Serve) -> None:
     """Also while one of them waits: another would find it half done."""
     gates = {f"/{number}": Gate() for number in range(3)}
     inside: list[str] = []
@@ -198,8 +196,7 @@ def test_a_declaration_that_lies_is_named_in_the_log(serve: Serve, log: Any) -> 
     served = serve(lying, blocked_loop=LONG)
     client = served.request("/lie")
     happened(begun)
-    served.notice(LONG)
-    record = log.take("the event loop has been blocked")
+    record = served.blocked_loop(log, LONG)
     assert "GET /lie of " in record.getMessage()
     assert "lying" in record.getMessage()
     release.set()

@@ -8,13 +8,17 @@ import contextlib
 import shutil
 import socket
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bide.transports.streaming import LARGE_READ
 from tests.live.conftest import Start
 from tests.live.processes import get
+from tests.protocols.websocket.peers import ASKED, read_frame
+from tests.protocols.websocket.wires import BINARY, DEFLATE, FIN, RSV1, TEXT, closing, frame
 from tests.served import DEADLINE, Client, request, until
 
 MEBIBYTE = 1024 * 1024
@@ -29,6 +33,7 @@ BLOCK = 64 * 1024
 SOURCE = """
 import concurrent.futures, struct
 from pathlib import Path
+import bide
 from bide import wait
 
 BLOCK = 65536
@@ -46,9 +51,23 @@ def received(input):
         number += 1
     return b"%d" % (number * BLOCK)
 
+def counted(socket):
+    count = 0
+    while (message := socket.receive()) != "count":
+        if message != bytes(1048576):
+            return "message %d is not what was sent" % count
+        count += 1
+    return str(count)
+
 def app(environ, start_response):
-    start_response("200 OK", [])
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if path == "/socket":
+        socket = bide.websocket(environ)
+        socket.accept()
+        wait(gate)
+        socket.send(counted(socket))
+        return []
+    start_response("200 OK", [])
     if path == "/down":
         return blocks(int(query))
     if path == "/file":
@@ -179,9 +198,15 @@ def send_what_goes(sock: socket.socket, data: bytes | memoryview) -> int:
 
 MANY = 50
 EACH = 20 * MEBIBYTE
-BOUND = MANY * (64 * 1024 + 4 * BLOCK)
-"""For each a window (``limit_unread`` or ``limit_unsent``), the block that went beyond it, the one
-that the application holds, the one that is being encoded or joined, and one for all the rest."""
+
+
+def bound(block: int) -> int:
+    """Return what the server may hold for all clients, with blocks of that size.
+
+    For each a window (``limit_unread`` or ``limit_unsent``), the block that went beyond it, the one
+    that the application holds, the one that is being encoded or joined, and one for all the rest.
+    """
+    return MANY * (64 * 1024 + 4 * block)
 
 
 @executors
@@ -201,7 +226,7 @@ def test_many_slow_readers_at_once_take_a_window_each(
             check_chunk(client, number)
     for client in clients:
         assert client.chunk() == b""
-    assert peak(address) - before <= BOUND
+    assert peak(address) - before <= bound(BLOCK)
 
 
 @executors
@@ -229,4 +254,33 @@ def test_many_uploads_at_once_take_a_window_each(
         client.send(body[at:])
     for client in clients:
         assert client.response().text == str(EACH)
-    assert peak(address) - before <= BOUND
+    assert peak(address) - before <= bound(LARGE_READ)
+
+
+SOCKETS = 8
+BOMBS = 60
+
+
+@executors
+def test_bombs_of_many_websockets_take_a_window_and_some_messages_each(
+    address: str, connect: Callable[[], Client]
+) -> None:
+    """Each client sends 62 KiB, which are one read, and inflate to 60 MiB."""
+    asked = request("/socket", headers=[*ASKED, f"Sec-WebSocket-Extensions: {DEFLATE.decode()}"])
+    encoder = zlib.compressobj(wbits=-12)
+    bomb = encoder.compress(bytes(MEBIBYTE)) + encoder.flush(zlib.Z_SYNC_FLUSH)
+    bombs = frame(BINARY, bomb[:-4], FIN | RSV1) * BOMBS + frame(TEXT, b"count")
+    assert len(bombs) < BLOCK
+    clients = [connect() for _ in range(SOCKETS)]
+    before = peak(address)
+    for client in clients:
+        client.send(asked)
+        assert client.head().status == 101
+        client.send(bombs)
+    until(lambda: get(address, "/waiting").text == str(SOCKETS))
+    get(address, "/open")
+    for client in clients:
+        assert read_frame(client) == (FIN | TEXT, str(BOMBS).encode())
+        client.send(closing(1000))
+    # A message that waits, one that is received, and one that is being inflated, with its copies.
+    assert peak(address) - before <= SOCKETS * 8 * MEBIBYTE

@@ -1,6 +1,7 @@
 """The end of a process: in bounded time, whatever threads do, and with what atexit has to do."""
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.live.processes import get
 from tests.served import Client, request, until
 
 SOURCE = """
-import asyncio, atexit, concurrent.futures, contextlib, socket, sys, threading
+import asyncio, atexit, concurrent.futures, contextlib, signal, socket, sys, threading
 import time, bide
 from bide.waiting.cleanups import cleanup_time
 from pathlib import Path
@@ -64,6 +65,8 @@ def on_loop(environ, start_response):
 
 @atexit.register
 def last():
+    if "-m" in sys.orig_argv:  # the process is Bide's own
+        signal.raise_signal(signal.SIGUSR1)  # the logs are rotated
     print("atexit", flush=True)
 
 def open_client():
@@ -281,3 +284,41 @@ def test_a_program_that_calls_run_waits_for_its_threads_itself(
     (tmp_path / "open").touch()
     assert program.wait() == 0
     assert program.output == ["after", "closed", "atexit"]
+
+
+def test_a_rotation_of_logs_ends_no_process_that_has_served() -> None:
+    """From the end of the server to that of the process; one that goes on has what it had."""
+    source = """
+import signal
+from bide.process.leaving import leave
+from bide.process.signals import Signals, unheard
+
+NUMBERS = (signal.SIGHUP, signal.SIGUSR1)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+
+def serve():
+    with Signals():
+        pass
+
+def program():
+    serve()
+    for number in NUMBERS:
+        signal.raise_signal(number)
+    print("alive")
+
+serve()
+print([signal.getsignal(each).name for each in NUMBERS])
+try:
+    leave(program)
+finally:  # Python sets its handlers back when it ends, and leaves this
+    print([signal.getsignal(each).name for each in NUMBERS])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "['SIG_DFL', 'SIG_DFL']",
+        "alive",
+        "['SIG_IGN', 'SIG_IGN']",
+    ]

@@ -27,6 +27,7 @@ import pytest
 
 from bide import ClientDisconnected, in_thread, wait, wait_all
 from bide.serving.loggers import access
+from bide.waiting.cleanups import cleanup_time
 from tests.conftest import Serve
 from tests.fault_proxy import Fault
 from tests.live.faults import LEFT, PLAIN, Arena, stage_of, victim
@@ -193,6 +194,8 @@ class State:
         rst: the same for a RST.
         closing: what the iterable's ``close`` does.
         log: the lines.
+        executors: those that it is tried with.
+        ends_in_time: whether the end of the time to clean up is what ends it.
     """
 
     name: str
@@ -205,6 +208,7 @@ class State:
     closing: Callable[["Left"], object] = lambda left: None
     log: tuple[str, ...] = ()
     executors: tuple[str, ...] = ("threads", "loop")
+    ends_in_time: bool = False
 
 
 class Left:
@@ -247,11 +251,16 @@ class Left:
         self.write = self.finish = None
 
     def until_gone(self) -> None:
-        """Return once the server knows that the connection is no more."""
+        """Return once the server has seen the end of the connection."""
         until(lambda: self.arena.served.status.connections < self.connections)
 
     def until_waiting(self) -> None:
-        """Return once the request is parked."""
+        """Return once the application waits, and not the server for the body."""
+        until(lambda: self.arena.stage.calls)
+        self.arena.served.until_waiting(1)
+
+    def until_held(self) -> None:
+        """Return once the request waits for its body, and the application has not been called."""
         self.arena.served.until_waiting(1)
 
     def until_half_read(self) -> None:
@@ -370,7 +379,7 @@ STATES = [
     State("waiting at a yield", yields, Left.until_waiting),
     State("awaiting a coroutine", awaits, Left.until_waiting,
           fin=(1, ("CancelledError", LEFT)), rst=(1, ("CancelledError", LEFT))),
-    State("body half come", reads, Left.until_waiting, HALF, rst=NOTHING),
+    State("body half come", reads, Left.until_held, HALF, rst=NOTHING),
     State("body half read", reads, Left.until_waiting, UPLOAD),
     State("waiting, its body unread", waits, Left.until_waiting, UPLOAD),
     State("writing", writes, Left.until_waiting, fin=STOPPED, rst=STOPPED),
@@ -381,7 +390,8 @@ STATES = [
     State("in close()", answers, Left.until_waiting, after=opens_the_gate,
           fin=QUIET, rst=QUIET, closing=waits_in_close),
     State("in close() of one that failed", fails, Left.until_waiting, closing=waits_in_close,
-          fin=(1, (LEFT, "LookupError")), rst=(1, (LEFT, "LookupError")), log=(FAILED + "GET /",)),
+          fin=(1, (LEFT, "LookupError")), rst=(1, (LEFT, "LookupError")), log=(FAILED + "GET /",),
+          ends_in_time=True),
     State("answered", answers, Left.until_idle, fin=QUIET, rst=QUIET),
     State("pipelined behind one that waits", waits, Left.until_waiting, request() * 2),
 ]  # fmt: skip
@@ -396,9 +406,16 @@ DEPARTURES = [
 
 @pytest.mark.parametrize(("state", "executor", "ending"), DEPARTURES)
 def test_a_client_leaves_in_every_state_and_nothing_is_left(
-    serve: Serve, log: Log, state: State, executor: str, ending: str
+    serve: Serve,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    state: State,
+    executor: str,
+    ending: str,
 ) -> None:
     """``close()`` is called once, on its thread, in its context; the rest is in the table."""
+    if state.ends_in_time:
+        monkeypatch.setattr(cleanup_time, "seconds", 0.1)
     left = Left(state)
     left.ending = ending
     arena = left.arena = Arena(serve, log, left, executor=executor, limit_threads=4)

@@ -163,7 +163,7 @@ def app(environ, start_response):
     return [path.encode()]
 
 
-on_loop = bide.capable("async")(lambda *args: app(*args))
+on_loop = bide.capable("async")(lambda environ, start_response: app(environ, start_response))
 """
 HOW = {
     "returns": 0,

@@ -14,7 +14,7 @@ SOURCE = """
 import asyncio, os, signal, socket, sys, time, bide
 from pathlib import Path
 
-GOES_ON = "the application raised into the event loop, which goes on"
+GOES_ON = "the application has raised an error in the event loop, which goes on"
 
 class Raised(Exception):
     pass
@@ -111,7 +111,7 @@ def on_loop(environ, start_response):
     return app(environ, start_response)
 """
 
-GOES_ON = "the application raised into the event loop, which goes on"
+GOES_ON = "the application has raised an error in the event loop, which goes on"
 
 both = pytest.mark.parametrize("name", ["app", "on_loop"])
 

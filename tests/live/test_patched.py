@@ -45,8 +45,8 @@ def test_an_application_that_patches_threads_is_refused(start: Start, tmp_path: 
                 program = start(f"{name}:app", "--bind", "127.0.0.1:0")
                 assert program.wait() == 1
                 assert program.lines == [
-                    f"bide: gevent has patched {names}, and Bide's threads would hang: take "
-                    f"monkey.patch_all() out, or write monkey.patch_all({remedy})"
+                    f"bide: gevent has patched {names}, and Bide's threads would hang: remove "
+                    f"monkey.patch_all(), or write monkey.patch_all({remedy})"
                 ]
 
 
@@ -67,6 +67,6 @@ def test_an_application_that_eventlet_has_patched_is_refused(start: Start, tmp_p
     program = start("mysite:app", "--bind", "127.0.0.1:0")
     assert program.wait() == 1
     assert program.lines == [
-        "bide: eventlet has patched socket and thread, and Bide's threads would hang: take "
-        "eventlet.monkey_patch() out"
+        "bide: eventlet has patched socket and thread, and Bide's threads would hang: remove "
+        "eventlet.monkey_patch()"
     ]

@@ -70,7 +70,7 @@ def app(environ, start_response):
     return [body]
 
 
-looping = bide.capable("async")(lambda *args: app(*args))
+looping = bide.capable("async")(lambda environ, start_response: app(environ, start_response))
 """
 
 

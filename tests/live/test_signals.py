@@ -65,7 +65,10 @@ def test_a_signal_lets_what_is_in_flight_finish(
     busy.head()
     assert busy.chunk() == b"begun"
     program.signal(number)
-    program.until(f"stopping: requests in progress are finished ({number.name})")
+    again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
+    # One, or two: the answer that has come may be of a call that ends only now.
+    line = program.until("stopping: finishing ")
+    assert line.endswith(f", 30 s at most; {again} to stop at once ({number.name})")
     assert idle.rest() == used.rest() == b""
     with pytest.raises(ConnectionRefusedError):
         Client(address)
@@ -102,6 +105,30 @@ def test_a_second_signal_stops_at_once(start: Start, number: signal.Signals) -> 
     assert program.wait() == 128 + number
     assert b" and finished" not in client.rest()
     client.close()
+
+
+def test_a_server_serves_on_for_the_delay_and_a_second_signal_ends_it(start: Start) -> None:
+    """The load balancer asks, and sends others elsewhere. The third signal ends the process."""
+    program = start(
+        *("mysite:app", "--bind", "127.0.0.1:0", "--drain-delay", "1000"),
+        *("--health", "/alive", "--ready", "/ready"),
+    )
+    address = program.serving()
+    busy = Client(address)
+    busy.send(request("/block"))
+    busy.head()
+    assert get(address, "/ready").status == 200
+    program.signal(signal.SIGTERM)
+    program.until("stopping in 1000 s: accepting until then (SIGTERM)")
+    until(lambda: get(address, "/ready").status == 503)
+    assert get(address, "/alive").status == 200
+    served = get(address)
+    assert (served.complete, served.header("Connection")) == (True, "close")
+    program.signal(signal.SIGTERM)
+    program.until("stopping: finishing ")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 143
+    busy.close()
 
 
 def test_requests_that_are_not_finished_in_time_are_cancelled(start: Start) -> None:
@@ -155,7 +182,7 @@ def test_bide_run_raises_what_one_line_can_explain(start: Start, tmp_path: Path)
     (tmp_path / "mine.py").write_text(RUNNING)
     program = start("mine.py", "nowhere", program=[sys.executable])
     assert program.wait() == 3
-    assert program.output[0].startswith("'nowhere' is no address")
+    assert program.output[0].startswith("the address 'nowhere' has no port")
 
 
 OWN = """
@@ -201,7 +228,7 @@ def test_control_c_ends_a_program_that_serves_beside_its_own_work(
 def test_the_program_ends_though_a_thread_waits_by_the_servers_loop(
     start: Start, tmp_path: Path
 ) -> None:
-    """Python waits for threads that are no daemons, and they for their waits."""
+    """Python waits for threads that are not daemons, and they for their waits."""
     (tmp_path / "mysite.py").write_text(WAITING_THREAD)
     program = start("mysite:app", "--bind", "127.0.0.1:0")
     assert get(program.serving()).body == b"waits"
@@ -307,7 +334,8 @@ def test_signals_are_answered_while_the_loop_is_blocked(
     client.send(request(path))
     until((tmp_path / "blocked").exists)
     program.signal(number)
-    program.until(f"stopping: requests in progress are finished ({number.name})")
+    line = program.until("stopping: finishing 1 request, 30 s at most")
+    assert line.endswith(f"to stop at once ({number.name})")
     program.signal(number)
     program.until("stopped at once")
     assert program.wait() == 128 + number
@@ -432,3 +460,42 @@ def test_a_signal_to_a_forked_child_is_not_the_servers(
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
     assert sum("stopping" in line for line in program.lines) == 1
+
+
+def test_sigusr1_opens_the_access_log_anew(start: Start, tmp_path: Path) -> None:
+    """While the main thread blocks, too; what is in flight goes on."""
+    path, old = tmp_path / "access.log", tmp_path / "old.log"
+    program = start(
+        "mysite:app", "--bind", "127.0.0.1:0", "--threads", "1", "--access-log", str(path)
+    )
+    address = program.serving()
+    client = Client(address)
+    client.send(request("/block"))
+    client.head()
+    path.rename(old)
+    program.signal(signal.SIGUSR1)
+    until(path.exists)
+    (tmp_path / "open").touch()
+    assert [client.chunk(), client.chunk(), client.chunk()][2] == b""
+    client.close()
+    until(lambda: "/block" in path.read_text())
+    assert old.read_text() == ""
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+
+
+def test_an_applications_own_handler_of_sigusr1_is_called(start: Start, tmp_path: Path) -> None:
+    """And opens no file."""
+    path = tmp_path / "access.log"
+    with (tmp_path / "mysite.py").open("a") as module:
+        module.write(
+            "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: Path('heard').touch())\n"
+        )
+    program = start("mysite:app", "--bind", "127.0.0.1:0", "--access-log", str(path))
+    program.serving()
+    path.unlink()
+    program.signal(signal.SIGUSR1)
+    until((tmp_path / "heard").exists)
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0
+    assert not path.exists()

@@ -56,7 +56,7 @@ class Site:
 
 
 def in_one_turn(served: Served, paths: list[str]) -> list[Client]:
-    """Have the server find all these requests at once, on connections that it has accepted."""
+    """Send all these requests so that the server finds them at once, on accepted connections."""
     clients = [served.connect() for _ in paths]
     until(lambda: served.status.connections >= len(clients))
     holding, release = threading.Event(), threading.Event()

@@ -39,7 +39,7 @@ class Bodies(RuleBasedStateMachine):
 
     @initialize(whole=st.booleans())
     def begin(self, whole: bool) -> None:
-        """Have the head come, perhaps with the first chunk."""
+        """Receive the head, perhaps with the first chunk."""
         data = self.chunk(20) if whole else b""
         self.client.send(CHUNKED_POST + data)
         self.stream = self.client.stream
@@ -59,7 +59,7 @@ class Bodies(RuleBasedStateMachine):
     @precondition(reads)
     @rule(size=SIZES, taken=st.booleans())
     def feed(self, size: int, taken: bool) -> None:
-        """Have a chunk come; the application may take one in the middle of the pause for it."""
+        """Receive a chunk; the application may take one in the middle of the pause for it."""
         if taken:
             self.client.transport.meanwhile["pause"] = self.receive
         self.client.send(self.chunk(size))
@@ -67,7 +67,7 @@ class Bodies(RuleBasedStateMachine):
 
     @rule(how=ENDS, more=st.booleans())
     def end(self, how: str, more: bool) -> None:
-        """Have the end come, perhaps with a chunk before it, or what is no chunk, or leave."""
+        """Receive the end, perhaps with a chunk before it, or what is not a chunk, or leave."""
         if how == "left":
             self.client.protocol.eof_received()
             self.over = self.over or how
@@ -79,7 +79,7 @@ class Bodies(RuleBasedStateMachine):
     @precondition(lambda self: not self.answered)
     @rule()
     def receive(self) -> None:
-        """Have the application read a block."""
+        """Read a block, as the application."""
         if self.signal is not None and not self.signal.fired:
             return  # it waits
         try:
@@ -99,7 +99,7 @@ class Bodies(RuleBasedStateMachine):
     @precondition(lambda self: not self.answered)
     @rule(data=ANSWERS)
     def answer(self, data: bytes | None) -> None:
-        """Have the application answer, whether it has read all or not."""
+        """Answer, as the application, whether it has read all or not."""
         if data is None:
             return
         self.answered = True
@@ -108,7 +108,7 @@ class Bodies(RuleBasedStateMachine):
 
     @invariant()
     def window_holds(self) -> None:
-        """No more waits than a window and what came at one time; a left body is no window."""
+        """No more waits than a window and what came at one time; a left body is not a window."""
         body = self.stream.body
         if not body.discarding:
             assert body.unread < WINDOW + self.largest

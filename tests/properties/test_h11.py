@@ -33,7 +33,7 @@ class Heard:
 
 
 def here(pieces: list[bytes]) -> Heard:
-    """Let Bide parse."""
+    """Parse by Bide."""
     client = connect()
     client.send(*pieces)
     if not client.owner.begun:
@@ -49,7 +49,7 @@ def here(pieces: list[bytes]) -> Heard:
 
 
 def there(wire: bytes) -> Heard:
-    """Let h11 parse."""
+    """Parse by h11."""
     connection = h11.Connection(h11.SERVER)
     while wire.startswith(b"\r\n"):  # it knows no empty line before a request
         wire = wire[2:]

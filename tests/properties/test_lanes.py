@@ -55,7 +55,7 @@ async def until_all(executor: ThreadsExecutor, jobs: list[Run]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not all(job.ended for job in jobs):
             await asyncio.sleep(0.002)
-        while not all(lane.idle for lane in executor._lanes):
+        while not all(lane.idle for lane in executor.roster.lanes):
             await asyncio.sleep(0.002)
 
 
@@ -82,7 +82,8 @@ async def play(seed: int, threads: int, limit: int) -> None:
             await asyncio.sleep(chance.choice([0, 0, 0.001, 0.004]))
         await until_all(executor, jobs)
         assert [job.raised for job in jobs if job.raised] == []
-        assert (executor._begun, executor._coming, executor.queued) == (0, 0, 0)
+        roster = executor.roster
+        assert (roster.begun, roster.coming, executor.queued) == (0, 0, 0)
         assert executor.threads <= executor.lanes_max
     finally:
         firing.end()

@@ -18,9 +18,10 @@ from bide.errors import Cancelled, ClientDisconnected, RemoteProtocolError
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import UNBOUND
+from bide.executors.hub import Job
 from bide.protocols.http1.reading import HTTP1
 from bide.protocols.interfaces import Owner, Protocol, Transport
-from bide.serving.connection import Connection
+from bide.serving.connection import Connection, Serving
 from bide.transports.poller import READ, WRITE
 from bide.waiting.outcome import Signal
 from tests.fakes import PEER, HandPoller, ManualLoop
@@ -46,61 +47,42 @@ LAST = {
 KINDS = st.sampled_from([*GOOD, *GOOD, *LAST])
 SIZES = st.sampled_from([0, 10, 20_000])
 # Rare enough that something goes on before them.
-ENDS = st.sampled_from([*[""] * 12, "half-close", "leave", "drain"])
+ENDS = st.sampled_from([*[""] * 12, "half-close", "leave", "retire", "drain"])
 
 
-class Conversation:
+class Conversation(Job):
     """Keeps what it is cancelled with."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.cancelled: list[Cancelled] = []
 
-    def cancel(self, cancellation: Cancelled) -> None:
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
         """Keep."""
         self.cancelled.append(cancellation)
 
 
-class Pipelines(RuleBasedStateMachine):
-    """A connection, the server it belongs to, and the client; applications are the test.
+class Server(Serving):
+    """The server that the connection belongs to; it begins requests, and answers none."""
 
-    ``kinds`` are the requests that the client has made, ``unsent`` what it has not sent of them,
-    ``got`` what it has received.
-    """
-
-    cancels_half_closed = True
-    health = b""
-    unsent_total = unread_total = UNBOUND
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = ManualLoop()
+    def __init__(self, limits: Limits) -> None:
+        self.loop: ManualLoop = ManualLoop()
         self.errors: list[Any] = []  # in what the loop was asked to do
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
-        self.poller = HandPoller(self.loop)
-        self.draining = False
+        self.poller: Any = HandPoller(self.loop)
+        self.limits = limits
+        self.unsent_total = self.unread_total = UNBOUND
+        self.probes = ()
+        self.ready = b""
+        self.cancels_half_closed = True
+        self.retiring = self.draining = False
         self.begun: list[Conversation] = []
         self.lost = 0
-        self.kinds: list[str] = []
-        self.unsent = b""
-        self.got = b""
-        self.largest = 0
-        self.left = self.half_closed = False
 
-    @initialize(pipeline=st.sampled_from([1, 2, 5]))
-    def connect(self, pipeline: int) -> None:
-        """Make the connection."""
-        self.limits = Limits(window=WINDOW, unsent=4096, pipeline=pipeline)
-        self.server, self.client = socket.socketpair()
-        self.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        self.server.setblocking(False)
-        self.client.setblocking(False)
-        self.descriptor = self.server.fileno()
-        serving: Any = self  # it has one base class, and that is Hypothesis's
-        self.connection = Connection(serving, self.server, PEER)
-        self.connection.start()
-
-    # The server's
+    @property
+    def able(self) -> bool:
+        """Always."""
+        return True
 
     def protocol(self, transport: Transport, owner: Owner) -> Protocol:
         """Make the one that every connection begins with."""
@@ -128,8 +110,6 @@ class Pipelines(RuleBasedStateMachine):
     def flush(self) -> None:
         """Nothing is held back."""
 
-    able = True
-
     def refused(self, error: Any, client: str) -> None:
         """Count nothing."""
 
@@ -144,18 +124,51 @@ class Pipelines(RuleBasedStateMachine):
             return self.begun[-1]
         return None
 
+
+class Pipelines(RuleBasedStateMachine):
+    """A connection, the server it belongs to, and the client; applications are the test.
+
+    ``kinds`` are the requests that the client has made, ``unsent`` what it has not sent of them,
+    ``got`` what it has received.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: list[str] = []
+        self.unsent = b""
+        self.got = b""
+        self.largest = 0
+        self.left = self.half_closed = False
+
+    @initialize(pipeline=st.sampled_from([1, 2, 5]))
+    def connect(self, pipeline: int) -> None:
+        """Make the connection."""
+        self.server = Server(Limits(window=WINDOW, unsent=4096, pipeline=pipeline))
+        sock, self.client = socket.socketpair()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        sock.setblocking(False)
+        self.client.setblocking(False)
+        self.descriptor = sock.fileno()
+        self.connection = Connection(self.server, sock, PEER)
+        self.connection.start()
+
+    @property
+    def current(self) -> Conversation | None:
+        """The request that is in progress."""
+        return self.server.current
+
     # What happens
 
     def find(self, event: int) -> None:
-        """Have the poller find something; before it looks again the loop does what it was asked."""
-        if self.poller.watched.get(self.descriptor, 0) & event:
+        """Serve one ready socket; before the next, run the loop's callbacks."""
+        if self.server.poller.watched.get(self.descriptor, 0) & event:
             self.connection._transport.ready(event)
-            self.loop.settle()
+            self.server.loop.settle()
 
     @precondition(lambda self: not self.kinds or self.kinds[-1] in GOOD)
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=6), at_once=st.booleans())
     def ask(self, kinds: list[str], at_once: bool) -> None:
-        """Have the client make some requests; whatever it makes behind a last one is not served."""
+        """Make some requests, as the client; those behind a last one are not served."""
         for kind in kinds:
             self.unsent += {**GOOD, **LAST}[kind] % len(self.kinds)
             self.kinds.append(kind)
@@ -165,7 +178,7 @@ class Pipelines(RuleBasedStateMachine):
     @precondition(lambda self: self.unsent)
     @rule(size=st.sampled_from([1, 7, 40, 200, 5000]))
     def send(self, size: int) -> None:
-        """Have the client send some of it, and the server read that if it reads at all."""
+        """Send some bytes, as the client; the server reads them if it reads at all."""
         self.transmit(size)
         self.find(READ)
 
@@ -178,15 +191,15 @@ class Pipelines(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["read", "write", "turn", "later"]))
     def serve(self, what: str) -> None:
-        """Have the poller find something, or the loop go on."""
+        """Serve a ready socket, or run the loop."""
         if what in ("read", "write"):
             self.find(READ if what == "read" else WRITE)
         else:
-            self.loop.advance(what == "later")
+            self.server.loop.advance(what == "later")
 
     @rule(size=st.sampled_from([100, 3000, 100_000]))
     def take(self, size: int) -> None:
-        """Have the client read."""
+        """Read, as the client."""
         if not self.left:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 self.got += self.client.recv(size)
@@ -194,7 +207,7 @@ class Pipelines(RuleBasedStateMachine):
     @precondition(lambda self: self.current is not None)
     @rule(most=st.sampled_from([1, 100]), size=SIZES)
     def read_and_answer(self, most: int, size: int) -> None:
-        """Have the application read blocks, as many as there are, and answer once it has all."""
+        """Read all blocks there are, as the application, and answer once it has all."""
         current = self.current
         assert current is not None
         stream = current.stream
@@ -214,7 +227,7 @@ class Pipelines(RuleBasedStateMachine):
     @precondition(lambda self: self.current is not None)
     @rule(size=SIZES)
     def answer(self, size: int) -> None:
-        """Have the application answer, whether it has read or not."""
+        """Answer, as the application, whether it has read or not."""
         current = self.current
         assert current is not None
         self.respond(current.stream, "200 OK", current.stream.request.path + b"x" * size)
@@ -231,15 +244,18 @@ class Pipelines(RuleBasedStateMachine):
 
     @rule(how=ENDS)
     def end_somehow(self, how: str) -> None:
-        """Have the client close its sending side, or leave, or the server begin to stop."""
+        """Close the client's sending side, or leave, or begin to stop the server, or say so."""
         if how == "half-close" and not self.left:
             self.client.shutdown(socket.SHUT_WR)
             self.half_closed = True
         elif how == "leave":
             self.client.close()
             self.left = True
+        elif how == "retire":
+            self.server.retiring = True
+            self.connection.retire()
         elif how == "drain":
-            self.draining = True
+            self.server.draining = True
             self.connection.drain()
 
     # What must be
@@ -255,9 +271,9 @@ class Pipelines(RuleBasedStateMachine):
     @invariant()
     def requests_begin_in_order(self) -> None:
         """As the client made them, and nothing behind an error or a last one."""
-        targets = [each.stream.request.target for each in self.begun]
-        assert targets == [b"/%d" % number for number in range(len(self.begun))]
-        assert len(self.begun) <= self.served
+        targets = [each.stream.request.target for each in self.server.begun]
+        assert targets == [b"/%d" % number for number in range(len(self.server.begun))]
+        assert len(self.server.begun) <= self.served
 
     @invariant()
     def answers_come_in_order(self) -> None:
@@ -265,7 +281,7 @@ class Pipelines(RuleBasedStateMachine):
         answers = self.answers()
         for number, message in enumerate(answers):
             if message.first[1] == b"200":
-                assert number < len(self.begun)
+                assert number < len(self.server.begun)
                 assert message.body.startswith((b"/%d" % number)[: len(message.body)])
                 assert message.end != "complete" or message.body.endswith(b"!")
             else:
@@ -285,34 +301,34 @@ class Pipelines(RuleBasedStateMachine):
     @invariant()
     def what_waits_is_bounded(self) -> None:
         """Of a body, a window and one piece; of errors nothing in the log of the loop."""
-        assert self.errors == []
-        assert self.lost <= 1
+        assert self.server.errors == []
+        assert self.server.lost <= 1
         current = self.current
         if current is not None and not current.stream.body.complete:
             assert current.stream.body.unread < WINDOW + 5000
 
     def teardown(self) -> None:
-        """Let everyone go on to the end, and clean up."""
+        """Run all sides to the end, and clean up."""
         try:
             if hasattr(self, "client"):
                 self.end()
         finally:
             if hasattr(self, "client"):
                 self.connection.abort()
-                self.loop.settle()
+                self.server.loop.settle()
                 self.client.close()
-            self.loop.close()
+                self.server.loop.close()
 
     def progress(self) -> tuple[int, ...]:
         """Return what grows or shrinks as long as anything goes on."""
-        answered = len(self.begun) - (self.current is not None)
-        return len(self.unsent), len(self.got), len(self.begun), answered
+        answered = len(self.server.begun) - (self.current is not None)
+        return len(self.unsent), len(self.got), len(self.server.begun), answered
 
     def end(self) -> None:
         """Serve all there is; who is still there has its answers, and nothing waits."""
         state: object = None
         while state != (state := self.progress()):
-            self.loop.settle()
+            self.server.loop.settle()
             self.transmit(5000)
             self.find(READ)
             self.find(WRITE)
@@ -324,15 +340,15 @@ class Pipelines(RuleBasedStateMachine):
         self.requests_begin_in_order()
         self.answers_come_in_order()
         self.what_waits_is_bounded()
-        if not (self.left or self.half_closed or self.draining):
+        if not (self.left or self.half_closed or self.server.retiring or self.server.draining):
             answers = self.answers()
             lasts = [kind for kind in self.kinds if kind in LAST]
             refused = lasts[:1] == ["bad head"]
             assert len(answers) == self.served + refused, "somebody is left without an answer"
             assert all(message.end == "complete" for message in answers)
         if self.left:
-            self.loop.advance(5)
-            assert self.lost == 1, "the server does not notice that its client has left"
+            self.server.loop.advance(5)
+            assert self.server.lost == 1, "the server does not notice that its client has left"
 
 
 Pipelines.TestCase.settings = settings(stateful_step_count=30)

@@ -82,11 +82,7 @@ def a_lane() -> Iterator[Lane]:
     lane = Lane(ManualLoop())
     try:
         yield lane
-        lane.settle()
-        assert lane.hub.parked == 0
-        assert not asyncio.all_tasks(lane.loop)
-        assert lane.loop.timers == 0
-        lane.hub.close()
+        lane.end()
     finally:
         lane.loop.close()
 
@@ -111,29 +107,29 @@ class Told:
         self.asked = False
 
     def said(self, outcome: Any) -> None:
-        """Have a result or an error come."""
+        """Settle the promise with a result or an error."""
         if self.outcome is None:
             self.outcome = outcome
 
     def cancel(self) -> None:
-        """Have a cancellation come."""
+        """Cancel the request."""
         self.pending = self.pending or ClientDisconnected
 
     def time(self) -> None:
-        """Have the time-out come."""
+        """Pass the time-out."""
         self.pending = self.pending or TimeoutError
         if self.kind not in ("bare", "concurrent"):
             self.said(self.pending)
         self.turn()
 
     def resume(self) -> None:
-        """Have the waiting thread go on."""
+        """Run the waiting thread."""
         self.asked = self.pending is not None
         if self.asked and self.kind != "future":
             self.said(self.pending)
 
     def turn(self) -> None:
-        """Have the loop go on."""
+        """Run the loop."""
         if self.asked:
             self.said(self.pending)
 

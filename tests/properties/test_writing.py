@@ -73,7 +73,7 @@ class Writing(RuleBasedStateMachine):
 
     @property
     def lost(self) -> bool:
-        """Whether the receiver knows that it is over."""
+        """Whether the receiver was told that it is over."""
         return "lost" in self.receiver.told
 
     def watches(self, event: int) -> bool:
@@ -81,7 +81,7 @@ class Writing(RuleBasedStateMachine):
         return bool(self.poller.watched.get(self.descriptor, 0) & event)
 
     def find(self, event: int) -> None:
-        """Have the poller find something; before it looks again the loop does what it was asked."""
+        """Serve one ready socket; before the next, run the loop's callbacks."""
         self.transport.ready(event)
         self.loop.settle()
 
@@ -99,20 +99,20 @@ class Writing(RuleBasedStateMachine):
     @precondition(lambda self: not self.client_closed)
     @rule(size=st.sampled_from([1, 1000, 100_000]))
     def take(self, size: int) -> None:
-        """Have the client read."""
+        """Read, as the client."""
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
             self.got += self.client.recv(size)
 
     @precondition(lambda self: self.watches(WRITE))
     @rule()
     def ready_to_write(self) -> None:
-        """Have the poller find room."""
+        """Serve a socket that has room."""
         self.find(WRITE)
 
     @precondition(lambda self: self.watches(READ))
     @rule()
     def ready_to_read(self) -> None:
-        """Have the poller find something to read, or nothing."""
+        """Serve a socket that can be read, or none."""
         self.find(READ)
 
     @precondition(lambda self: not self.lost)
@@ -146,13 +146,13 @@ class Writing(RuleBasedStateMachine):
     @precondition(lambda self: not self.client_closed)
     @rule()
     def send(self) -> None:
-        """Have the client send something."""
+        """Send something, as the client."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             self.client.send(b"x")
 
     @rule(found=st.booleans())
     def catch_up(self, found: bool) -> None:
-        """Have the client read all, and perhaps the poller find room for more, to the end."""
+        """Read all, as the client, and perhaps serve the room for more, to the end."""
         while not self.client_closed:
             before = len(self.got)
             self.take(100_000)
@@ -181,7 +181,7 @@ class Writing(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0, 0, 1, 5]))
     def turn(self, seconds: float) -> None:
-        """Let the loop go on."""
+        """Run the loop."""
         self.loop.advance(seconds)
 
     # What must be
@@ -222,7 +222,7 @@ class Writing(RuleBasedStateMachine):
             assert not self.transport.queued
 
     def teardown(self) -> None:
-        """Let it come to an end, and clean up."""
+        """Run it to its end, and clean up."""
         try:
             self.end()
         finally:

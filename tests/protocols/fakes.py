@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.exchange.channel import Channel
 from bide.exchange.limits import Limits
 from bide.exchange.peer import Peer
-from bide.exchange.stream import Channel, Stream
+from bide.exchange.stream import Stream
 from bide.protocols.http1.reading import HTTP1
-from bide.protocols.interfaces import Owner, Transport
+from bide.protocols.interfaces import Owner, Transport, Way
 from bide.waiting.outcome import Signal
 
 Answer = Callable[[Stream], object]
@@ -141,7 +142,7 @@ class FakeOwner(Owner):
         self.upgrading = False
         self._answer = answer
 
-    def begin(self, stream: Stream) -> None:
+    def begin(self, stream: Stream, way: Way | None = None) -> None:
         """Answer a stream, if the test does not."""
         if self._answer is not None:
             self._answer(stream)
@@ -193,7 +194,7 @@ class Client:
     owner: FakeOwner
 
     def send(self, *pieces: bytes) -> None:
-        """Let the protocol receive some pieces, each as the network may bring it."""
+        """Feed the protocol some pieces, each as the network may bring it."""
         for piece in pieces:
             self.protocol.data_received(piece)
 

@@ -21,7 +21,7 @@ from bide.transports.poller import GONE, READ
 from bide.waiting.outcome import Signal
 from tests.contract.test_races_of_connections import Server, answer
 from tests.failures import Failures, same
-from tests.served import request
+from tests.served import Log, request
 
 UPGRADE = request("/up", headers=["Upgrade: toy", "Connection: Upgrade"])
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: toy\r\nConnection: Upgrade\r\n\r\n"
@@ -56,6 +56,10 @@ class Toy(Protocol):
         """Keep."""
         self.told.append("lost")
 
+    def retire(self) -> None:
+        """Keep."""
+        self.told.append("retire")
+
     def drain(self) -> None:
         """Keep."""
         self.told.append("drain")
@@ -79,12 +83,12 @@ class Upgrading(Server):
         self.connection.switch(self.toy)
 
     def send(self, data: bytes) -> None:
-        """Have the client send, and the loop read if it reads at all."""
+        """Send, as the client, and run the loop, which reads if it reads at all."""
         self.client.send(data)
         self.read()
 
     def read(self) -> None:
-        """Have the loop read if there is anything, and it reads at all."""
+        """Run the loop, which reads if there is anything and it reads at all."""
         descriptor = next(iter(self.poller.watched))
         if self.poller.watched[descriptor] & READ:
             self.transport.ready(READ)
@@ -225,6 +229,24 @@ def test_what_is_read_behind_an_upgrade_after_all_is_kept(server: Upgrading) -> 
     assert server.toy.got == b"one two three"
 
 
+def test_a_new_protocol_may_stop_reading_at_the_first_bytes(server: Upgrading) -> None:
+    """They came with the request: whether more is read after them is that protocol's to say."""
+
+    class Full(Toy):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()
+
+    server.toy = Full(server.transport)
+    server.send(UPGRADE + b"first")
+    server.agree()
+    server.send(b", second")
+    assert server.toy.got == b"first"
+    server.transport.resume_reading()
+    server.read()
+    assert server.toy.got == b"first, second"
+
+
 def test_a_stream_goes_over_to_the_new_protocol(server: Upgrading) -> None:
     """Its call is in progress: its end is the new protocol's business, and ends no connection."""
     server.send(UPGRADE)
@@ -236,18 +258,19 @@ def test_a_stream_goes_over_to_the_new_protocol(server: Upgrading) -> None:
     assert server.received() == AGREED + b"STILL THERE"
 
 
-@pytest.mark.parametrize("draining", [True, False])
-def test_a_new_protocol_hears_what_happens_to_the_connection(draining: bool) -> None:
+@pytest.mark.parametrize("state", ["drain", "retire", ""])
+def test_a_new_protocol_hears_what_happens_to_the_connection(state: str) -> None:
     """That the server stops, also if it did before; that the client leaves, whose call is ended."""
     with closing(Upgrading()) as server:
         server.send(UPGRADE)
-        server.draining = draining
+        server.retiring, server.draining = bool(state), state == "drain"
         server.agree()
-        assert server.toy.told == ["drain"] * draining
+        told = [state] if state else []
+        assert server.toy.told == told
         server.connection.drain()
         server.end_of_client()
         server.turn()
-        assert server.toy.told[draining:] == ["drain", "eof", "lost"]
+        assert server.toy.told == [*told, "drain", "eof", "lost"]
         assert isinstance(server.begun[0].cancelled[-1], ClientDisconnected)
         assert server.begun[0].stream.gone
 
@@ -433,3 +456,41 @@ def test_streams_end_while_the_loop_ends_their_connection(parallel: Parallel) ->
     parallel.transport.ready(GONE)
     assert len(one.cancelled) == len(two.cancelled) == 1
     assert parallel.connection._streams == {}
+
+
+@pytest.mark.parametrize("how", ["eof_received", "eof_ahead", "connection_lost"])
+def test_a_call_that_cannot_be_told_that_its_client_has_left_does_not_keep_the_others(
+    server: Upgrading, log: Log, how: str
+) -> None:
+    """Nor the connection: the server forgets it as soon as it has ended."""
+    server.send(request("/0"))
+    for number in (1, 2):
+        path = f"/{number}".encode()
+        head = Request("GET", path, path, b"", "1.1", [])
+        server.connection.begin(Stream(head, server.http, window=0))
+    for conversation in server.begun[:2]:
+        conversation.at_cancel = fail
+    getattr(server.connection, how)()
+    same([len(each.cancelled) for each in server.begun], [0, 0, 1])
+    for _ in range(2):
+        assert log.take("could not be told of its end").exc_info is not None
+    same(log.records, [])
+    same(server.lost, [server.connection] if how == "connection_lost" else [])
+
+
+def test_a_connection_whose_protocol_fails_at_its_end_is_forgotten(
+    server: Upgrading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its calls are told."""
+    server.send(request("/0"))
+    with monkeypatch.context() as patched:
+        patched.setattr(server.http, "connection_lost", fail)
+        with pytest.raises(ZeroDivisionError):
+            server.connection.connection_lost()
+    same(len(server.begun[0].cancelled), 1)
+    same(server.lost, [server.connection])
+
+
+def fail() -> None:
+    """Raise."""
+    raise ZeroDivisionError

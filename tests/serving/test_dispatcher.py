@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from bide import capable, wait
-from bide.errors import LoadError
+from bide.applications.mounts import Mounts
+from bide.errors import Cancelled, LoadError
 from bide.exchange.messages import Request
 from bide.exchange.stream import Stream
 from bide.executors.choice import Executors
 from bide.hosts.channel import HostChannel
-from bide.serving.dispatcher import Dispatcher, hosted
+from bide.serving.dispatcher import Dispatcher
+from bide.serving.hosting import hosted, hosted_all
 from bide.settings import Settings
+from bide.waiting.cleanups import cleanup_time
+from bide.wsgi.conversation import Conversation
 from tests.fakes import PEER
 from tests.hosts.asgi_server import run, until
 from tests.served import LONG, Application, Environ, Gate, Log, answering, happened
@@ -36,10 +40,10 @@ class Hosting:
             self.dispatcher.open(executors)
         self.ended: list[int] = []
 
-    def begin(self) -> HostChannel:
+    def begin(self, path: bytes = b"/") -> HostChannel:
         """Begin a request."""
         channel = HostChannel(PEER, lambda: None)
-        stream = Stream(Request("GET", b"/", b"/", b"", "1.1", []), channel, window=0)
+        stream = Stream(Request("GET", path, path, b"", "1.1", []), channel, window=0)
         call = self.dispatcher.begin(stream, ended=lambda: self.ended.append(threading.get_ident()))
         self.dispatcher.run(call)
         return channel
@@ -98,7 +102,7 @@ def test_stopping_cancels_what_waits_and_rejects_what_is_queued(log: Log, execut
     run(steps())
 
 
-def test_what_runs_on_is_left_behind_and_named(log: Log) -> None:
+def test_what_runs_on_is_left_behind_and_named(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Running code is not interrupted, and a host does not wait for it for ever."""
     begun, release = threading.Event(), threading.Event()
 
@@ -108,7 +112,7 @@ def test_what_runs_on_is_left_behind_and_named(log: Log) -> None:
 
     async def steps() -> None:
         hosting = Hosting(answering(answer))
-        hosting.dispatcher.cleanup_seconds = 0.01
+        monkeypatch.setattr(cleanup_time, "seconds", 0.01)
         hosting.begin()
         await until(begun.is_set)
         await hosting.dispatcher.stop()
@@ -153,6 +157,108 @@ def test_abandoned_on_a_closed_loop_lanes_end_and_the_queue_is_answered(log: Log
         assert not lane.is_alive()
     assert len(hostings[0].ended) == 10
     assert not hostings[0].dispatcher.in_progress
+
+
+class Failing(Conversation):
+    """A conversation that cannot be cancelled; its wait is ended all the same.
+
+    Attributes:
+        fails: the paths of those.
+    """
+
+    fails = (b"/1",)
+
+    def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
+        """End the wait, and raise."""
+        super().cancel(cancellation, firm)
+        if self.stream.request.path in self.fails:
+            raise ZeroDivisionError
+
+
+@EXECUTORS
+@pytest.mark.parametrize("end", ["cancel", "abandon"])
+def test_a_call_whose_cancellation_fails_does_not_keep_the_others(
+    log: Log, executor: str, end: str
+) -> None:
+    """When the server stops, and when the loop is closed; the log says so once."""
+    gate = Gate()
+    channels: list[HostChannel] = []
+
+    async def steps() -> None:
+        hosting = Hosting(answering(lambda environ: wait(gate.promise())), executor=executor)
+        hosting.dispatcher.make = Failing
+        channels.extend(hosting.begin(f"/{number}".encode()) for number in range(4))
+        await hosting.until(waiting=4)
+        getattr(hosting.dispatcher, end)()
+        await until(lambda: len(hosting.ended) == 4)
+        assert log.take("could not be told of its end").exc_info
+        assert not log.records
+        assert hosting.dispatcher.stopping
+        await hosting.dispatcher.stop()
+
+    run(steps())
+    assert [status_of(channel) for channel in channels] == [503] * 4
+
+
+def test_an_application_whose_end_fails_does_not_keep_the_others(log: Log) -> None:
+    """Each of a server's applications is told of the stop, and cancelled."""
+
+    class Broken:
+        def __call__(self) -> None:
+            raise ZeroDivisionError
+
+    async def steps() -> None:
+        mounts = Mounts({"/a": answering(lambda _: "a"), "/b": answering(lambda _: "b")})
+        dispatchers = hosted_all(mounts, Settings(), asyncio.get_running_loop())
+        first: Any
+        first, *others = dispatchers._all
+        broken: Any = Broken()
+        first.drain.fire = first.spawner.cancel = broken
+        dispatchers.begin_to_stop()
+        dispatchers.cancel()
+        assert others
+        assert all(each.stopping and each.drain._fired for each in others)
+        assert all(each.spawner._end_by for each in others)
+        log.take("was not told of the stop")
+        log.take("could not be told of its end")
+        assert not log.records
+        del first.spawner.cancel, first.drain.fire
+        await first.stop()
+        await dispatchers.stop()
+
+    run(steps())
+
+
+def test_a_call_that_cannot_be_given_up_in_a_fork_does_not_keep_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """There no log may be used: the error is printed."""
+    told: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_fork(self) -> None:
+            told.append(self.name)
+            if self.name == "b":
+                raise ZeroDivisionError
+
+    class Call:
+        def __init__(self, name: str) -> None:
+            self.stream = Stream(name)
+
+    async def steps() -> None:
+        hosting = Hosting(answering(lambda _: "a"))
+        calls: Any = {Call(name): None for name in "abc"}
+        hosting.dispatcher._calls = calls
+        hosting.dispatcher.after_fork()
+        calls.clear()
+        await hosting.dispatcher.stop()
+
+    run(steps())
+    assert told == ["a", "b", "c"]
+    assert capsys.readouterr().err.count("\nZeroDivisionError") == 1
 
 
 def test_what_is_no_application_is_refused(log: Log) -> None:

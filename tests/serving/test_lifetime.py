@@ -264,7 +264,7 @@ def test_under_any_wsgi_server_functions_run_before_the_first_request(
 ) -> None:
     """On the host's thread, once though several ask at a time; and when the process ends."""
     ended: list[Callable[[], None]] = []
-    monkeypatch.setattr("bide.hosts.wsgi.atexit.register", ended.append)
+    monkeypatch.setattr("bide.hosts.starting.atexit.register", ended.append)
     events: list[str] = []
     begun, opened, failing = threading.Event(), threading.Event(), [True]
 

@@ -1,9 +1,11 @@
 """Lines on their way to a log: whoever logs never waits for whoever reads."""
 
+import errno
 import io
 import logging
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,29 @@ def pipe() -> Pipe:
     return Pipe()
 
 
+def test_a_process_without_threads_is_not_held_up_by_a_full_pipe(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits a moment, once; what comes when the pipe is read is written."""
+    monkeypatch.setattr(lines, "FLUSH_SECONDS", 0.01)
+    writer = Writer(pipe.stream, "the log")
+    writer.forget()
+    for number in range(100):
+        writer.put(f"{number}\n")
+    reader = threading.Thread(target=pipe.read)
+    reader.start()
+
+    def came() -> bool:
+        writer.put("last\n")
+        return bool(pipe.text)
+
+    until(came)
+    pipe.stream.close()
+    reader.join(DEADLINE)
+    assert set(pipe.text.split()) == {b"last"}
+    os.close(pipe.reading)
+
+
 def test_a_full_pipe_blocks_nobody_and_what_is_dropped_is_counted(
     pipe: Pipe, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,7 +92,7 @@ def test_a_full_pipe_blocks_nobody_and_what_is_dropped_is_counted(
     reader.join(DEADLINE)
     assert pipe.text.decode().splitlines() == ["first", *map(str, range(LINES))]
     assert [each.getMessage() for each in caplog.records] == [
-        "lines of the log were dropped, for it is too slow: 7"
+        "lines of the log were dropped, because it is too slow: 7"
     ]
     os.close(pipe.reading)
 
@@ -80,6 +105,43 @@ def test_a_reader_that_has_gone_ends_nothing() -> None:
         writer = Writer(stream, "the log")
         writer.put("nobody reads it\n")
         assert writer.flush(DEADLINE)
+
+
+def test_a_full_disk_is_told_once_and_so_is_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that was cut there is ended, so that the next one can be read."""
+    room = 7
+    really = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        size = really(descriptor, data[:room])
+        room -= size
+        return size
+
+    monkeypatch.setattr("bide.serving.lines.os.write", write)
+    writer = Writer(str(tmp_path / "log"), "the access log")
+
+    def put(line: str) -> None:
+        writer.put(line)
+        assert writer.flush(DEADLINE)
+
+    for line in ("one\n", "two and a half\n", "three\n"):
+        put(line)
+    assert [each.getMessage() for each in caplog.records] == [
+        "cannot write the access log: No space left on device; its lines are lost until it can"
+    ]
+    room = 100
+    put("four\n")
+    put("five\n")
+    assert (tmp_path / "log").read_text() == "one\ntwo\nfour\nfive\n"
+    assert caplog.records[1].getMessage() == (
+        "the access log is written again; lines that were lost: up to 2"
+    )
+    assert len(caplog.records) == 2
 
 
 def test_a_place_that_is_no_file_is_written_to_as_it_is() -> None:

@@ -33,14 +33,18 @@ def test_refusals_are_logged_with_their_number_one_line_for_each_kind(
 ) -> None:
     """Overload is a warning; what is the client's own doing is not."""
     refusals = Refusals()
-    for kind, number in ((QUEUE_FULL, 13_376), (refused(413), 2), (QUEUE_TIMEOUT, 1)):
+    for kind, number in ((QUEUE_FULL, 13_376), (refused(431), 2), (QUEUE_TIMEOUT, 1)):
         for _ in range(number):
-            refusals.count(kind)
+            refusals.count(kind, "the request line is too long")
     refusals.report(100.0)
     assert [(each.levelname, each.getMessage()) for each in heard.records] == [
         ("WARNING", QUEUE_FULL.format(13376)),
         ("WARNING", QUEUE_TIMEOUT.format(1)),
-        ("INFO", refused(413).format(2)),
+        (
+            "INFO",
+            "requests refused: 2 were refused with 431 Request Header Fields Too "
+            "Large; the last: the request line is too long",
+        ),
     ]
     assert not refusals.some
 
@@ -173,7 +177,7 @@ def test_connections_that_had_to_wait_for_others_are_logged(
 
 def total(log: Log, kind: str) -> int:
     """Return how many of a kind the log tells of."""
-    pattern = re.escape(kind).replace(r"\{\}", r"(\d+)")
+    pattern = re.escape(kind).replace(r"\{\}", r"(\d+)", 1).replace(r"\{\}", ".+")
     lines = [re.fullmatch(pattern, each.getMessage()) for each in list(log.records)]
     return sum(int(line[1]) for line in lines if line)
 

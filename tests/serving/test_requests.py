@@ -8,18 +8,22 @@ import concurrent.futures
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 import pytest
 
 import bide
 from bide import RequestStatus, wait
+from bide.asgi import call, http
 from bide.executors import hub
-from bide.serving import logs
 from bide.serving import status as status_module
+from bide.serving.requests import look_at
 from bide.waiting import times
 from bide.wsgi import conversation
+from tests.asgi.sites import body, read, routed, start
 from tests.conftest import Serve
 from tests.each_executor import executor, serve
 from tests.fakes import HandClock
@@ -40,7 +44,7 @@ LINE = re.compile(
 def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     """Time requests by a clock of the test's."""
     clock = HandClock()
-    for module in (conversation, hub, logs, times):
+    for module in (conversation, hub, times):
         monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
@@ -48,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Show no server that another test has left to the collector."""
-    monkeypatch.setattr(status_module, "_shown", WeakValueDictionary())
+    monkeypatch.setattr(status_module, "_shown", WeakKeyDictionary())
 
 
 class Site:
@@ -72,9 +76,18 @@ class Site:
         if name == "push":
             _, self.finish = start_response(OK, PLAIN)
             return None
+        if name == "streams":
+            return self.streams(start_response)
         result = getattr(self, name)(environ)
         start_response(OK, PLAIN)
         return [b"done"] if result is None else result
+
+    def streams(self, start_response: Any) -> Iterator[bytes]:
+        """Run before the first block and before the second, and have a measure of its own."""
+        start_response(OK, [*PLAIN, ("Server-Timing", "db;dur=53")])
+        for _ in range(2):
+            self.clock.advance(2)
+            yield b"block"
 
     def run(self, environ: Environ) -> None:
         """Run for two seconds."""
@@ -122,6 +135,11 @@ class Site:
     def reads(self, environ: Environ) -> None:
         """Read the body."""
         environ["wsgi.input"].read()
+
+    def fails(self, environ: Environ) -> None:
+        """Run, and fail."""
+        self.run(environ)
+        raise RuntimeError
 
     def sends(self, environ: Environ) -> Iterator[bytes]:
         """Send more than any client takes at once."""
@@ -183,7 +201,7 @@ def test_a_request_s_time_is_where_it_was_spent(serve: Serve, log: Log, clock: H
         clock.advance(3)
         seen = watched.seen(path)
         assert (seen.running, seen.waiting) == (ran, 3)
-        assert seen.thread == ("the event loop" if served.status.threads == 0 else "lane-1")
+        assert seen.thread == ("the event loop" if served.status.threads == 0 else "bide-thread-1")
         site.promise.set_result(None)
         assert client.response().status == 200
         assert watched.sums(path) == (0, 2 * ran, 3, 0), path
@@ -267,6 +285,64 @@ def test_a_pipelined_request_has_its_time_from_its_turn_on(
     assert watched.sums("/run") == (0, 2, 0, 0)
 
 
+def test_a_response_says_where_the_time_went_until_its_head(
+    serve: Serve, log: Log, clock: HandClock
+) -> None:
+    """Once, beside what the application says itself; of a stream what is known when it begins."""
+    watched = Watched(serve, log, clock, server_timing=True)
+    served, site = watched.served, watched.site
+    client = served.request("/waits")
+    watched.until("/waits", "waiting")
+    clock.advance(3)
+    site.promise.set_result(None)
+    response = client.response()
+    assert response.all("Server-Timing") == [timing(run=4, wait=3)]
+    client = served.connect()
+    asked = request("/reads", method="POST", body=b"body")
+    client.send(asked[:-2])
+    watched.until("/reads", "reading")
+    clock.advance(4)
+    client.send(asked[-2:])
+    assert client.response().all("Server-Timing") == [timing(queue=4)]
+    assert served.get("/streams").all("Server-Timing") == ["db;dur=53", timing(run=2)]
+    assert served.get("/fails", method="HEAD").all("Server-Timing") == [timing(run=2)]
+    off = serve(site, threads=1)
+    assert off.get("/run").all("Server-Timing") == []
+    log.take("the application failed")
+
+
+def test_a_response_of_asgi_says_where_the_time_went(
+    serve: Serve, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task awaits counts as running, but for its client."""
+    for module in (call, http):
+        monkeypatch.setattr(module, "monotonic", clock)
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        clock.advance(2)
+        await read(receive)
+        await send(start(200, (b"server-timing", b"db;dur=53")))
+        clock.advance(1)
+        await send(body(b"some", True))
+        clock.advance(1)
+        await send(body())
+
+    served = serve(routed(reads=reads), server_timing=True)
+    client = served.connect()
+    asked = request("/reads", method="POST", body=b"body")
+    client.send(asked[:-2])
+    until(lambda: [each.state for each in bide.status().requests] == ["reading"], "it reads")
+    clock.advance(5)
+    client.send(asked[-2:])
+    assert client.response().all("Server-Timing") == ["db;dur=53", timing(run=3, send=5)]
+
+
+def timing(queue: float = 0, run: float = 0, wait: float = 0, send: float = 0) -> str:
+    """Write the header of a response after so many seconds."""
+    sums = {"queue": queue, "run": run, "wait": wait, "send": send}
+    return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in sums.items())
+
+
 @pytest.mark.parametrize("executor", ["threads"])
 def test_a_request_that_never_begins_was_queued(serve: Serve, log: Log, clock: HandClock) -> None:
     """Until it was answered 503: at once, or when its time was over."""
@@ -295,6 +371,33 @@ def test_a_request_that_never_begins_was_queued(serve: Serve, log: Log, clock: H
     assert watched.sums("/run?next") == (1, 2, 0, 0)
 
 
+def test_a_request_that_begins_while_it_is_looked_at_is_seen_as_of_one_moment() -> None:
+    """Its state, its thread and its sums are those of before."""
+
+    class Beginning(times.Times):
+        def sums(self, started: float) -> tuple[Any, times.Sums, bool]:
+            before = super().sums(started)
+            self.begun = started + 1.0
+            return before
+
+    call: Any = SimpleNamespace(
+        started=1.0,
+        times=Beginning(),
+        thread_name="bide-thread-1",
+        awaited=None,
+        stream=SimpleNamespace(
+            request=SimpleNamespace(method="GET", target=b"/", version="1.1"),
+            peer=SimpleNamespace(client_host=""),
+            sent=0,
+            state="idle",
+        ),
+    )
+    (before,), (after,) = (look_at([call], (), "site") for _ in range(2))
+    assert (before.state, before.thread, before.running) == ("queued", "", 0.0)
+    assert before.queued == before.total
+    assert (after.state, after.thread, after.queued) == ("running", "bide-thread-1", 1.0)
+
+
 @pytest.mark.parametrize("executor", ["threads"])
 def test_a_wait_that_blocks_its_thread_is_waiting_time(
     serve: Serve, log: Log, clock: HandClock
@@ -303,7 +406,7 @@ def test_a_wait_that_blocks_its_thread_is_waiting_time(
     watched = Watched(serve, log, clock)
     client = watched.served.request("/pinned")
     seen = watched.until("/pinned", "waiting")
-    assert (seen.waits_for, seen.thread) == ("Future", "lane-1")
+    assert (seen.waits_for, seen.thread) == ("Future", "bide-thread-1")
     assert (watched.served.status.waiting, watched.served.status.threads_busy) == (0, 1)
     clock.advance(4)
     watched.site.promise.set_result(None)
@@ -315,8 +418,13 @@ def test_the_status_is_that_of_all_servers_of_the_process(
     serve: Serve, log: Log, clock: HandClock
 ) -> None:
     """Each server's own status has its own numbers; without a server there is nothing."""
-    nothing = bide.ProcessStatus(0, 0, 0, 0, 0, 0, 0, False, ())
-    assert bide.status() == nothing
+    nothing = bide.ProcessStatus(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, ())
+
+    def told() -> bide.ProcessStatus:
+        """Return it without what belongs to the process, and to no server."""
+        return replace(bide.status(), limits=(), residents=(), processes=0)
+
+    assert told() == nothing
     one, other = (Watched(serve, log, clock) for _ in range(2))
     clients = [each.served.request('/waits?"') for each in (one, other)]
     until(lambda: bide.status().waiting == 2)
@@ -331,7 +439,7 @@ def test_the_status_is_that_of_all_servers_of_the_process(
         assert client.response().status == 200
     for each in (one, other):
         each.served.stop()
-    assert bide.status() == nothing
+    assert told() == nothing
 
 
 def test_the_lines_of_refused_requests_have_no_time(

@@ -167,8 +167,8 @@ def test_every_request_is_made_of_whole_parts(kind: Callable[[str, Random], Aske
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_short_run_is_right_and_leaves_nothing(executor: str) -> None:
     """The real thing, small: what can be told of so few requests is told, and good."""
-    core = max(os.sched_getaffinity(0))
-    result = run(executor, Size(600, 60, stalls=False), core)
+    cores = {max(os.sched_getaffinity(0))}
+    result = run(executor, Size(600, 60, stalls=False), cores)
     assert result.tally.examples == []
     outcomes = {finding.what: (finding.found, finding.outcome) for finding in judge(result)}
     assert not [each for each in outcomes.items() if each[1][1] == "bad"]

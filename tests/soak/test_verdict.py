@@ -134,7 +134,7 @@ def test_a_line_is_fitted_with_its_rise_its_level_and_its_error() -> None:
 
 
 def test_a_line_is_fitted_without_what_follows_other_quantities() -> None:
-    """What is in progress at the moment is no growth, though there is more of it at the end."""
+    """What is in progress at the moment is not growth, though there is more of it at the end."""
     first, second = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0], [2.0, 7.0, 1.0, 8.0, 2.0, 8.0]
     heights = [50.0 * a + 20.0 * b for a, b in zip(first, second, strict=True)]
     points = [(float(x), 7.0 + 2.0 * x + height) for x, height in enumerate(heights)]

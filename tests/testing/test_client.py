@@ -15,22 +15,12 @@ import pytest
 
 import bide
 from bide.testing import Client, IncompleteResponse, LiveServer, Overdue, RedirectError
-from tests.served import DEADLINE, Closing, Environ, Gate, answering, happened, until
+from tests.served import DEADLINE, Closing, Environ, Gate, Log, answering, happened, until
 
 EXECUTORS = pytest.mark.parametrize("executor", ["threads", "loop"])
 
 
-@pytest.fixture(autouse=True)
-def _all_ends() -> Iterator[None]:
-    """Every test leaves no thread behind: neither a lane, nor the loop's, nor an upload's."""
-    before = set(threading.enumerate())
-    yield
-    until(
-        lambda: (
-            not [t for t in threading.enumerate() if t not in before and "asyncio" not in t.name]
-        ),
-        "threads are left",
-    )
+pytestmark = pytest.mark.usefixtures("all_ends")
 
 
 def streaming(blocks: Any) -> Any:
@@ -161,7 +151,7 @@ def test_every_method_has_its_function(method: str) -> None:
     [
         ("no-slash", {}, "must begin with /"),
         ("/", {"headers": {"X": "a\r\nY: b"}}, "cannot be sent"),
-        ("/", {"body": b"", "json": {}}, "one of body, json and form"),
+        ("/", {"body": b"", "json": {}}, "one of data, json, form and body"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(path: str, options: dict[str, Any], words: str) -> None:
@@ -456,15 +446,19 @@ def test_a_client_that_takes_nothing_holds_the_application_up(executor: str) -> 
 
 def test_an_endless_stream_ends_at_the_deadline_of_a_whole_request() -> None:
     """Though each block is in time."""
+    began = threading.Event()
 
     def blocks() -> Iterator[bytes]:
         while True:
+            began.set()
             bide.wait(asyncio.sleep(0.001))
             yield b"x"
 
     with Client(streaming(blocks())) as client:
+        response = client.stream("GET", "/", timeout=0.2)
+        happened(began)
         with pytest.raises(Overdue, match="its response has not come in time"):
-            client.get("/", timeout=0.2)
+            response.read()
         client.until_waiting(0)
 
 
@@ -639,6 +633,26 @@ def test_an_error_in_close_is_raised_too(executor: str) -> None:
         client.get("/")
 
 
+def test_an_error_in_close_after_another_error_is_logged(log: Log) -> None:
+    """One can be raised: the first. A server logs both."""
+
+    class Failing:
+        def __iter__(self) -> Iterator[bytes]:
+            return self
+
+        def __next__(self) -> bytes:
+            raise LookupError("in the block")
+
+        def close(self) -> None:
+            raise ValueError("in close")
+
+    with Client(streaming(Failing())) as client, pytest.raises(LookupError, match="in the block"):
+        client.get("/")
+    record = log.take("the application failed in close(): GET /")
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "in close"
+
+
 def test_an_exit_of_the_application_is_raised_as_it_is() -> None:
     """A server lives on; a test that did not see it would pass."""
 
@@ -690,7 +704,7 @@ def test_raised_errors_are_not_logged_as_well(caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_full_queue_is_answered_503() -> None:
-    """As by the server: it is no error of the application."""
+    """As by the server: it is not an error of the application."""
     application = Holding()
     with Client(application, threads=1, queue=0) as client, client.stream("GET", "/") as first:
         happened(application.began)
@@ -758,8 +772,10 @@ def test_one_that_waits_for_a_thread_is_said_to() -> None:
     application = Holding()
     with Client(application, threads=1) as client, client.stream("GET", "/"):
         happened(application.began)
+        response = client.stream("GET", "/", timeout=0.1)
+        until(lambda: client.status().queued == 1)
         with pytest.raises(Overdue, match="has not begun: 1 threads are busy"):
-            client.get("/", timeout=0.1)
+            response.read()
         application.go_on.set()
 
 

@@ -74,7 +74,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def ask(pytester: pytest.Pytester, plugin: str, conftest: str) -> list[str]:
-    """Have the suite ask for the plugin in one of the two ways; give the options.
+    """Make the suite load the plugin in one of the two ways; return the options.
 
     They differ in the order in which plugins come: by option Bide's is the first one, by
     ``conftest.py`` the last.
@@ -236,7 +236,7 @@ def test_clients_work_on(client, app):
 
 # Django -----------------------------------------------------------------------------------------
 
-DJANGO_TESTS = """
+DJANGO_TESTS = r"""
 import httpx
 import pytest
 from django.contrib.auth.models import User
@@ -258,6 +258,11 @@ def test_a_client_without_sockets_sees_it_too(transactional_db):
         assert client.get("/count").text == "1 bide"
         assert client.get("/add").text == "added"
         assert client.get("/count").headers["X-Project"] == "its own"
+        assert client.get("/count", params={"a": 1}).status_code == 200
+        with pytest.raises(TypeError, match=r"^get\(\) got an .*'content'; use data"):
+            client.get("/count", content=b"")
+    with pytest.raises(TypeError, match=r"^DjangoClient\(\) got an .*'thread'"):
+        DjangoClient(thread=2)
     assert User.objects.count() == 2
     client.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bide.transports.acceptor import Acceptor
+from bide.transports.acceptor import Acceptor, Name
 from bide.transports.addresses import Address
 from tests.conftest import Serve
 from tests.served import DEADLINE, Log, answering
@@ -39,12 +39,12 @@ class Accepting:
         self.turn()
 
     def turn(self) -> None:
-        """Let the loop look a few times."""
+        """Run the loop for a few turns."""
         for _ in range(3):
             self.loop.run_until_complete(asyncio.sleep(0))
 
     def end_pause(self) -> None:
-        """Have the time for a pause be over."""
+        """End the pause, as if its time had passed."""
         pause = self.acceptor._resumption
         assert pause is not None
         pause.cancel()
@@ -160,7 +160,7 @@ def test_acceptor_says_when_the_system_has_nothing_left_for_what_waits(
 
 
 def test_acceptor_that_is_closed_is_not_woken_by_its_pause(accepting: Accepting, log: Log) -> None:
-    """Its listeners are no more."""
+    """Its listeners are closed."""
     accepting.acceptor._fail(OSError(errno.EMFILE, "nothing left"))
     log.take("no connections can be accepted for now")
     pause = accepting.acceptor._resumption
@@ -198,6 +198,32 @@ def test_acceptor_serves_on_sockets_that_it_is_given(tmp_path: Path, log: Log) -
     accepted[0].close()
     assert path.exists()
     assert listener.fileno() == -1
+
+
+def test_a_client_of_ipv4_has_its_own_address_on_a_socket_for_both() -> None:
+    """Such as systemd opens for a port alone."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    loop = asyncio.new_event_loop()
+    hosts: list[str] = []
+
+    def accepted(sock: socket.socket, _: Name, client: Name) -> None:
+        assert client is not None
+        hosts.append(client[0])
+        sock.close()
+
+    acceptor = Acceptor(accepted, 10)
+    acceptor.adopt([listener])
+    acceptor.start(loop)
+    port = listener.getsockname()[1]
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, port)):
+            for _ in range(3):
+                loop.run_until_complete(asyncio.sleep(0))
+    acceptor.close()
+    loop.close()
+    assert hosts == ["127.0.0.1", "::1"]
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -6,6 +6,7 @@ import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.failures import Failures
         ("localhost:0", Address("localhost", 0), "localhost:0"),
         ("example.org:65535", Address("example.org", 65535), "example.org:65535"),
         ("[::1]:80", Address("::1", 80), "[::1]:80"),
+        ("[fe80::1%eth0]:80", Address("fe80::1%eth0", 80), "[fe80::1%eth0]:80"),
         (":8000", Address("0.0.0.0", 8000), "0.0.0.0:8000"),
         ("unix:/run/bide.sock", Address(path="/run/bide.sock"), "unix:/run/bide.sock"),
         ("unix:relative.sock", Address(path="relative.sock"), "unix:relative.sock"),
@@ -33,30 +35,53 @@ def test_an_address_is_read_and_written(text: str, address: Address, written: st
     assert str(address) == written
 
 
-@pytest.mark.parametrize(
-    "text", ["", "8000", "localhost", "localhost:", "localhost:http", "localhost:65536", "a:-1"]
-)
+@pytest.mark.parametrize("text", ["", ":", "two words:80", "a:b:80", "[localhost]"])
 def test_what_is_no_address_is_told_what_one_looks_like(text: str) -> None:
     """All three kinds."""
     with pytest.raises(SettingError) as caught:
         parse_address(text)
     assert str(caught.value) == (
-        f"{text!r} is no address: write HOST:PORT, [IPv6]:PORT or unix:PATH, "
+        f"{text!r} is not an address: write HOST:PORT, [IPv6]:PORT or unix:PATH, "
         "for example 127.0.0.1:8000"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http://127.0.0.1:8000", "is a URL: write 127.0.0.1:8000"),
+        ("http://localhost:8000/shop/", "is a URL: write localhost:8000"),
+        ("https://[::1]:80", "is a URL: write [::1]:80; for HTTPS give a --certificate, too"),
+        ("http://", "is a URL: write 127.0.0.1:8000"),
+        ("8000", "has no host: write 127.0.0.1:8000"),
+        ("localhost", "has no port: write localhost:8000"),
+        ("localhost:", "has no port: write localhost:8000"),
+        ("[::1]", "has no port: write [::1]:8000"),
+        ("/run/shop", "is a path: write unix:/run/shop"),
+        ("shop.sock", "is a path: write unix:shop.sock"),
+        ("localhost:http", "has the port 'http': a port is a number from 0 to 65535"),
+        ("localhost:8000/", "has the port '8000/': a port is a number from 0 to 65535"),
+        ("127.0.0.1:99999", "has the port '99999': a port is a number from 0 to 65535"),
+        (":99999", "has the port '99999': a port is a number from 0 to 65535"),
+        ("[::1]:65536", "has the port '65536': a port is a number from 0 to 65535"),
+        ("a:-1", "has the port '-1': a port is a number from 0 to 65535"),
+        ("::1:80", "needs brackets for IPv6: write [::1]:80"),
+        ("::1", "needs brackets for IPv6: write [::1]:8000"),
+        ("2001:db8::7", "needs brackets for IPv6: write [2001:db8::7]:8000"),
+    ],
+)
+def test_a_mistaken_address_is_told_what_to_write(text: str, said: str) -> None:
+    """The message names what is wrong with it."""
+    with pytest.raises(SettingError) as caught:
+        parse_address(text)
+    assert str(caught.value) == f"the address {text!r} {said}"
 
 
 @pytest.mark.parametrize("text", ["localhost:٣", "localhost:1²", "localhost: 80"])
 def test_a_port_has_plain_digits(text: str) -> None:
     """Python takes the digits of every script."""
-    with pytest.raises(SettingError, match="is no address"):
+    with pytest.raises(SettingError, match="a port is a number from 0 to 65535"):
         parse_address(text)
-
-
-def test_ipv6_needs_brackets() -> None:
-    """The message writes them."""
-    with pytest.raises(SettingError, match=r"needs brackets for IPv6: write \[::1\]:80"):
-        parse_address("::1:80")
 
 
 def test_a_unix_socket_needs_a_path() -> None:
@@ -164,9 +189,11 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
                 address = Address(path=str(tmp_path / name))
                 with pytest.raises(BindError) as caught:
                     listen(address)
+                inside = f"a path in it: {address}/bide.sock"
                 assert str(caught.value) == (
-                    f"cannot listen on {address}: {what} is there, and is left alone; choose "
-                    "another path"
+                    f"cannot listen on {address}: {what} exists already, and is not removed; "
+                    "choose "
+                    f"{inside if name == 'directory' else 'another path'}"
                 )
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(kinds)
     assert (tmp_path / "file").read_text() == "data"
@@ -218,7 +245,7 @@ def test_an_abstract_socket_that_cannot_be_is_refused(
 ) -> None:
     """Not made a file of that name."""
     monkeypatch.setattr(sys, "platform", platform)
-    with pytest.raises(SettingError, match=r"is an abstract socket's, .* write unix:\./@"):
+    with pytest.raises(SettingError, match=r"is an abstract socket, .* write unix:\./@"):
         parse_address(text)
 
 
@@ -244,10 +271,10 @@ def test_another_free_port_is_taken_where_one_is_free_on_one_address_only(
     """The system chooses it for the first address of a host."""
     taken = [OSError(errno.EADDRINUSE, "taken")]
 
-    def listen_to(family: int, where: tuple[str, int], backlog: int) -> socket.socket:
+    def listen_to(family: int, where: tuple[str, int], *more: Any) -> socket.socket:
         if where[1] and taken:
             raise taken.pop()
-        return real(family, where, backlog)
+        return real(family, where, *more)
 
     real = addresses._listen_to
     monkeypatch.setattr(addresses, "_listen_to", listen_to)
@@ -279,14 +306,16 @@ def test_a_port_in_use_gets_one_line_that_says_what_to_do() -> None:
     [
         (Address("no-such-host.invalid", 80), "the host is not known"),
         (Address("192.0.2.1", 0), "this machine has no such address"),
-        (Address(path="/no/such/directory/s"), "No such file or directory"),
+        (Address(path="/no/such/directory/s"), "its directory is not there"),
+        (Address(path=f"{__file__}/s"), "what it names as its directory is a file"),
+        (Address(path=f"/{'x' * 200}"), "its path is longer than 107 bytes"),
     ],
 )
 def test_an_address_that_cannot_be_listened_on_says_why(address: Address, why: str) -> None:
     """In words."""
     with pytest.raises(BindError) as caught:
         listen(address)
-    assert str(caught.value) == f"cannot listen on {address}: {why}"
+    assert str(caught.value).startswith(f"cannot listen on {address}: {why}")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has the rights")

@@ -48,7 +48,7 @@ class Pair:
             self.transport.write(b"x" * 4096)
 
     def drain(self) -> None:
-        """Have the client take all that is queued."""
+        """Read all that is queued, as the client."""
         while self.transport.queued:
             self.client.recv(65536)
             self.transport.ready(WRITE)
@@ -78,7 +78,7 @@ def abort(pair: Pair) -> None:
 
 
 def fail(pair: Pair) -> None:
-    """Have a send of what is queued, or of a new block, fail."""
+    """Make a send of the queue, or of a new block, fail."""
     pair.client.close()
     pair.transport.ready(WRITE)
 
@@ -94,7 +94,7 @@ def lose(pair: Pair) -> None:
 
 
 def turn(pair: Pair) -> None:
-    """Let the loop do what it was asked."""
+    """Run the loop's callbacks."""
     pair.loop.settle()
 
 
@@ -103,7 +103,7 @@ def fall_silent(pair: Pair) -> None:
 
 
 def leave(pair: Pair) -> None:
-    """Have the client close its side, and the loop read that."""
+    """Close the client's side, and run the loop until it has read that."""
     pair.client.shutdown(socket.SHUT_WR)
     pair.transport.ready(READ)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bide.transports.pollable import Pollable
 from bide.transports.poller import (
     GONE,
     READ,
@@ -16,7 +17,6 @@ from bide.transports.poller import (
     WRITE,
     EpollPoller,
     LoopPoller,
-    Pollable,
     Poller,
     make_poller,
 )
@@ -45,7 +45,7 @@ class Watching:
         return Target(self, name, server, client)
 
     def run(self) -> None:
-        """Let the loop find what is ready."""
+        """Run the loop until it has served what is ready."""
         for _ in range(3):
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
@@ -377,6 +377,8 @@ def test_the_loops_own_watching_does_not_rest(handed: Any) -> None:
     poller = LoopPoller(handed, lambda: None)
     poller.register(7, Idle())
     poller.rest(lambda: ended.append(True))
+    assert not ended, "whoever calls it is not called back meanwhile"
+    handed.settle()
     assert ended == [True]
     poller.wake()
     assert 7 in handed.readers

@@ -7,6 +7,7 @@ losing the connection is the test's choice.
 import os
 import socket
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from bide.exchange.totals import Total
 from bide.transports.lingering import MOST_BYTES, MOST_PERIODS
-from bide.transports.poller import GONE, READ, WRITE
-from bide.transports.tcp import READ_SIZE
+from bide.transports.poller import ENDED, GONE, READ, WRITE
+from bide.transports.streaming import LARGE_READ, READ_SIZE, SMALL_READ
+from bide.transports.tcp import SocketTransport
 from bide.waiting.outcome import Signal
 from tests.fakes import (
     HIGH_WATER,
@@ -30,6 +33,7 @@ from tests.fakes import (
 from tests.served import until
 
 TIMEOUT = 20.0
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the system does not say what it holds")
 
 
 class Pair(Receiver):
@@ -74,7 +78,7 @@ class Pair(Receiver):
         return data
 
     def half_close(self) -> None:
-        """Let the client send no more, and the loop find it."""
+        """Close the client's sending side, and run the loop until it has read that."""
         self.client.shutdown(socket.SHUT_WR)
         self.transport.ready(READ)
 
@@ -116,7 +120,7 @@ def in_a_thread(function: Callable[[], Any]) -> Any:
 
 
 def has_nothing(sock: socket.socket) -> bool:
-    """Say whether there is nothing to read."""
+    """Return whether there is nothing to read."""
     sock.setblocking(False)
     try:
         return not sock.recv(1)
@@ -136,6 +140,64 @@ def test_what_comes_is_given_to_the_receiver(pair: Pair) -> None:
     pair.transport.ready(READ)
     pair.transport.ready(READ)
     assert [len(each) for each in pair.told[1:] if isinstance(each, bytes)] == [READ_SIZE, 1]
+
+
+class Sending:
+    """A socket whose client has sent much; it keeps how much it was asked for."""
+
+    family = socket.AF_INET
+
+    def __init__(self, *sent: int) -> None:
+        self.sent = list(sent)
+        self.asked: list[int] = []
+
+    def recv(self, size: int) -> bytes:
+        """Return what is there, as much as is asked for at most."""
+        self.asked.append(size)
+        return b"x" * min(size, self.sent.pop(0))
+
+    def fileno(self) -> int:
+        """Any."""
+        return 5
+
+    def setblocking(self, flag: bool) -> None:
+        """Nothing."""
+
+
+class Waiting(Receiver):
+    """One that waits for what comes, or not."""
+
+    waiting = True
+
+    def waits(self) -> bool:
+        """Say so."""
+        return self.waiting
+
+
+def test_more_is_read_at_once_of_what_comes_fast_and_is_waited_for() -> None:
+    """Behind a read that found all it might take; never where others send, or much is held."""
+    total = Total(1000)
+    sock = Sending(10, *[LARGE_READ] * 7, 5, 5)
+    receiver = Waiting()
+    loop = ManualLoop()
+    poller: Any = HandPoller(loop)
+    made = SocketTransport(sock, poller, receiver, 1, LINGER, unread=total)  # type: ignore[arg-type]
+    for _ in range(3):
+        made.ready(READ)
+    receiver.waiting = False
+    made.ready(READ)
+    receiver.waiting = True
+    total.add(1000)
+    made.ready(READ)
+    total.add(-1000)
+    for _ in range(2):
+        made.ready(READ)
+    poller.filled = 6
+    for _ in range(3):
+        made.ready(READ)
+    small, much = READ_SIZE, LARGE_READ
+    assert sock.asked == [small, small, much, small, SMALL_READ, small, much, small, much, small]
+    loop.close()
 
 
 def test_a_socket_that_has_nothing_after_all_is_no_error(pair: Pair) -> None:
@@ -167,6 +229,20 @@ def test_reading_can_be_paused_and_resumed_from_any_thread(pair: Pair) -> None:
     assert not pair.watched & READ
     in_a_thread(pair.transport.resume_reading)
     assert pair.watched == READ
+
+
+def test_to_pause_or_to_resume_reading_is_one_call_of_the_system(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large upload pauses and resumes for each piece; its end is watched for between."""
+    seen: list[int] = []
+    monkeypatch.setattr(pair.poller, "watch", lambda _, events: seen.append(events))
+    for _ in range(2):
+        pair.transport.pause_reading()
+        pair.transport.pause_reading()
+        pair.transport.resume_reading()
+        pair.transport.resume_reading()
+    assert seen == [ENDED, READ, ENDED, READ]
 
 
 def test_that_a_client_is_gone_is_noticed_while_reading_is_paused(tcp: Pair) -> None:
@@ -456,6 +532,54 @@ def test_a_lingering_close_ends_by_itself(pair: Pair) -> None:
     assert pair.is_closed()
 
 
+def sent_and_not_taken(pair: Pair) -> int:
+    """Close it when the system has taken more than the client has; return how much was written."""
+    total = pair.fill()
+    pair.client.settimeout(TIMEOUT)
+    data = pair.client.recv(total // 2)
+    pair.transport.ready(WRITE)
+    assert not pair.transport.queued
+    pair.transport.close(linger=True)
+    pair.loop.settle()
+    return total - len(data)
+
+
+@LINUX
+def test_a_client_that_has_not_taken_all_is_read_on_within_a_bound(tcp: Pair) -> None:
+    """It may answer what it reads, as those of HTTP/2 do: that would be a reset after a close."""
+    rest = sent_and_not_taken(tcp)
+    for _ in range(MOST_PERIODS - 1):
+        tcp.loop.advance(LINGER)
+        assert (tcp.is_closed(), tcp.transport.under_way) == (False, True)
+    assert len(tcp.drain(rest)) == rest
+    until(lambda: not tcp.transport.under_way)
+    tcp.loop.advance(LINGER)
+    assert tcp.is_closed()
+
+
+@LINUX
+def test_a_client_that_takes_nothing_is_not_read_for_ever(tcp: Pair) -> None:
+    """What the system holds then is the system's."""
+    rest = sent_and_not_taken(tcp)
+    for _ in range(MOST_PERIODS):
+        assert not tcp.is_closed()
+        tcp.loop.advance(LINGER)
+    assert tcp.is_closed()
+    assert len(tcp.drain(rest)) == rest
+    assert tcp.client.recv(1) == b""
+
+
+@LINUX
+def test_an_abort_takes_nothing_from_who_was_sent_all(tcp: Pair) -> None:
+    """Nothing is incomplete that a reset could show."""
+    rest = sent_and_not_taken(tcp)
+    tcp.transport.abort()
+    tcp.loop.settle()
+    assert tcp.is_closed()
+    assert len(tcp.drain(rest)) == rest
+    assert tcp.client.recv(1) == b""
+
+
 def test_there_is_nothing_to_linger_for_when_the_client_has_ended(pair: Pair) -> None:
     """It sends no more."""
     pair.half_close()
@@ -617,11 +741,9 @@ def test_the_descriptor_is_not_closed_under_a_write(meddled: tuple[Pair, Meddled
 
 
 def test_the_descriptor_is_not_closed_under_an_abort(meddled: tuple[Pair, Meddled]) -> None:
-    """A lingering close ends in the very moment in which a lane aborts."""
+    """The loop learns that the client is gone in the very moment in which a lane aborts."""
     pair, sock = meddled
-    pair.transport.close(linger=True)
-    pair.loop.settle()
-    sock.meddle = lambda: pair.loop.advance(LINGER)
+    sock.meddle = lambda: pair.transport.ready(GONE)
     pair.transport.abort()
     assert sock.was_open
     finish(sock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from bide.exchange.totals import Total
+from bide.exchange.unsent import PIECE, SMALL, Unsent
 from bide.transports.poller import GONE, WRITE
 from bide.transports.tcp import SocketTransport
-from bide.transports.unsent import PIECE, Unsent
+from tests.failures import Failures, same
 from tests.fakes import HIGH_WATER, HandPoller, ManualLoop, Receiver, a_transport
 
 LARGE = 4 * 1024 * 1024
@@ -95,7 +97,7 @@ def test_a_large_block_is_queued_by_reference() -> None:
 
 def test_a_large_block_stays_itself_between_its_head_and_its_end() -> None:
     """What stands before and behind it is queued beside it."""
-    head, block, end = b"head", bytes(range(256)) * 200_000, b"\r\n"
+    head, block, end = b"head", bytes(range(256)) * 4000, b"\r\n"
     client = Client(10)
     made = transport(client, Total(0))
     made.write(head, block, end)
@@ -124,17 +126,69 @@ def test_the_system_is_handed_a_piece_at_a_time(blocks: tuple[bytes, ...]) -> No
     assert client.got == b"".join(blocks)
 
 
-@pytest.mark.parametrize("takes", [[1], [3, 1, 0, 2], [4], [5, 5, 5], [100]])
-def test_what_is_left_goes_out_in_order_however_little_is_taken(takes: list[int]) -> None:
-    """Blocks that end where the client stops, and those that do not."""
-    client = Client(*takes)
+SHORT = [b"h", b"block", b"", b"\r\n", b"3\r\n", b"abc", b"\r\n"]
+LONG = [b"h" * 5, b"b" * SMALL, b"\r\n", b"c" * SMALL, b"d" * (SMALL - 1), b"e"]
+
+
+def splits(blocks: list[bytes]) -> list[int]:
+    """Return how much a client may take at once: around each edge of a block, and of the whole."""
+    edges = [0, *itertools.accumulate(map(len, blocks))]
+    return sorted({size for edge in edges for size in range(edge - 1, edge + 2) if size >= 0})
+
+
+@pytest.mark.parametrize("blocks", [SHORT, LONG], ids=["joined", "side by side"])
+def test_blocks_go_out_in_order_wherever_the_client_stops(blocks: list[bytes]) -> None:
+    """At each edge between two blocks and in them; as one write, and as one write for each."""
+    whole = b"".join(blocks)
+    with Failures() as failures:
+        for first, second, together in itertools.product(
+            splits(blocks), splits(blocks), (True, False)
+        ):
+            with failures.of(f"{first}, then {second}, in one write: {together}"):
+                total = Total(0)
+                client = Client(first)
+                made = transport(client, total)
+                for each in [blocks] if together else [[block] for block in blocks]:
+                    assert made.write(*each)
+                    same(total.used, made.queued)
+                client.takes += [second] + [len(whole)] * len(blocks)
+                while made.queued:
+                    made.ready(WRITE)
+                    same(total.used, made.queued)
+                same(client.got == whole, True)
+                same(objects(made), [])
+
+
+def test_many_small_blocks_go_out_together() -> None:
+    """Also beside a large one, which stays as it is."""
+    client = Client()
     made = transport(client, Total(0))
-    made.write(b"head", b"block", b"end")
-    client.takes += [2] * 10
+    blocks = [b"%d," % number for number in range(1000)]
+    large = b"x" * SMALL
+    for block in [*blocks, large, *blocks]:
+        made.write(block)
+    client.takes = [1000] * 100
+    made.ready(WRITE)
+    assert objects(made)[1] is large
     while made.queued:
         made.ready(WRITE)
-    assert client.got == b"headblockend"
-    assert objects(made) == []
+    assert client.got == b"".join(blocks) + large + b"".join(blocks)
+    assert len(client.calls) < 20 + len(client.got) // 1000
+
+
+def test_a_block_after_which_the_application_would_wait_is_tried_at_once() -> None:
+    """The client may have caught up, and the loop not know it. Before that nobody asks."""
+    client = Client()
+    made = transport(client, Total(0))
+    made.write(b"x" * (HIGH_WATER - 1))
+    client.takes = [10**9] * 10
+    assert made.write(b"")
+    assert (client.got, made.queued) == (b"", HIGH_WATER - 1)
+    made.write(b"y")
+    assert (client.got, made.queued) == (b"x" * (HIGH_WATER - 1) + b"y", 0)
+    assert made.room() is None
+    made.ready(WRITE)  # the loop comes for what it was asked to send
+    assert made.write(b"more")
 
 
 def test_what_ends_a_connection_gives_back_what_it_held() -> None:
@@ -153,7 +207,7 @@ def test_what_ends_a_connection_gives_back_what_it_held() -> None:
 
 
 def test_at_the_bound_each_waits_until_its_own_client_has_taken_all() -> None:
-    """Whatever is queued is too much then, and a quarter of the high water is no room."""
+    """Whatever is queued is too much then, and a quarter of the high water is not room."""
     total = Total(50_000)
     other = transport(Client(), total)
     other.write(b"x" * 49_999)

@@ -26,7 +26,7 @@ def loop() -> Iterator[ManualLoop]:
 
 
 def asked(call: Call, loop: ManualLoop) -> tuple[Subscription, Outcomes]:
-    """Have a call made."""
+    """Make a call."""
     outcomes = Outcomes()
     subscription = adapter_for(call)(call, outcomes)
     subscription.start(loop)
@@ -34,7 +34,7 @@ def asked(call: Call, loop: ManualLoop) -> tuple[Subscription, Outcomes]:
 
 
 def made(actor: Actor, loop: ManualLoop, function: Callable[..., Any], *args: Any) -> Any:
-    """Have a call made, to its end; give its result or raise its error."""
+    """Make a call, to its end; return its result or raise its error."""
     _, outcomes = asked(actor.call(function, *args), loop)
     loop.settle()
     ((value, error),) = outcomes.told

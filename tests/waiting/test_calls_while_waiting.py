@@ -142,7 +142,7 @@ class Keeping(Site):
         self.application: Application = answering(lambda environ: b"answer")
 
     def status(self) -> Any:
-        """Give none."""
+        """Return none."""
 
     def done(self, call: Call) -> None:
         """Keep it."""
@@ -153,7 +153,7 @@ class Plain(Conversation):
     """A conversation without a connection to tell of."""
 
     def environ(self) -> Environ:
-        """Give an empty one."""
+        """Return an empty one."""
         return {}
 
 
@@ -169,7 +169,7 @@ def test_what_is_to_be_done_in_the_end_is_done_though_one_fails(log: Log, lane: 
     waiter.ends += (fails, lambda: events.append("second"))
     lane.hub.run(Plain(Keeping(events), a_stream(Line()), waiter))
     assert events == ["first", "second", "done"]
-    log.take("the application failed when it had ended")
+    log.take("cleaning up after the application failed")
 
 
 @pytest.mark.parametrize("executor", ["threads", "loop"])

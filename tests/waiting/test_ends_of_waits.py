@@ -75,6 +75,33 @@ def test_no_item_of_a_queue_is_lost_between_the_end_of_a_wait_and_its_thread(
         assert isinstance(run.error, TimeoutError)
 
 
+@pytest.mark.parametrize("first", ["item", "end"])
+def test_no_item_is_lost_when_the_time_is_over_while_the_cancelling_is_on_its_way(
+    lane: Lane, first: str
+) -> None:
+    """The thread has seen the cancellation; the timer comes before what the thread has posted."""
+    queue: asyncio.Queue[str] = asyncio.Queue()
+    got: list[str] = []
+    run = lane.begin(lambda: got.append(wait(queue.get(), 5)))
+    lane.loop.settle()
+    run.waiter.cancel(GONE)
+    lane.go_on()
+    posted = lane.loop.hold()
+    lane.loop.advance(5)
+    for each in ("item", "end") if first == "item" else ("end", "item"):
+        if each == "item":
+            queue.put_nowait("item")
+        else:
+            posted()
+        lane.loop.settle()
+    lane.settle()
+    assert got + list(queue._queue) == ["item"]  # type: ignore[attr-defined]
+    if first == "item":
+        assert got == ["item"], "it was there when the end was carried out"
+    else:
+        assert isinstance(run.error, ClientDisconnected)
+
+
 @pytest.mark.parametrize("end", ["time-out", "cancellation"])
 def test_a_task_that_has_a_result_in_spite_of_being_cancelled_gives_it(
     lane: Lane, end: str
@@ -483,7 +510,8 @@ def test_a_task_factory_that_fails_raises_at_the_wait(lane: Lane) -> None:
 
     lane.loop.set_task_factory(factory)
     alone = lane.begin(lambda: wait(after(0, int)))
-    together = lane.begin(lambda: wait_all(after(0, int), Signal()))
+    pending: Any = Signal()
+    together = lane.begin(lambda: wait_all(after(0, int), pending))
     entering = lane.begin(lambda: using(asyncio.Lock()).__enter__())
     lane.settle()
     for run in (alone, together, entering):

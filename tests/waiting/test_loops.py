@@ -9,6 +9,7 @@ import pytest
 
 from bide.waiting.loops import Mailbox, close_mailbox, on_loop, open_mailbox
 from tests.fakes import ManualLoop
+from tests.forms import needs_steps
 
 
 class Counting(ManualLoop):
@@ -146,6 +147,7 @@ class Racing(list[bool]):
         return super().pop()
 
 
+@needs_steps
 def test_a_mailbox_is_held_while_another_thread_posts(loop: Counting) -> None:
     """The post takes the token just before: its delivery is on its way."""
     called: list[int] = []

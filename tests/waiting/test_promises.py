@@ -32,6 +32,7 @@ from bide.waiting.futures import CallbackSubscription, FutureSubscription
 from bide.waiting.loops import on_loop
 from bide.waiting.outcome import Signal, Subscription, Wait, settle_from
 from tests.fakes import Bare, ManualLoop, Outcomes, Wakes
+from tests.forms import needs_steps
 
 TIMEOUT = 20.0
 
@@ -56,7 +57,7 @@ def in_a_thread(function: Callable[[], object]) -> None:
 
 
 def is_closed(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Say whether a coroutine has ended, or never will begin."""
+    """Return whether a coroutine has ended, or never will begin."""
     return inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
@@ -94,18 +95,21 @@ def test_a_wait_settled_after_it_parks_wakes_once() -> None:
 
 def test_a_wait_parks_between_the_halves_of_settling() -> None:
     """Claimed but not handed over yet: who parks now is woken, and finds the whole outcome."""
-    seen = []
+    seen: list[bool] = []
 
-    class Parking(Wait):
-        """Asks whether to park after the claim and before the handover."""
+    class Handover:
+        """Lets the waiting thread ask whether to park, right before settling looks."""
 
-        def __setattr__(self, name: str, value: Any) -> None:
-            super().__setattr__(name, value)
-            if name == "reason" and value:
-                seen.append(self.must_park())
+        def acquire(self, blocking: bool) -> bool:
+            wait._handover = lock
+            seen.append(wait.must_park())
+            return lock.acquire(blocking)
 
     wakes = Wakes()
-    wait = Parking(wakes)
+    wait = Wait(wakes)
+    lock = wait._handover
+    handover: Any = Handover()
+    wait._handover = handover
     wait.settle("value")
     assert seen == [True]
     assert wakes.woken == [wait]
@@ -116,10 +120,14 @@ def test_a_wait_has_its_outcome_before_it_wakes() -> None:
     """The waiting thread may run at once."""
     found = []
 
-    def wake(wait: Wait) -> None:
-        found.append((wait.value, wait.error, wait.reason))
+    class Looks(Wakes):
+        """Looks at once."""
 
-    wait = Wait(wake)
+        def wake(self, wait: Wait) -> None:
+            """Keep what there is."""
+            found.append((wait.value, wait.error, wait.reason))
+
+    wait = Wait(Looks())
     wait.must_park()
     error = ValueError()
     wait.settle(error=error)
@@ -172,6 +180,7 @@ def test_a_signal_tells_who_listens_after_it_fired() -> None:
     assert sink.error is error
 
 
+@needs_steps
 def test_a_signal_fired_while_one_begins_to_listen_tells_it_once() -> None:
     """Both sides look: the callback is there, and so is the outcome; one of them takes it."""
     signal = Signal()
@@ -356,12 +365,14 @@ def test_every_kind_of_promise_has_its_adapter(loop: ManualLoop) -> None:
 
 @pytest.mark.parametrize(
     "thing",
-    [None, 1, b"bytes", "text", [], object(), Bare, defer.Deferred, concurrent.futures.Future],
+    [1, b"bytes", "text", {}, object(), Bare, defer.Deferred, concurrent.futures.Future],
 )
 def test_what_is_no_promise_has_none(thing: Any) -> None:
     """The class of a promise is none either."""
     assert kind_of(thing) is None
-    with pytest.raises(TypeError, match=f"{type(thing).__name__} is no promise: wait for an await"):
+    with pytest.raises(
+        TypeError, match=f"{type(thing).__name__} is not a promise: wait for an await"
+    ):
         adapter_for(thing)
 
 
@@ -565,6 +576,28 @@ def test_a_task_on_a_closed_loop_is_refused_and_closed() -> None:
         subscription.start(loop)
     assert is_closed(coroutine)
     subscription.cancel()
+
+
+def test_a_task_that_its_loop_was_closed_before_is_closed_when_it_is_cancelled() -> None:
+    """It was on its way to the loop. One that has begun is not raised into: another thread's."""
+    loop = ManualLoop()
+    gate = asyncio.Event()
+
+    async def begun() -> None:
+        await gate.wait()
+
+    running, waiting = begun(), value_of(1)
+    first, _ = subscribed(running, loop)
+    loop.settle()
+    second, outcomes = subscribed(waiting, loop)
+    task = next(iter(asyncio.all_tasks(loop)))
+    loop.close()
+    for each in (first, second):
+        each.cancel()
+    assert isinstance(outcomes.error, asyncio.CancelledError)
+    assert is_closed(waiting)
+    assert inspect.getcoroutinestate(running) == inspect.CORO_SUSPENDED
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 # concurrent.futures --------------------------------------------------------------------------

@@ -45,12 +45,12 @@ def mask() -> set[Any]:
 
 
 def set_mask(signals: Any) -> None:
-    """Set it."""
+    """Set the signal mask."""
     signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
 
 def umask() -> int:
-    """Look at what can only be set."""
+    """Return the mask, which can only be read by setting it."""
     was = os.umask(0o77)
     os.umask(was)
     return was
@@ -105,8 +105,8 @@ ROWS: dict[str, tuple[Block, Look]] = {
     "contextlib.chdir()": (lambda: contextlib.chdir("/"), os.getcwd),
     "os.umask()": row(umask, os.umask, 0o70),
     "os.environ": row(
-        lambda: os.environ.get("BIDE_TEST_SHARED", ""),
-        lambda value: os.environ.__setitem__("BIDE_TEST_SHARED", value),
+        lambda: os.environ.get("SHARED_IN_TESTS", ""),
+        lambda value: os.environ.__setitem__("SHARED_IN_TESTS", value),
         "set",
     ),
     "sys.setrecursionlimit()": row(sys.getrecursionlimit, sys.setrecursionlimit, 1234),
@@ -132,7 +132,7 @@ def lane() -> Iterator[Lane]:
 
 
 def whose(lane: Lane, block: Block, look: Look) -> str:
-    """Say who sees what a request has set while it waits; it finds it itself in any case."""
+    """Return who sees what a request has set while it waits; the request always sees it."""
     fires = Signal()
 
     def view() -> bool:
@@ -156,7 +156,7 @@ def whose(lane: Lane, block: Block, look: Look) -> str:
 
 
 def handled(lane: Lane) -> tuple[bool, BaseException | None]:
-    """Say whether a request handles its exception after a wait, and what another one does."""
+    """Return whether a request handles its exception after a wait, and what another handles."""
     fires = Signal()
 
     def view() -> bool:

@@ -25,7 +25,7 @@ def _registered() -> Iterator[None]:
 
 
 def names(local: Any) -> list[str]:
-    """Say what a local has."""
+    """Return what a local has."""
     return sorted(vars(local))
 
 
@@ -200,8 +200,8 @@ def test_an_error_of_a_getter_or_setter_is_logged_and_harms_nobody(lane: Lane, l
     """Each is another's function: the other states are brought back all the same."""
     failing = ["take", "put", "begin"]
 
-    class Failing:
-        of: object = object()
+    class Failing(Kept):
+        of = object()
 
         def take(self) -> Any:
             if "take" in failing:
@@ -216,8 +216,7 @@ def test_an_error_of_a_getter_or_setter_is_logged_and_harms_nobody(lane: Lane, l
         def end(self) -> None:
             raise ValueError("end")
 
-    broken: Kept = Failing()
-    thread_locals.keep(broken)
+    thread_locals.keep(Failing())
     local = per_request(threading.local())
 
     def view(signal: Signal) -> list[str]:

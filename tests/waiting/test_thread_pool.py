@@ -146,7 +146,7 @@ def test_a_pool_that_has_ended_begins_nothing(pool: ThreadPool) -> None:
         pool.submit(happened, release)
     pool.submit(done.set)
     pool._end()
-    with pytest.raises(RuntimeError, match="the program ends"):
+    with pytest.raises(RuntimeError, match="the program is ending"):
         pool.submit(done.set)
     assert not done.is_set()
     release.set()
@@ -229,4 +229,4 @@ def test_a_program_ends_when_its_calls_have_ended() -> None:
         check=False,
     )
     assert done.stderr == ""
-    assert done.stdout == "done\nthe program ends: in_thread begins no more calls\n"
+    assert done.stdout == "done\nthe program is ending: in_thread() starts no more calls\n"

@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
 
 def sums_of(run: Run, started: float) -> tuple[float, ...]:
     """Return a call's four sums, up to now."""
-    return tuple(run.waiter.times.look(started)[1])
+    return tuple(run.waiter.sums(started)[1])
 
 
 def begin_after(lane: Lane, clock: HandClock, seconds: int, function: Any) -> tuple[Run, float]:
@@ -49,7 +49,7 @@ def test_a_call_that_has_not_begun_is_queued(clock: HandClock) -> None:
     loop = ManualLoop()
     started = clock.now
     clock.advance(3)
-    assert Waiter(loop).times.look(started) == (None, (3, 0, 0, 0))
+    assert Waiter(loop).sums(started) == (None, (3, 0, 0, 0), False)
     loop.close()
 
 
@@ -194,14 +194,14 @@ def test_a_wait_that_must_block_its_thread_is_a_wait(clock: HandClock) -> None:
     """The thread's parking reads no clock: this is read when the thread goes on."""
     loop = ManualLoop()
     waiter = Waiter(loop)
-    started = waiter.times.begun = clock.now
+    started = waiter.begun = clock.now
     promise = Signal()
     sums: list[Any] = []
 
     def fulfil() -> None:
-        until(lambda: waiter.times.look(started)[0])
+        until(lambda: waiter.sums(started)[0])
         clock.advance(4)
-        sums.append(waiter.times.look(started)[1])
+        sums.append(waiter.sums(started)[1])
         promise.fire()
 
     thread = threading.Thread(target=fulfil)
@@ -210,7 +210,7 @@ def test_a_wait_that_must_block_its_thread_is_a_wait(clock: HandClock) -> None:
     thread.join()
     clock.advance(1)
     assert sums == [(0, 0, 4, 0)]
-    assert waiter.times.look(started) == (None, (0, 1, 4, 0))
+    assert waiter.sums(started) == (None, (0, 1, 4, 0), True)
     loop.close()
 
 
@@ -251,7 +251,7 @@ def test_a_wait_names_what_it_waits_for_while_it_does(lane: Lane, clock: HandClo
     promise: asyncio.Future[Any] = lane.loop.create_future()
     promises = [promise]
     run = lane.begin(lambda: wait(promises.pop()) is not None)
-    stopped = run.waiter.times.look(clock.now)[0]
+    stopped = run.waiter.sums(clock.now)[0]
     assert stopped is not None
     assert stopped.promise is promise
     result = Result()
@@ -340,7 +340,7 @@ def test_iterate_and_using_wait_for_what_they_are_given(lane: Lane, clock: HandC
     with Failures() as failures:
         for name, run in runs.items():
             with failures.of(name):
-                stopped = run.waiter.times.look(clock.now)[0]
+                stopped = run.waiter.sums(clock.now)[0]
                 assert stopped is not None
                 same(name_of_promise(stopped.promise), name)
     gate.set_result(None)

@@ -13,6 +13,8 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import greenlet
@@ -20,38 +22,27 @@ import pytest
 
 from bide import in_thread, iterate, using, wait, wait_all
 from bide.errors import Cancelled, ClientDisconnected, ServerStopping, WaitError
-from bide.waiting import waiter
+from bide.waiting import parking, waiter
 from bide.waiting.cleanups import cleanup_time
-from bide.waiting.outcome import Signal, Wait
+from bide.waiting.outcome import Signal
 from bide.waiting.waiter import (
-    ThreadParking,
     Waiter,
     background_loop,
     current_waiter,
     waiter_here,
 )
-from tests.fakes import Bare, Lane, ManualLoop
+from tests.fakes import Bare, HandClock, Lane, ManualLoop
+from tests.forms import needs_steps
 
 TIMEOUT = 20.0
 GONE = ClientDisconnected("the client has left")
 
 
-class Monotonic:
-    """The clock of cancelled requests."""
-
-    def __init__(self) -> None:
-        self.now = 500.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     """Return the clock by which a cancelled request has its last seconds."""
-    clock = Monotonic()
-    monkeypatch.setattr(waiter, "time", clock)
+    clock = HandClock()
+    monkeypatch.setattr(waiter, "monotonic", clock)
     return clock
 
 
@@ -284,29 +275,6 @@ def test_a_wait_that_takes_too_long_raises_and_cancels(lane: Lane) -> None:
     assert future.cancelled()
 
 
-def test_a_result_before_the_timeout_takes_the_timer_off_the_loop(lane: Lane) -> None:
-    """Nothing of a wait stays behind."""
-    signal = Signal()
-    run = lane.begin(lambda: wait(signal, 5))
-    lane.settle()
-    assert lane.loop.timers == 1
-    signal.fire("value")
-    lane.settle()
-    assert run.value == "value"
-    assert lane.loop.timers == 0
-
-
-def test_a_result_before_the_timer_is_set_leaves_none(lane: Lane) -> None:
-    """It is set on the loop, which may come to it late."""
-    signal = Signal()
-    run = lane.begin(lambda: wait(signal, 5))
-    signal.fire("value")
-    lane.go_on()
-    assert run.value == "value"
-    lane.loop.settle()
-    assert lane.loop.timers == 0
-
-
 @pytest.mark.parametrize("first", ["result", "timeout"])
 def test_the_first_of_result_and_timeout_counts(lane: Lane, first: str) -> None:
     """Before the conversation is resumed the other one comes, and is ignored."""
@@ -348,6 +316,15 @@ def test_a_timeout_that_is_none_is_refused(lane: Lane, timeout: float) -> None:
     gc.collect()
 
 
+@pytest.mark.parametrize("timeout", [0, 0.0, False, Fraction(0), Decimal(0)])
+def test_a_timeout_is_a_number_of_any_kind(lane: Lane, timeout: Any) -> None:
+    """Whatever compares with zero, and makes a float."""
+    late = lane.begin(lambda: wait(Signal(), timeout))
+    lane.loop.advance(0)
+    lane.settle()
+    assert isinstance(late.error, TimeoutError)
+
+
 def test_a_timeout_that_is_no_number_is_refused(lane: Lane) -> None:
     """By the comparison's own TypeError."""
     timeout: Any = "5"
@@ -357,9 +334,9 @@ def test_a_timeout_that_is_no_number_is_refused(lane: Lane) -> None:
 
 def test_what_is_no_promise_is_refused(lane: Lane) -> None:
     """At the line that waits."""
-    run = lane.begin(lambda: wait("text"))
+    run = lane.begin(lambda: wait("text"))  # type: ignore[call-overload]
     assert isinstance(run.error, TypeError)
-    assert str(run.error).startswith("str is no promise: wait for an awaitable")
+    assert str(run.error).startswith("str is not a promise: wait for an awaitable")
 
 
 # Cancellation --------------------------------------------------------------------------------
@@ -426,6 +403,7 @@ def cancel_here() -> None:
     waiter.cancel(GONE)
 
 
+@needs_steps
 def test_cancelling_between_the_publication_and_the_look_counts_once(lane: Lane) -> None:
     """The wait is published, then looks for a cancellation; cancelled in between it raises."""
 
@@ -508,7 +486,7 @@ def test_a_cancellation_is_no_exception_for_applications() -> None:
     assert not issubclass(Cancelled, Exception)
 
 
-def test_a_cancelled_request_may_wait_to_clean_up(lane: Lane, clock: Monotonic) -> None:
+def test_a_cancelled_request_may_wait_to_clean_up(lane: Lane, clock: HandClock) -> None:
     """In ``finally:``, for a result that comes in time."""
     cleaning = Signal()
     cleaned = []
@@ -529,7 +507,7 @@ def test_a_cancelled_request_may_wait_to_clean_up(lane: Lane, clock: Monotonic) 
     assert type(run.error) is ClientDisconnected
 
 
-def test_cleaning_up_is_bounded_for_all_waits_together(lane: Lane, clock: Monotonic) -> None:
+def test_cleaning_up_is_bounded_for_all_waits_together(lane: Lane, clock: HandClock) -> None:
     """After that each wait raises the cancellation again."""
     raised = []
 
@@ -560,7 +538,7 @@ def test_cleaning_up_is_bounded_for_all_waits_together(lane: Lane, clock: Monoto
 
 
 def test_the_seconds_to_clean_up_begin_when_the_cancellation_is_raised(
-    lane: Lane, clock: Monotonic
+    lane: Lane, clock: HandClock
 ) -> None:
     """Not when it is made: the code may run for a while before it learns of it."""
     cleaning = Signal()
@@ -579,7 +557,7 @@ def test_the_seconds_to_clean_up_begin_when_the_cancellation_is_raised(
     assert run.value == "clean"
 
 
-def test_a_timeout_while_cleaning_up_is_a_timeout(lane: Lane, clock: Monotonic) -> None:
+def test_a_timeout_while_cleaning_up_is_a_timeout(lane: Lane, clock: HandClock) -> None:
     """Where it is the shorter one."""
 
     def view() -> str:
@@ -733,7 +711,7 @@ def test_wait_all_of_nothing_is_nothing(lane: Lane) -> None:
 def test_wait_all_raises_the_first_error_and_cancels_the_rest(lane: Lane) -> None:
     """Without waiting for them."""
     slow = lane.loop.create_future()
-    failing = Signal()
+    failing: Any = Signal()
     run = lane.begin(lambda: wait_all(slow, failing))
     failing.fire(error=ValueError("no"))
     lane.settle()
@@ -759,7 +737,7 @@ def test_wait_all_refuses_what_is_no_promise_before_it_starts_any(lane: Lane) ->
     async def begin() -> None:
         began.append(True)
 
-    run = lane.begin(lambda: wait_all(begin(), "text"))
+    run = lane.begin(lambda: wait_all(begin(), "text"))  # type: ignore[call-overload]
     assert isinstance(run.error, TypeError)
     lane.settle()
     gc.collect()
@@ -1074,7 +1052,7 @@ def test_a_manager_is_left_if_it_was_entered_after_the_request_gave_up(
     assert manager.notes == (["entered", "left"] if resists else [])
 
 
-def test_a_cancelled_request_leaves_its_managers(lane: Lane, clock: Monotonic) -> None:
+def test_a_cancelled_request_leaves_its_managers(lane: Lane, clock: HandClock) -> None:
     """The cancellation is the block's error."""
     notes: list[Any] = []
 
@@ -1208,7 +1186,7 @@ def test_outside_a_request_a_wait_has_its_timeout() -> None:
 def test_outside_a_request_the_company_works_too() -> None:
     """``wait_all``, ``iterate`` and ``using``."""
     notes: list[Any] = []
-    assert wait_all(value_of(1), in_thread(int, "2")) == [1, 2]
+    assert list(wait_all(value_of(1), in_thread(int, "2"))) == [1, 2]
     assert list(iterate(numbers(3, notes))) == [0, 1, 2]
     with using(resource(notes)) as value:
         assert value == "resource"
@@ -1239,10 +1217,10 @@ def test_a_waiting_thread_that_is_interrupted_cancels_its_promise(
 ) -> None:
     """Ctrl-C in a script: nobody waits for it any more."""
 
-    def interrupted(self: ThreadParking, wait: Wait) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ThreadParking, "park", interrupted)
+    monkeypatch.setattr(parking, "waiting_here", interrupted)  # right before it blocks
     future: concurrent.futures.Future[None] = concurrent.futures.Future()
     with pytest.raises(KeyboardInterrupt):
         wait(future)
@@ -1312,7 +1290,7 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
     if not child:
         code = 1
         try:
-            if wait_all(value_of(1), in_thread(int, "2"), timeout=TIMEOUT) == [1, 2]:
+            if list(wait_all(value_of(1), in_thread(int, "2"), timeout=TIMEOUT)) == [1, 2]:
                 code = 0
         finally:
             os._exit(code)

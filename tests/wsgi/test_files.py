@@ -157,7 +157,7 @@ def test_kernel_does_not_send_a_pipe() -> None:
 
 
 def test_kernel_does_not_send_a_device() -> None:
-    """Nor anything else that is no regular file."""
+    """Nor anything else that is not a regular file."""
     with open("/dev/zero", "rb") as file:
         assert kernel_part(file) is None
 
@@ -258,7 +258,7 @@ def test_kernel_does_not_send_a_file_whose_length_is_not_true() -> None:
 
 
 def test_kernel_sends_a_file_with_holes(tmp_path: Path) -> None:
-    """It occupies less than it is long, and is no less true."""
+    """It occupies less than it is long, and is as true."""
     path = tmp_path / "holes"
     with path.open("wb") as file:
         file.truncate(100_000)

@@ -51,14 +51,13 @@ class Trickle(Parking):
         channel = FakeChannel()
         request = Request("POST", b"/", b"/", b"", "1.1", [])
         self.stream = Stream(request, channel, 1 << 20)
+        self.since = 0.0
+        self.name = "trickle"
         self.parked = 0
         self._late = deque(late)
         self._error = error
         for piece in early:
             self.stream.body.feed(piece)
-
-    since = 0.0
-    name = "trickle"
 
     def park(self, wait: Wait) -> None:
         """Bring the next piece, which must wake the reader."""
@@ -374,7 +373,7 @@ def test_input_raises_where_its_body_breaks_off(error: BaseException) -> None:
 
 
 def test_input_raises_in_the_middle_of_a_line() -> None:
-    """Half a line is no line: the client left before its newline."""
+    """Half a line is not a line: the client left before its newline."""
 
     def half(file: Input) -> None:
         with pytest.raises(ClientDisconnected):

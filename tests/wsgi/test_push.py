@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,12 @@ from bide.errors import ClientDisconnected, FinishLost, LocalProtocolError, Writ
 from bide.executors.hub import Hub
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
-from bide.wsgi.push import Guard, Write
+from bide.wsgi.push import Write
+from bide.wsgi.pushing import Pushing
 from tests.fakes import Line, ManualLoop, Outcomes, Wakes, Work, a_stream
 
 
-class Page:
+class Page(Pushing):
     """A conversation, as far as push knows it."""
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class Page:
         self.stream = a_stream(self.line)
         self.loop = ManualLoop()
         self.waiter = Waiter(self.loop)
-        self.finished: Signal | None = None
-        self.guard: weakref.ref[Guard] | None = None
+        self.finished = None
+        self.guard = None
 
     def __del__(self) -> None:
         self.loop.close()
@@ -228,7 +228,7 @@ class Conversation:
 
     def __init__(self, page: Page) -> None:
         self.wakes = Wakes()
-        self.hub = Hub("test", self.wakes)
+        self.hub = Hub("test", self.wakes.wake)
         self.waiter = page.waiter
         self.waiter.parking = self.hub
         self.raised: list[BaseException] = []

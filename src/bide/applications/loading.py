@@ -1,4 +1,4 @@
-"""From ``module:name`` to a WSGI application, or one line that says why not."""
+"""From ``module:name`` to an application, or one line that says why not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import sys
 from types import GenericAlias, ModuleType
 from typing import Any
 
+from bide.applications import guesses
+from bide.applications.interfaces import interface_of
 from bide.applications.patched import refuse_patched
 from bide.errors import LoadError
 
@@ -22,29 +24,32 @@ class ApplicationFailed(LoadError):  # noqa: N818 - says what happened
     """The user's own code raised while it was imported or called; ``__cause__`` is the error."""
 
 
-def load(spec: str) -> Any:
-    """Import an application. The current directory is put on Python's path.
+def load(spec: str, directory: str = "") -> Any:
+    """Import an application. Its directory is put on Python's path.
 
     Args:
         spec: ``module``, ``module:name``, ``module:dotted.name`` or ``module:factory()``, a factory
             with literal arguments if any. Without a name, ``app`` or ``application``.
+        directory: where it is; the current directory, if empty.
 
     Raises:
-        LoadError: there is no such thing, or it is not a WSGI application.
+        LoadError: there is no such thing.
         ApplicationFailed: the user's own code raised.
     """
     module_name, colon, expression = spec.partition(":")
-    whole = all(module_name.split("."))
+    whole = all(module_name.split(".")) and os.sep not in module_name
     if not whole or (colon and not expression) or module_name.endswith(".py"):
-        hint = module_name.removesuffix(".py").replace(os.sep, ".").strip(".") if whole else ""
+        hint = guesses.for_path(module_name, expression)
         raise LoadError(
-            f"{spec!r} names no application: write MODULE:NAME, for example {hint or 'myapp'}:app"
+            f"{spec!r} does not name an application: write MODULE:NAME, for example {hint}"
         )
-    here = os.getcwd()
+    if directory and not os.path.isdir(directory):
+        raise LoadError(f"{directory} is not a directory (--app-dir)")
+    here = os.path.abspath(directory) if directory else os.getcwd()
+    if directory and sys.path[:1] != [here]:
+        sys.path.insert(0, here)  # before the current directory, which ``python -m bide`` has there
     module = _import(module_name, here)
-    application = _evaluate(module, expression, here) if expression else _default(module, here)
-    check(application, spec)
-    return application
+    return _evaluate(module, expression, here) if expression else _default(module, here)
 
 
 def _import(name: str, here: str) -> ModuleType:
@@ -56,32 +61,39 @@ def _import(name: str, here: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):
-            raise LoadError(f"there is no module {missing!r}{_similar(missing, here)}") from None
+            where = _similar(name, missing, here)
+            raise LoadError(f"there is no module {missing!r}{where}") from None
         raise ApplicationFailed(f"cannot import {name}: {error}") from error
     except (Exception, SystemExit) as error:
         refuse_patched()  # Python's import fails already where a module patches threads
         kind = type(error).__name__
-        raise ApplicationFailed(f"cannot import {name}: {kind}: {error}") from error
+        hint = guesses.for_relative(error, name, here) if isinstance(error, ImportError) else ""
+        raise ApplicationFailed(f"cannot import {name}: {kind}: {error}{hint}") from error
 
 
-def _similar(name: str, here: str) -> str:
+def _similar(whole: str, name: str, here: str) -> str:
+    """Return a text that says where a module was not found, and what was meant or is there."""
     package, _, _ = name.rpartition(".")
     if package:
         places = list(getattr(sys.modules.get(package), "__path__", []))
         where = f" in the package {package!r}{_origin(package, here)}"
+        hint = guesses.for_attribute(name)
     else:
         places = [here]
         where = f" in {here} or among the installed packages"
+        hint = guesses.for_missing(whole, here)
+    if hint:
+        return f"{where}; {hint}"
     modules = sorted(f"{package}.{each.name}".lstrip(".") for each in pkgutil.iter_modules(places))
     close = difflib.get_close_matches(name, modules, 3) or modules[:8]
     return f"{where}; there is {', '.join(close)}" if close else where
 
 
 def _origin(name: str, here: str) -> str:
-    """Return a text with the file of a module that was found outside the current directory.
+    """Return a text with the file of a module that was found outside the application's directory.
 
-    Empty for one inside. A file of the same name may be in the current directory all the same, if
-    Python had imported the other one before.
+    Empty for one inside. A file of the same name may be in that directory all the same, if Python
+    had imported the other one before.
     """
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
@@ -135,11 +147,16 @@ def _evaluate(module: ModuleType, expression: str, here: str) -> Any:
         found = getattr(found, name)
     if call is None:
         return found
+    called = ".".join(names)
     if not callable(found):
-        raise LoadError(f"{expression!r}: {'.'.join(names)} cannot be called")
+        raise LoadError(f"{expression!r}: {called} cannot be called")
     try:
         return found(*args, **kwargs)
     except (Exception, SystemExit) as error:
+        if not (args or kwargs) and not isinstance(found, type) and _fits(found):
+            raise LoadError(
+                f"{called} is an application, and not a factory: write {module.__name__}:{called}"
+            ) from None
         kind = type(error).__name__
         raise ApplicationFailed(f"{expression} failed: {kind}: {error}") from error
 
@@ -172,53 +189,7 @@ def _fits(application: Any) -> bool:
     if isinstance(application, GenericAlias):  # a name for a type
         return False
     try:
-        check(application, "")
+        interface_of(application, "")
     except Exception:  # noqa: BLE001 - LoadError, or what a proxy raises when it is asked
-        return False
-    return True
-
-
-def check(application: Any, spec: str) -> None:
-    """Raise LoadError, with what it is, for an object that is not a WSGI application."""
-    if not callable(application):
-        raise LoadError(f"{spec} is no application: {type(application).__name__} is not callable")
-    if is_asgi(application):
-        raise LoadError(
-            f"{spec} is an ASGI application; Bide serves WSGI applications: "
-            "use an ASGI server such as uvicorn for it"
-        )
-    try:
-        # Not that of a wrapped function: a decorator may make a WSGI application of something else.
-        signature = inspect.signature(application, follow_wrapped=False)
-    except (TypeError, ValueError):  # written in C: calling it will tell
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        try:
-            signature.bind()
-        except TypeError:
-            hint = ""
-        else:
-            hint = f"; if it makes an application, write {spec}()"
-        raise LoadError(
-            f"{spec} is no WSGI application: it does not take (environ, start_response){hint}"
-        ) from None
-
-
-def is_asgi(application: Any) -> bool:
-    """Whether a callable is a coroutine function that takes (scope, receive, send)."""
-    call = application if inspect.isroutine(application) else type(application).__call__
-    if isinstance(application, type) or not (
-        inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call)
-    ):
-        return False
-    try:
-        signature = inspect.signature(application)
-    except (TypeError, ValueError):
-        return False
-    try:
-        signature.bind(None, None, None)
-    except TypeError:
         return False
     return True

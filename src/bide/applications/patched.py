@@ -1,8 +1,9 @@
-"""Whether gevent or eventlet has patched modules that the server runs on.
+"""Whether other people's event loops leave the server what it runs on.
 
-Their locks, queues and child processes belong to the loop of one thread, which does not notice what
-another thread does to them. Bide's server has an event loop and lanes, so it would hang. Where
-waiting blocks (``bide.hosts.wsgi``) they do no harm, and this is not called.
+gevent and eventlet patch modules. Their locks, queues and child processes belong to the loop of one
+thread, which does not notice what another thread does to them. Bide's server has an event loop and
+lanes, so it would hang. Where waiting blocks (``bide.hosts.wsgi``) they do no harm, and this is not
+called. Twisted's reactor must be on the server's loop, if it is asked for.
 """
 
 from __future__ import annotations
@@ -39,17 +40,27 @@ def refuse_patched() -> None:
             # gevent warns of signal without os.
             without = ", ".join(f"{option}=False" for option in (*HARMFUL, "signal"))
             raise StartError(
-                f"gevent has patched {_listed(options)}, and Bide's threads would hang: take "
-                f"monkey.patch_all() out, or write monkey.patch_all({without})"
+                f"gevent has patched {_listed(options)}, and Bide's threads would hang: remove "
+                f"monkey.patch_all(), or write monkey.patch_all({without})"
             )
     eventlet: Any = sys.modules.get("eventlet.patcher")
     patched = sorted(eventlet.already_patched) if eventlet is not None else []
     if patched:
         raise StartError(
-            f"eventlet has patched {_listed(patched)}, and Bide's threads would hang: take "
-            "eventlet.monkey_patch() out"
+            f"eventlet has patched {_listed(patched)}, and Bide's threads would hang: remove "
+            "eventlet.monkey_patch()"
         )
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def refuse_without_reactor(loop: object) -> None:
+    """Raise StartError unless Twisted's reactor is on an event loop."""
+    reactor = sys.modules.get("twisted.internet.reactor")
+    if getattr(reactor, "_asyncioEventloop", None) is not loop:
+        raise StartError(
+            "Twisted's reactor is not on this event loop: bide.run and the command line put it "
+            "there, or your program does by asyncioreactor.install"
+        )

@@ -9,6 +9,7 @@ from collections import deque
 from copy import copy
 from typing import Final
 
+from bide.compiling import mypyc_attr
 from bide.exchange.totals import UNBOUND, Total
 from bide.waiting.outcome import Signal
 
@@ -16,18 +17,19 @@ _MOST_BLOCKS: Final = 1024
 """Blocks that may wait to be read. A block of 2 bytes takes 50 bytes of memory."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Body:
     """The blocks of a body that have come and that the application has not read yet.
 
     The loop calls ``feed``, ``finish`` and ``fail``. One other thread at a time calls ``receive``.
-    They meet without a lock: each side first writes its own mark (a block appended, a signal
-    published), and then looks for the other's.
+    They need no lock: each side first writes its own mark (a block appended, a signal published),
+    and then checks the other's.
 
     Attributes:
         window: bytes that may wait before the body is full.
         complete: whether its last byte has come; set by the loop.
-        failed: whether it has broken off. What comes behind it is not a request. Set by the loop.
-        discarding: whether what comes is dropped, since the application will not read it.
+        failed: whether it ended with an error. Bytes behind it are not a request. Set by the loop.
+        discarding: whether bytes that come are dropped, since the application will not read them.
         paused: whether the connection is not read, since the body was full; set by the loop.
     """
 
@@ -47,9 +49,9 @@ class Body:
     )
 
     def __init__(self, window: int, unread: Total = UNBOUND) -> None:
+        self._blocks: deque[bytes] = deque()  # first: __del__ looks at it
         self.window = window
         self._unread = unread  # of all bodies together
-        self._blocks: deque[bytes] = deque()
         self._fed = 0  # bytes in, by the loop
         self._taken = 0  # bytes out, by the reader
         self._signal: Signal | None = None
@@ -62,7 +64,7 @@ class Body:
 
     @property
     def error(self) -> BaseException | None:
-        """What reads raise once what came before it is read; None unless the body has failed."""
+        """The error that reads raise after the last block; None unless the body has failed."""
         return self._error
 
     @property
@@ -77,7 +79,7 @@ class Body:
 
     @property
     def unread(self) -> int:
-        """Bytes that have come and that the application has not read; with those dropped."""
+        """Bytes that have come and that the application has not read; dropped ones included."""
         return self._fed - self._taken
 
     @property
@@ -94,11 +96,17 @@ class Body:
             or (unread > 0 and self._unread.full)
         )
 
+    @property
+    def due(self) -> bool:
+        """Whether so much has come that no thread must wait for it to begin."""
+        return self.complete or self.full or self.failed
+
     def must_pause(self) -> bool:
         """Mark a pause when the body is full. Return whether to feed no more for now.
 
         On the loop, for a host. The stream's channel is told when there is room again. The mark
-        comes first, and then a second look, since the reader takes first, and then looks for it.
+        comes first, and then a second check. The reader takes a block first, and then checks for
+        the mark.
         """
         if not self.full:
             return False
@@ -120,7 +128,7 @@ class Body:
         self._notify()
 
     def fail(self, error: BaseException) -> None:
-        """Let reads raise ``error`` once what came before is read; on the loop."""
+        """Make reads raise ``error`` after the blocks that came before it; on the loop."""
         if not self._finished:
             self._error = error
             self.failed = True
@@ -128,7 +136,7 @@ class Body:
             self._notify()
 
     def discard(self) -> None:
-        """Keep nothing more: the application will not read; from any thread."""
+        """Drop what waits and what comes: the application will not read it; from any thread."""
         self.discarding = True
         self._drop()
 
@@ -160,9 +168,12 @@ class Body:
     def _next(self) -> bytes | None:
         # First the end, then the blocks: the loop adds the last block before it marks the end.
         finished = self._finished
+        blocks = self._blocks
         try:
-            block = self._blocks.popleft()
-        except IndexError:
+            block = blocks.popleft() if blocks else None
+        except IndexError:  # dropped meanwhile
+            block = None
+        if block is None:
             if not finished:
                 return None
             if self._error is not None:

@@ -1,37 +1,72 @@
-"""One request's call of an application, as whoever begins, counts and watches it knows it.
+"""One request's call of an application, for the code that begins, counts and watches calls.
 
-It knows no interface: what is called, and how, is that of the kind of call.
+It knows no interface (WSGI): each kind of call knows what it calls, and how.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from bide.compiling import mypyc_attr
 from bide.errors import Cancelled
 from bide.exchange.stream import Stream
 from bide.waiting.times import Times
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Call:
-    """One request's call of an application; a base of each interface's own.
+    """One request's call of an application; the base class of each interface's calls.
 
     Attributes:
         stream: the exchange with the client.
-        started: when its request had come, in monotonic seconds.
+        started: when the head of its request had come, in monotonic seconds.
         times: where its time goes.
-        expired: whether it has taken too long, and has been told so; the loop's.
+        expired: whether it has taken too long, and its wait was ended for that; set on the loop.
         over: whether all of it has ended.
+        number: by which people know it; there is none before somebody has looked.
     """
 
-    __slots__ = ("expired", "over", "started", "stream", "times")
+    __slots__ = ("expired", "number", "over", "started", "stream", "times")
 
     stream: Stream
     started: float
     times: Times
     expired: bool
     over: bool
+    number: int
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether it is best begun when its body has come, since it takes a thread to wait for it.
+
+        A property, since compiled code does not see that an interpreted class has another value.
+        """
+        return True
+
+    @property
+    def begun_by(self) -> Any:
+        """The dispatcher that has begun it."""
+        raise NotImplementedError
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits, and holds no thread; from any thread."""
+        wait = self.times.spent[2]
+        return wait is not None and wait.parked is not None
+
+    @property
+    def awaited(self) -> Any:
+        """What its coroutine awaits, of a call that is one; from any thread."""
+        return None
+
+    @property
+    def task(self) -> Any:
+        """The task of the event loop that it is; None: it is none. From any thread."""
+        return None
 
     @property
     def thread_name(self) -> str:
-        """The thread that it has begun on, for people; empty before."""
+        """The name of the thread that it runs on; empty before it begins."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -45,14 +80,16 @@ class Call:
         """
         raise NotImplementedError
 
-    def reject(self, retry_after: int) -> None:
-        """Answer 503 in place of running; on the loop, for a call that no executor has.
+    def reject(self, retry_after: int, code: int = 503, stops: bool = False) -> None:
+        """Answer 503 or 429 in place of running; on the loop, for a call that no executor has.
 
         Args:
             retry_after: seconds after which the client may ask again.
+            code: the status.
+            stops: whether that is since the server stops, and not since others are in its way.
         """
         raise NotImplementedError
 
     def describe(self) -> str:
-        """Name the request and the application, for people; from any thread."""
+        """Return a text that names the request and the application; from any thread."""
         raise NotImplementedError

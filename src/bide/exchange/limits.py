@@ -1,4 +1,4 @@
-"""What a client may ask of the server, as the settings say: their part that protocols know."""
+"""The limits of what a client may send, from the settings, as far as protocols need them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from bide.settings import DEFAULTS, Settings
+from bide.twins import HeadLimits
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may ask of the server; in bytes where nothing else is said."""
+class Limits(HeadLimits):
+    """The limits of what a client may send; in bytes unless noted."""
 
     request_line: int = DEFAULTS.limit_request_line
     head: int = DEFAULTS.limit_head
@@ -21,22 +22,26 @@ class Limits:
     chunks: int = DEFAULTS.limit_chunks
     """Chunks of a body; it may have one more for each CHUNK_DUE bytes."""
     framing: int = DEFAULTS.limit_framing
-    """What a chunked body's sizes, extensions and trailers may take beyond their due."""
+    """Bytes that a chunked body's sizes, extensions and trailers may take beyond their due."""
     window: int = DEFAULTS.limit_unread
-    """What waits of a body for the application before the connection is read no further."""
+    """Bytes of a body that wait for the application before the connection is read no further."""
     discard: int = DEFAULTS.limit_discard
-    """What is read to keep the connection, of a body that the application left unread."""
+    """Bytes of a body, left unread by the application, that are read to keep the connection."""
     unsent: int = DEFAULTS.limit_unsent
-    """What waits of a response for the client before the application does."""
+    """Bytes of a response that wait for the client before the application waits."""
     pipeline: int = DEFAULTS.limit_pipeline
     """Requests that wait on one connection before it is read no further."""
+    message: int = DEFAULTS.websocket_max_size
+    """Bytes of a WebSocket's message; each of its fragments counts 64 more."""
+    deflate: bool = DEFAULTS.websocket_deflate == "on"
+    """Whether messages of WebSockets may be compressed."""
     linger: float = DEFAULTS.linger_timeout
     """Seconds of silence for which a closing connection is read, so that the client gets the
     answer."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return the limits that some settings say."""
+        """Return the limits of some settings."""
         return cls(
             request_line=settings.limit_request_line,
             head=settings.limit_head,
@@ -48,5 +53,7 @@ class Limits:
             discard=settings.limit_discard,
             unsent=settings.limit_unsent,
             pipeline=settings.limit_pipeline,
+            message=settings.websocket_max_size,
+            deflate=settings.websocket_deflate == "on",
             linger=settings.linger_timeout,
         )

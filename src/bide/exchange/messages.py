@@ -1,7 +1,7 @@
-"""The heads of the two messages of an exchange: what was asked, and what is answered.
+"""The heads of a request and of its response, for any protocol and any interface.
 
-As any protocol can state them, and any interface. A request's path is decoded here, once. A
-response's head is checked here for what no protocol allows; how it is written is the protocol's.
+A request's path is decoded here, once. A response's head is checked here for what no protocol
+allows; the protocol encodes it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from bide.errors import LocalProtocolError
+from bide.native import check
 
 short: Final = reprlib.Repr()
 """Shows in an error what an application gave: in one line, and not all of it."""
@@ -19,7 +20,7 @@ short.maxother = short.maxstring = 80
 
 
 class Request:
-    """The head of a request, as any protocol can state it.
+    """The head of a request, for any protocol.
 
     Attributes:
         method: the method's token, as sent.
@@ -30,14 +31,18 @@ class Request:
         query: what follows the first ``?``, without it, as sent.
         version: "1.0", "1.1", …
         headers: pairs of name and value as sent, in order, values without outer blanks.
+        fields: CGI's keys and texts of the headers, one behind the other, where they were made at
+            once; else None.
+        pairs: the headers, where they have been made.
         has_body: whether the head announces one.
         persistent: whether the client lets the connection be used again.
     """
 
     __slots__ = (
+        "fields",
         "has_body",
-        "headers",
         "method",
+        "pairs",
         "path",
         "persistent",
         "query",
@@ -63,12 +68,24 @@ class Request:
         self.path = decoded(raw_path)
         self.query = query
         self.version = version
-        self.headers = headers
+        self.pairs: list[tuple[bytes, bytes]] | None = headers
+        self.fields: tuple[str, ...] | None = None
         self.has_body = False
         self.persistent = True
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers; of a request that has ``fields`` they are made when asked for."""
+        if self.pairs is None:
+            self.pairs = self.split()
+        return self.pairs
+
+    def split(self) -> list[tuple[bytes, bytes]]:
+        """Make the headers, where they were not given; of what the protocol has kept."""
+        raise NotImplementedError
+
     def mount(self, root: bytes) -> bool:
-        """Move ``root`` from the path's beginning to the end of the root; whether it was there.
+        """Move ``root`` from the start of the path to the end of the root; return whether it fits.
 
         Whole segments count: ``/app`` is not the beginning of ``/apple``.
 
@@ -84,7 +101,7 @@ class Request:
 
 
 def decoded(path: bytes) -> bytes:
-    """Decode a path's percent signs (RFC 3986 section 2.1); those of no octet stay as they are.
+    """Decode a path's percent signs (RFC 3986 section 2.1); malformed ones stay as they are.
 
     The ``*`` of ``OPTIONS *`` asks about the server: its path is empty.
     """
@@ -106,9 +123,9 @@ class Head:
         bodiless: whether a response of this status has no body (RFC 9110 section 6.4.1).
         length: Content-Length as the application gave it, in bytes, or None. With status 204 it is
             not sent (RFC 9110 section 8.6).
-        connection: what the application said in ``Connection``, which is not sent; or "".
-        closes: whether it wants the connection to be closed.
-        dated, served: whether the application gave ``Date`` and ``Server`` itself.
+        connection: the application's ``Connection`` header, which is not sent; or "".
+        closes: whether that asks to close the connection.
+        dated, served: whether the application has set ``Date`` and ``Server`` itself.
     """
 
     __slots__ = (
@@ -123,31 +140,43 @@ class Head:
         "served",
     )
 
-    def __init__(self, status: str, headers: list[tuple[str, str]]) -> None:
+    def __init__(self, status: Any, headers: Any) -> None:
+        # Of any type: what an application gives.
         try:
             parsed = _STATUSES.get(status)
         except TypeError:  # it has no hash: a list, for example
             parsed = None
         self.code, self.reason = parsed or _parse_status(status)
-        self.bodiless = self.code == 204 or self.code == 304
-        self.length: int | None = None
-        self.dated = False
-        self.served = False
+        self.bodiless = self.code in (204, 304)
         self.connection = ""
         self.closes = False
-        given: Any = headers
+        self.headers: list[tuple[str, str]]
+        self.length: int | None
+        checked = None if check is None else check(headers, _FIELDS)
+        if checked is not None:
+            self.headers, self.length, self.dated, self.served = checked
+        else:
+            self.length = None
+            self.dated = self.served = False
+            self._look(headers)
+        if self.code == 204:
+            self._drop("content-length")
+            self.length = None
+
+    def _look(self, given: Any) -> None:
+        """Take the headers, as far as they may be sent."""
         if type(given) is not list and (
             not isinstance(given, Iterable) or isinstance(given, Mapping)
         ):
             raise _no_headers(given)
         try:
             pairs: Any = list(map(tuple, given))  # which copies no tuple
-            self.headers: list[tuple[str, str]] = pairs
+            self.headers = pairs
             for name, value in pairs:
                 if type(value) is not str:
                     raise LocalProtocolError(
-                        f"the header {name!r} has the value {short.repr(value)}, no string: "
-                        "make it a str"
+                        f"the header {name!r} has the value {short.repr(value)}, "
+                        "which is not a string: make it a str"
                     )
                 kind = _FIELDS.get(name)
                 if kind is None:
@@ -160,14 +189,17 @@ class Head:
             raise _no_headers(given) from None
         if self.connection:
             self._drop("connection")
-        if self.code == 204:
-            self._drop("content-length")
-            self.length = None
 
     def announce(self, length: int) -> None:
         """Add a Content-Length, in bytes, to a head that has none."""
         self.headers.append(("Content-Length", str(length)))
         self.length = length
+
+    def add(self, name: str, value: str) -> None:
+        """Add a header that may be sent, unless the application has set it itself."""
+        lower = name.lower()
+        if not any(each[0].lower() == lower for each in self.headers):
+            self.headers.append((name, value))
 
     def _drop(self, name: str) -> None:
         self.headers = [each for each in self.headers if each[0].lower() != name]
@@ -182,8 +214,10 @@ class Head:
                 raise LocalProtocolError("two Content-Length headers: give one")
             # isascii, since isdigit alone takes the digits of every script.
             if not (value.isascii() and value.isdigit()) or len(value) > 18:
-                raise LocalProtocolError(f"Content-Length {value!r} is no number of bytes")
+                raise LocalProtocolError(f"Content-Length {value!r} is not a number of bytes")
             self.length = int(value)
+        elif name.lower() == "upgrade" and self.code == 426:
+            pass  # RFC 9110 section 15.5.22: it must be there
         elif name.lower() == "connection" and _OWN_CONNECTION.fullmatch(value):
             self.connection = value
             self.closes = self.closes or "close" in value.lower()
@@ -198,7 +232,7 @@ _BARE_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # but HTAB
 _NOT_LATIN: Final = re.compile(r"[^\x00-\xff]")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-# What an application may say of its connection: nothing that another header goes with.
+# The Connection headers that an application may set: none that needs another header.
 _OWN_CONNECTION: Final = re.compile(
     r"(?:close|keep-alive)(?:[ \t]*,[ \t]*(?:close|keep-alive))*", re.IGNORECASE
 )
@@ -216,21 +250,22 @@ _CONNECTION_FIELDS: Final = frozenset(
         "upgrade",
     }
 )
-# Header names that have been looked at: what they need. Bounded, for an application could make
-# up names without end; any thread, by single dict operations.
+# Header names that have been checked: what they need. Bounded, for an application could make up
+# names without end. Any thread, by single dict operations.
 _FIELDS: Final[dict[str, str]] = {}
 _STATUSES: Final[dict[str, tuple[int, str]]] = {}
 _CACHED: Final = 1024
 
 
 def _no_headers(headers: Any) -> LocalProtocolError:
+    hint = ": write list(headers.items())" if isinstance(headers, dict) else ""
     return LocalProtocolError(
-        f"the headers are {short.repr(headers)}: they must be a list of pairs (name, value)"
+        f"the headers are {short.repr(headers)}: they must be a list of pairs (name, value){hint}"
     )
 
 
-def _check_value(name: str, value: str) -> None:
-    """Raise for a control character, which could split the response, and for no Latin-1."""
+def _check_value(name: Any, value: Any) -> None:
+    """Raise for a control character, which could split the response, and for non-Latin-1."""
     found = _CONTROL.search(value)
     if found:
         raise LocalProtocolError(
@@ -247,26 +282,26 @@ def _check_latin(text: str) -> None:
         )
 
 
-def _classify(name: str) -> str:
+def _classify(name: Any) -> str:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise LocalProtocolError(f"{short.repr(name)} is no header name")
+        raise LocalProtocolError(f"{short.repr(name)} is not a header name")
     lower = name.lower()
     kind = ""
     if lower in ("date", "server", "content-length"):
         kind = lower
     elif lower in _CONNECTION_FIELDS:
         kind = "connection"
-    if len(_FIELDS) < _CACHED and len(name) <= 64:
+    if type(name) is str and len(_FIELDS) < _CACHED and len(name) <= 64:
         _FIELDS[name] = kind
     return kind
 
 
-def _parse_status(status: str) -> tuple[int, str]:
+def _parse_status(status: Any) -> tuple[int, str]:
     if not isinstance(status, str) or not re.fullmatch(
         r"[2-9][0-9][0-9]( [^\x00-\x08\x0a-\x1f\x7f]*)?", status
     ):
         raise LocalProtocolError(
-            f"{short.repr(status)} is no status: it must be a str like '200 OK'"
+            f"{short.repr(status)} is not a status: it must be a str like '200 OK'"
         )
     _check_latin(status)
     parsed = (int(status[:3]), status[4:])

@@ -10,9 +10,9 @@ from typing import Final
 class Total:
     """A sum that any thread may add to, also in a destructor: nothing here blocks.
 
-    A thread that adds first writes down what, and then tries to take the lock and sum up. The one
-    that has summed up looks once more when it has released the lock. So whatever the order,
-    everything is in the sum at once.
+    A thread that adds first writes its number down, and then tries to take the lock and sum up. The
+    thread that has summed up checks once more when it has released the lock. So everything is in
+    the sum at once, in whatever order threads come.
 
     Attributes:
         bound: what the sum should stay below; 0: there is no bound.

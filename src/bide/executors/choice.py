@@ -9,17 +9,19 @@ from bide.capabilities import ExecutorName
 from bide.executors.executor import Executor
 from bide.executors.hub import Hub
 from bide.executors.loop import LoopExecutor
+from bide.executors.tasks import TasksExecutor
 from bide.executors.threads import ThreadsExecutor, nothing
 
 
 class Executors:
     """What runs the applications of one server, or of one host.
 
-    Applications that run on the loop share one executor. Those that run in threads share another:
+    Applications that run on the loop share one executor, and so do those whose calls are tasks.
+    Those that run in threads share another:
     one pool of threads, with one queue before it. An application that can run one request at a time
     has a thread and a queue of its own.
 
-    On the loop, but where noted.
+    Everything is called on the loop, except where noted.
 
     Args:
         loop: where awaitables run.
@@ -46,7 +48,7 @@ class Executors:
         self._users: dict[Executor, set[object]] = {}  # of each that has not ended
 
     def take(self, name: ExecutorName, user: object) -> Executor:
-        """Return the executor of a decision, made at first need; ``user`` gives it back."""
+        """Return the executor with this name, made at first need; ``user`` must give it back."""
         executor = self._shared.get(name)
         if executor is None:
             executor = self._make(name)
@@ -55,9 +57,16 @@ class Executors:
         self._users.setdefault(executor, set()).add(user)
         return executor
 
+    def adopt(self, executor: Executor, user: object) -> Executor:
+        """Return an executor that ``user`` has made for itself alone; it must give it back."""
+        self._users[executor] = {user}
+        return executor
+
     def _make(self, name: ExecutorName) -> Executor:
         if name == "loop":
             return LoopExecutor(self.loop)
+        if name == "tasks":
+            return TasksExecutor()
         serial = name == "serial"
         threads = 1 if serial else self._threads
         return ThreadsExecutor(self.loop, threads, self._queue, serial, self._rested, self._limit)
@@ -65,7 +74,7 @@ class Executors:
     def give_back(self, executor: Executor, user: object) -> bool:
         """Called when ``user`` has no more jobs for an executor; return whether that has ended it.
 
-        It ends with its last user. From any thread, where it has threads of its own.
+        An executor ends with its last user. From any thread, where it has threads of its own.
         """
         users = self._users.get(executor)
         if users is None:
@@ -82,7 +91,7 @@ class Executors:
         return len(self._users.get(executor, ())) > 1
 
     def flush(self) -> bool:
-        """Let each begin what was submitted; return whether the loop may rest now."""
+        """Call ``flush`` of each executor; return whether the loop may rest now."""
         rest = False
         for executor in self._users:
             if executor.flush():
@@ -90,11 +99,11 @@ class Executors:
         return rest
 
     def recover(self) -> None:
-        """Try again to have a thread, where there is none since it was refused."""
+        """Try again to start a thread, where there is none since the system refused it."""
         for executor in self._users:
             executor.recover()
 
     @property
     def hubs(self) -> list[Hub]:
-        """The hubs of all; from any thread, for the monitor."""
+        """The hubs of all executors; from any thread."""
         return [hub for executor in list(self._users) for hub in executor.hubs]

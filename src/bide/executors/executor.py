@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
+from bide.compiling import mypyc_attr
 from bide.executors.hub import Hub, Job
-from bide.waiting.waiter import Waiter
+from bide.waiting.times import Times
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Executor:
-    """Runs jobs. What it counts is read from any thread; all else is called on the loop.
+    """Runs jobs. Its counts may be read from any thread; everything else is called on the loop.
 
-    The numbers here are those of an executor that has no threads of its own.
+    The counts here are those of an executor that has no threads of its own.
 
     Attributes:
         multithread: whether two jobs may run code at the same time.
@@ -20,6 +23,11 @@ class Executor:
 
     multithread: bool = False
     threads_max: int = 0
+
+    @property
+    def knows_counts(self) -> bool:
+        """Whether ``waiting`` and ``queued`` are known without a look at each job."""
+        return True
 
     @property
     def hubs(self) -> list[Hub]:
@@ -48,33 +56,40 @@ class Executor:
 
     @property
     def alive(self) -> bool:
-        """Whether a thread has not ended."""
+        """Whether any of its threads still runs."""
         return False
 
     @property
     def able(self) -> bool:
-        """Whether there is a thread, or none was refused when it was wanted; on the loop."""
+        """Whether it can run jobs. Not so if it has no thread since the system refused one."""
         return True
 
-    def waiter(self) -> Waiter:
-        """Make a new job's waiter."""
+    def waiter(self) -> Times:
+        """Make what counts a new job's time, and where it waits, if its waits need one."""
         raise NotImplementedError
 
-    def submit(self, job: Job) -> bool:
-        """Take a job; return false when it is refused, since too many wait for a thread."""
+    def submit(self, job: Any) -> bool:
+        """Take a job of its kind; return false when it is refused: too many wait for a thread."""
         raise NotImplementedError
+
+    def add(self, job: Any) -> None:
+        """Take a job that is not refused, however many wait for a thread."""
+        self.submit(job)
 
     def flush(self) -> bool:
         """Called after a batch of ``submit``; return whether the loop may rest before the next."""
         return False
 
     def expire(self, age: float, jobs: Container[object]) -> list[Job]:  # noqa: ARG002 - as above
-        """Take out those of ``jobs`` that have waited for a thread for ``age`` seconds."""
+        """Remove and return those of ``jobs`` that have waited for a thread for ``age`` seconds."""
         return []
 
     def recover(self) -> None:
-        """Try again to have a thread, where there is none since it was refused."""
+        """Try again to start a thread, where there is none since the system refused it."""
+
+    def begin_to_stop(self) -> None:
+        """Called when the server begins to stop, and its requests have time to end."""
 
     def stop(self) -> None:
-        """End, when every job has ended."""
+        """End when every job has ended."""
         raise NotImplementedError

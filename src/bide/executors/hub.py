@@ -19,10 +19,11 @@ from time import monotonic
 
 from greenlet import getcurrent, greenlet
 
+from bide.compiling import mypyc_attr
 from bide.exchange.call import Call
 from bide.executors.shells import WorkerGreenlet
 from bide.executors.tracing import put_away
-from bide.forks import Shared, came_back
+from bide.forks import came_back
 from bide.waiting.outcome import Wait
 from bide.waiting.parking import Parking
 from bide.waiting.thread_locals import apart, begin, kept, own, wait_apart
@@ -34,6 +35,7 @@ IDLE_WORKERS = 256
 """How many greenlets of ended jobs one thread keeps for the next."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Job(Call):
     """A call that runs in a greenlet of a hub.
 
@@ -47,6 +49,10 @@ class Job(Call):
 
     def lost(self) -> None:
         """Called when the job cannot be run to its end; has no effect after the end."""
+        raise NotImplementedError
+
+    def after_fork(self) -> None:
+        """Called in a child that the job's code has forked: drop the job, which is the parent's."""
         raise NotImplementedError
 
 
@@ -63,11 +69,9 @@ class Worker:
         self._hub = hub
         self.job: Job | None = None
 
-    def work(self) -> None:
-        """Run the current job, and each that comes after it; in the worker's greenlet."""
+    def work(self, here: WorkerGreenlet) -> None:
+        """Run the current job, and then each later one; in ``here``, its greenlet."""
         hub = self._hub
-        here = getcurrent()
-        assert isinstance(here, WorkerGreenlet)
         while True:
             job = self.job
             assert job is not None
@@ -78,22 +82,27 @@ class Worker:
                 else:
                     job.run()
             except BaseException:  # noqa: BLE001 - it is reported, and the thread lives
-                # A job answers for its own errors. What comes here is an error of ours, or of a log
+                # A job handles its own errors. What comes here is an error of Bide's, or of a log
                 # handler that the program has added, or an asynchronous exception.
                 _report()
                 job.lost()
             self.job = here.waiter = job = None
-            # The next job begins with none; this one holds what the application kept there.
+            # The next job brings its own context. This one holds what the application kept there.
             here.gr_context = None
             if len(hub.idle) >= hub.idle_most:
                 return
             hub.idle.append(here)
-            hub.main.switch()
+            main = hub.main
+            assert main is not None
+            main.switch()
 
     def after_fork(self, here: greenlet) -> None:
-        """Give the job up in a forked child; ``here`` is the worker's greenlet, which has forked.
+        """Called in a forked child: give the job up, and run no other.
 
-        It runs no job any more. When it ends, the child ends.
+        When the worker's greenlet ends, the child ends.
+
+        Args:
+            here: the worker's greenlet, which has forked.
         """
         job = self.job
         if job is None:
@@ -101,11 +110,10 @@ class Worker:
         root = here
         while root.parent is not None:
             root = root.parent
-        # What it would come back to has the parent's queue, and goes on as the server.
+        # Its old parent greenlet has the parent's queue, and would go on as the server.
         self._hub.main = here.parent = greenlet(came_back, root)
         self.job = None
-        if isinstance(job, Shared):
-            job.after_fork()
+        job.after_fork()
 
 
 def _report() -> None:
@@ -116,6 +124,7 @@ def _report() -> None:
             traceback.print_exc()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Hub(Parking):
     """The greenlets of one thread, each either running, parked or idle."""
 
@@ -125,7 +134,7 @@ class Hub(Parking):
         """Make a hub, on its thread.
 
         Args:
-            name: for people, in the log.
+            name: its name in the log and the status.
             wake: what :meth:`wake` calls.
             idle_most: how many greenlets of ended jobs it keeps.
         """
@@ -133,9 +142,9 @@ class Hub(Parking):
         self.idle_most = idle_most
         self._wake = wake
         self.thread = threading.get_ident()
-        self.main: greenlet = getcurrent()
+        self.main: greenlet | None = None  # that which runs the others, while the hub is in use
         self.idle: list[WorkerGreenlet] = []
-        self.waits: set[Wait] = set()  # what the parked ones wait for
+        self.waits: set[Wait] = set()  # those of the parked jobs
         # Read by the monitor and the status from their own threads:
         self.parked = 0
         self.running: greenlet | None = None
@@ -144,12 +153,12 @@ class Hub(Parking):
         self.profile = getprofile()
 
     def run(self, job: Job) -> None:
-        """Run a job in a greenlet; returns when it has ended or waits."""
+        """Run a job in a greenlet; return when it has ended or waits."""
         self.main = getcurrent()
         running = self.idle.pop() if self.idle else WorkerGreenlet(Worker(self))
         running.worker.job = job
         self.trace, self.profile = gettrace(), getprofile()
-        self.since = job.waiter.times.begun = monotonic()
+        self.since = job.waiter.begun = monotonic()
         self.running = running
         if kept:
             apart(running.switch)
@@ -158,10 +167,10 @@ class Hub(Parking):
         self.running = None
 
     def resume(self, wait: Wait) -> None:
-        """Let a parked job go on; returns when it has ended or waits again."""
+        """Continue a parked job; return when it has ended or waits again."""
         parked = wait.parked
         if parked is None:
-            return  # it has gone on meanwhile
+            return  # the job has gone on meanwhile
         self.main = getcurrent()
         self.trace, self.profile = gettrace(), getprofile()
         self.since = monotonic()
@@ -173,7 +182,9 @@ class Hub(Parking):
         self.running = None
 
     def park(self, wait: Wait) -> None:
-        """Stop the running greenlet until ``wait`` is resumed; the thread goes on."""
+        """Park the running greenlet until ``wait`` is resumed; the thread runs others meanwhile."""
+        main = self.main
+        assert main is not None
         wait.parked = getcurrent()
         self.waits.add(wait)
         self.parked += 1
@@ -182,10 +193,10 @@ class Hub(Parking):
             bring_back = put_away(self.trace, self.profile)
         try:
             if kept:
-                wait_apart(self.main.switch)
+                wait_apart(main.switch)
             else:
-                self.main.switch()
-                if kept:  # it was registered meanwhile
+                main.switch()
+                if kept:  # state was registered meanwhile
                     begin()
         finally:
             self.parked -= 1
@@ -195,14 +206,18 @@ class Hub(Parking):
                 bring_back()
 
     def wake(self, wait: Wait) -> None:
-        """Have :meth:`resume` called with a settled wait, soon; from any thread."""
+        """Schedule :meth:`resume` of a settled wait on the hub's thread; from any thread."""
         self._wake(wait)
 
     def close(self) -> None:
         """End the idle greenlets; on the hub's thread, when no job is left."""
-        self.main = getcurrent()
         while self.idle:
-            self.idle.pop().throw()
+            idle = self.idle.pop()
+            idle.parent = getcurrent()
+            idle.throw()
+        # For a thread's own greenlet that outlives the thread, greenlet searches all objects of the
+        # process, in the middle of whatever the main thread does then.
+        self.main = None
 
 
 def job_of(running: greenlet | None) -> Job | None:

@@ -1,13 +1,13 @@
 """A lane: one thread with greenlets of its own, which asks its executor for jobs.
 
-A wait that is settled comes back to its lane by the lane's queue. A lane also holds what its
-executor notes of it.
+A settled wait comes back to its lane through the lane's queue. Some attributes of a lane belong to
+its executor.
 
-An asynchronous exception may come into a lane's thread. Decorators that limit a call's time raise
-it so (``PyThreadState_SetAsyncExc``). It may come late, when their call waits or has ended, and
-then it meets the lane itself, whose work may be half done. So the lane takes no more jobs, another
-takes its place, and its own jobs end. A second exception may come into that. So each step of the
-end can be done anew when it was half done.
+An asynchronous exception may be raised in a lane's thread, as decorators that limit a call's time
+do (``PyThreadState_SetAsyncExc``). When it comes late, their call waits or has ended, and the
+exception interrupts the lane itself, in the middle of any step. Then the lane takes no more jobs,
+another lane takes its place, and its own jobs end. A second exception may interrupt that. So each
+step of the end can be repeated when it was half done.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Final, TypeVar
 
+from bide.compiling import mypyc_attr, take_interruption
 from bide.errors import ThreadEnded
 from bide.executors.executor import Executor
 from bide.executors.hub import IDLE_WORKERS, Hub, Job, job_of
+from bide.executors.processor import Usage
+from bide.executors.returning import Returning
 from bide.executors.shells import LaneName
 from bide.waiting.outcome import Wait
 
@@ -31,40 +35,45 @@ T = TypeVar("T")
 log = logging.getLogger("bide")
 
 LOOK: Final = None
-"""The word to a lane that there may be a job."""
+"""In a lane's queue: there may be a job."""
 STOP: Final = object()
-"""The word to a lane to end, when its last job has."""
+"""In a lane's queue: end when the last job has ended."""
+_COMPILED: Final = not __file__.endswith(".py")
+
 TRIES: Final = 100
-"""How often a step of an end is tried: one that fails by itself must come to an end."""
-
-_thread_clock = getattr(time, "pthread_getcpuclockid", None)  # macOS has none
+"""How often a step of a lane's end is tried, so that a step that always fails is given up."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Jobs(Executor):
-    """An executor that has lanes, as they call it; each on its own thread.
+    """What lanes call on their executor, each on its own thread.
 
     Attributes:
         lanes_max: how many lanes there may be.
+        returning: brings settled waits back to the lanes.
+        jobs: those that wait for a lane; a lane reads without a lock whether there is one.
     """
 
     lanes_max: int
+    returning: Returning
+    jobs: deque[Job]
 
     def next_job(self, lane: Lane) -> Job | None:
-        """Return the lane's next job, or note that it is idle."""
+        """Return the lane's next job; None if there is no job for it, and it is idle now."""
         raise NotImplementedError
 
     def another_job(self, lane: Lane) -> Job | None:
-        """Return a job for a lane that goes on anyway, if there is one for it."""
+        """Return a job for a lane that is awake anyway; None if there is no job for it."""
         raise NotImplementedError
 
     def busy(self, lane: Lane) -> None:
-        """Called when a lane that was idle, or woken for a job, has something of its own to do."""
+        """Called when a lane that was idle, or woken for a job, must resume a job of its own."""
         raise NotImplementedError
 
     def withdraw(self, lane: Lane) -> bool:
         """Called when a lane ends by an error: it gets no more jobs.
 
-        Return whether it has a job in hand, which no other lane will take.
+        Return whether it has taken a job that no other lane will take.
         """
         raise NotImplementedError
 
@@ -73,6 +82,7 @@ class Jobs(Executor):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lane:
     """One thread with its own greenlets.
 
@@ -81,23 +91,22 @@ class Lane:
 
     def __init__(self, executor: Jobs, number: int) -> None:
         self.number = number  # in the order of their start, from 1
-        self.name = f"lane-{number}"
-        self.thread = threading.Thread(
-            target=self.run, name=LaneName(f"bide-{self.name}"), daemon=True
-        )
+        self.name = f"bide-thread-{number}"
+        self.thread = threading.Thread(target=self.run, name=LaneName(self.name), daemon=True)
         self.queue: SimpleQueue[object] = SimpleQueue()  # settled waits, LOOK and STOP
         self.hub: Hub | None = None
-        self.taken: Job | None = None  # it has been taken out of the queue, and not begun
+        self.taken: Job | None = None  # taken out of the queue, and not begun
         # Changed under the executor's lock; read without it, too:
         self.idle = False
-        self.coming = True  # woken for a job or started, and has not looked
+        self.coming = True  # woken for a job or started, and has not asked for one yet
         self.begun = False  # at a new job or on its way to one, as far as that does not block
         self.count = 0  # parked jobs, when it went idle
         self.noted = 0  # parked jobs, when it last asked for a job
         self.limit = 0  # parked jobs with which it asks for a lane that has fewer
+        self.has_parked = False  # the job that it took last has parked; on its thread
         self._executor = executor
-        self._clock: int | None = None  # of the processor time of this thread
-        # By the loop: what it was at, with which processor time, and when.
+        self._usage: Usage | None = None
+        # By the loop: when the running job was begun or resumed, its processor time, and when read.
         self._seen = (0.0, 0.0, 0.0)
 
     @property
@@ -108,21 +117,22 @@ class Lane:
     def blocks(self, now: float, window: float) -> bool:
         """Whether the job that runs has used no processor time for ``window`` seconds; on the loop.
 
-        It is called again and again, and compares with what it found before.
+        Not so where the thread is ready to run, and waits for a processor on a busy machine. This
+        compares with what an earlier call has found.
         """
-        hub = self.hub
-        if hub is None or hub.running is None:
+        hub, usage = self.hub, self._usage
+        if hub is None or hub.running is None or usage is None:
             return False
         stint, used, at = self._seen
         if stint == hub.since and now - at < window:
             return False
-        # Where a thread's time cannot be read, whatever runs for so long is taken for blocked.
+        # Where a thread's time cannot be read, a job that runs for so long counts as blocked.
         try:
-            using = 0.0 if self._clock is None else time.clock_gettime(self._clock)
+            using = usage.used()
         except OSError:  # the thread has ended
             return False
         if stint == hub.since and using - used < (now - at) / 100:
-            return True
+            return not usage.is_ready()
         self._seen = (hub.since, using, now)
         return False
 
@@ -136,46 +146,49 @@ class Lane:
     def _live(self) -> None:
         """Resume settled waits first, then begin a new job; until stopped."""
         executor = self._executor
-        if _thread_clock is not None:
-            self._clock = _thread_clock(threading.get_ident())
-        idle = max(16, 4 * IDLE_WORKERS // executor.lanes_max)
-        hub = self.hub = Hub(self.name, self._wake, min(idle, IDLE_WORKERS))
+        self._usage = Usage()
+        # Where many jobs park, the first lanes have them all.
+        lanes = executor.threads_max if self.number <= executor.threads_max else executor.lanes_max
+        idle = min(max(16, 4 * IDLE_WORKERS // lanes), IDLE_WORKERS)
         queue = self.queue
+        hub = self.hub = Hub(self.name, partial(executor.returning.bring, queue), idle)
         stopping = False
         while True:
+            job = None
             if queue.empty():
                 if stopping and not hub.parked:
                     break
                 job = executor.next_job(self)
-                if job is not None:
-                    self._begin(job)
+            if job is None:
+                item = queue.get()
+                if _COMPILED:
+                    take_interruption()  # here, and not in the call that comes next
+                if item is LOOK:
                     continue
-            item = queue.get()
-            if item is LOOK:
-                continue
-            if self.idle or self.coming:
-                executor.busy(self)
-            if item is STOP:
-                stopping = True
-                continue
-            assert isinstance(item, Wait)
-            hub.resume(item)
-            del item
-            # One new job for each that went on: neither kind starves the other.
-            job = executor.another_job(self)
-            if job is not None:
-                self._begin(job)
+                if self.idle or self.coming:
+                    executor.busy(self)
+                if item is STOP:
+                    stopping = True
+                    continue
+                assert isinstance(item, Wait)
+                hub.resume(item)
+                del item
+                if _COMPILED:
+                    take_interruption()
+                # One new job for each resumed one: neither kind starves the other. To miss a new
+                # one does no harm: before the lane sleeps, it checks under the lock.
+                if not executor.jobs:
+                    continue
+                job = executor.another_job(self)
+                if job is None:
+                    continue
+            job.waiter.parking = hub
+            hub.run(job)
+            self.has_parked = hub.parked > self.noted
+            self.taken = None
+            if _COMPILED:
+                take_interruption()
         hub.close()
-
-    def _begin(self, job: Job) -> None:
-        hub = self.hub
-        assert hub is not None
-        job.waiter.parking = hub
-        hub.run(job)
-        self.taken = None
-
-    def _wake(self, wait: Wait) -> None:
-        self.queue.put(wait)
 
     # The end of a lane that nobody has stopped ----------------------------------------------------
 
@@ -188,12 +201,12 @@ class Lane:
         self._insist(lambda: executor.leave(self))
 
     def _insist(self, step: Callable[[], T], tries: int = TRIES) -> T | None:
-        """Do a step, again when it is interrupted; return None where it never came to its end."""
+        """Do a step, and again when it is interrupted; return None if no try came to its end."""
         for _ in range(tries):
             try:
                 return step()
             except BaseException:
-                # Reported, unless the log is what it came into.
+                # Reported, unless the exception has interrupted the log itself.
                 with contextlib.suppress(BaseException):
                     log.exception("%s was interrupted while it ended", self.name)
         return None
@@ -222,7 +235,7 @@ class Lane:
             job = job_of(wait.parked)
             if job is not None:
                 job.waiter.cancel(ThreadEnded("its thread was ended from outside"), firm=True)
-            # It may have been taken out of the queue and lost. A second one does no harm.
+            # The wait may have been taken out of the queue and lost. Twice in it does no harm.
             self.queue.put(wait)
         while hub.parked:
             item = self.queue.get()

@@ -1,8 +1,8 @@
 """The loop executor: conversations run on the event loop's own thread, and must not block it.
 
-A conversation may run the loop a second time, inside its own call (nest_asyncio, debuggers). What
-the loop then has to begin or to resume is put off until that conversation has ended or waits. Else
-greenlets of others would run on top of it, in the middle of what the server does for it.
+A conversation may run the loop a second time, inside its own call (nest_asyncio, debuggers). Jobs
+that the loop would then begin or resume are put off until that conversation has ended or waits.
+Else they would run on top of it, while the server is in the middle of its work for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bide.waiting.waiter import Waiter
 
 
 class LoopExecutor(Executor):
-    """Runs jobs on the loop's thread, where all of it is called."""
+    """Runs jobs on the loop's thread; every method is called there."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -38,7 +38,7 @@ class LoopExecutor(Executor):
         return Waiter(self._loop, self._hub)
 
     def submit(self, job: Job) -> bool:
-        """Run a job until it ends or waits; return true, for this executor refuses none."""
+        """Run a job until it ends or waits. Return true: this executor refuses no job."""
         self._enter(self._hub.run, job)
         return True
 
@@ -68,5 +68,5 @@ class LoopExecutor(Executor):
 
     def stop(self) -> None:
         """End the idle greenlets, when every job has ended."""
-        if not self._is_entered():  # else the greenlet of the one that runs would soon be idle
+        if not self._is_entered():  # else the running job's greenlet would soon be idle
             self._hub.close()

@@ -1,14 +1,16 @@
-"""Classes that inherit from types written in C, each as thin as can be.
+"""Thin classes that inherit from types written in C.
 
-What is compiled cannot inherit from such a type. So what these do stands in plain classes
-elsewhere, and these stay interpreted.
+A compiled class cannot inherit from such a type. So the work is done in plain classes elsewhere,
+and the classes here stay interpreted.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
+
+from bide.forks import share_greenlets
 
 if TYPE_CHECKING:
     from bide.executors.hub import Job, Worker
@@ -20,19 +22,19 @@ class WorkerGreenlet(greenlet):
 
     Attributes:
         worker: what it runs.
-        waiter: that of the worker's job. Each wait looks for it here, so it is a plain attribute.
+        waiter: the waiter of the worker's job. Each wait reads it, so it is a plain attribute.
     """
 
     __slots__ = ("waiter", "worker")
 
     def __init__(self, worker: Worker) -> None:
-        super().__init__(worker.work)
+        super().__init__(_work)  # no method of the worker's: it would be kept for each of them
         self.worker = worker
         self.waiter: Waiter | None = None
 
     @property
     def job(self) -> Job | None:
-        """The job that it runs; None while it is idle."""
+        """The worker's job; None while the worker is idle."""
         return self.worker.job
 
     def after_fork(self) -> None:
@@ -41,8 +43,17 @@ class WorkerGreenlet(greenlet):
         self.worker.after_fork(self)
 
 
+def _work() -> None:
+    here = getcurrent()
+    assert isinstance(here, WorkerGreenlet)
+    here.worker.work(here)
+
+
+share_greenlets(WorkerGreenlet, WorkerGreenlet.after_fork)
+
+
 class LaneName(str):
-    """The name of a lane's thread; quoted, it says what to write.
+    """The name of a lane's thread; its ``repr`` adds what to write instead of ``asyncio.gather``.
 
     asyncio's error of a thread without a loop quotes it ("There is no current event loop in thread
     …"), as ``asyncio.gather`` and ``ensure_future`` raise it here. Libraries catch that error, and

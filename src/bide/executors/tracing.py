@@ -1,7 +1,7 @@
-"""Tracing and profiling: what a request has set is taken off its thread while the request waits.
+"""Tracing and profiling: what a request has set is removed from its thread while it waits.
 
 ``sys.settrace`` and ``sys.setprofile`` belong to the thread. A debugger or a profiler that a
-request has begun must see that request alone. What ``threading.settrace`` has set for the thread
+request has started must see that request alone. What ``threading.settrace`` has set for the thread
 stays.
 """
 

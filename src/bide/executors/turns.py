@@ -8,10 +8,11 @@ docs/decisions/0011-short-turns.md.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from typing import Final
+
+from bide.systems import at_fork
 
 INTERVAL: Final = 0.0005
 """Seconds."""
@@ -32,11 +33,11 @@ def _after_fork() -> None:
     _users, _set = 0, False
 
 
-os.register_at_fork(after_in_child=_after_fork)
+at_fork(after_in_child=_after_fork)
 
 
 def shorten() -> None:
-    """Shorten the turns, unless the application has chosen; from any thread."""
+    """Shorten the turns, unless the application has set the interval; from any thread."""
     global _users, _set
     with _lock:
         _users += 1
@@ -46,7 +47,10 @@ def shorten() -> None:
 
 
 def restore() -> None:
-    """Undo one ``shorten``; the last puts the default back, unless the application has chosen."""
+    """Undo one ``shorten``; from any thread.
+
+    The last call restores the default, unless the application has set the interval.
+    """
     global _users, _set
     with _lock:
         _users -= 1

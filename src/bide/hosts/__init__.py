@@ -1,1 +1,1 @@
-"""Bide's conversations under somebody else's server."""
+"""Bide's conversations under other servers."""

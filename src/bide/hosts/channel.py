@@ -1,21 +1,24 @@
-"""A response on its way into somebody else's server, which frames and sends it.
+"""A response on its way into another server, the host, which frames and sends it.
 
-The conversation, and whoever pushes, put in; the host takes out. What waits between is bounded.
+The conversation, and threads that push, put blocks in; the host takes them out. What waits in
+between is bounded.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
 from bide.errors import ClientDisconnected
-from bide.exchange.messages import Head
+from bide.exchange.channel import Channel
+from bide.exchange.messages import Head, Request
 from bide.exchange.peer import Peer
-from bide.exchange.stream import ENDED, READY, Channel, Stream
+from bide.exchange.stream import ENDED, READY, Stream
 from bide.settings import DEFAULTS
-from bide.waiting.locks import holds_lock
+from bide.waiting.locks import Lock, holds_lock
 from bide.waiting.outcome import Signal
 from bide.waiting.parking import runs_loop
 
@@ -36,8 +39,8 @@ class Part:
         blocks: blocks of its body, none of them empty.
         ended: whether this is all of it.
         cut: whether it ends here, though it is not complete.
-        length: with the head, bytes of the whole body, also of one that is not sent; None where it
-            is not known, or must not be told.
+        length: with the head, bytes of the whole body, also where no body is sent; None where it is
+            not known, or must not be sent.
     """
 
     head: Head | None
@@ -48,10 +51,10 @@ class Part:
 
 
 class HostChannel(Channel):
-    """A stream's channel whose other end is a host. Any thread.
+    """A stream's channel whose other end is a host; used from any thread.
 
     Args:
-        peer: who asks.
+        peer: the two ends of the connection.
         ready: called when there is something to take; from any thread, under the lock.
         limit: bytes that may wait before the application does, as UNSENT.
         room_again: called when the body's window has room again, after it was full.
@@ -68,7 +71,7 @@ class HostChannel(Channel):
         limit: int = UNSENT,
         room_again: Callable[[], None] = _nothing,
     ) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.peer = peer
         self.gone = False
         self._ready = ready
@@ -86,7 +89,7 @@ class HostChannel(Channel):
     # The stream's -------------------------------------------------------------------------------
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
-        """Put a block in, and before the first one the head."""
+        """Add a block, and before the first block the head; return false if the host is gone."""
         if self.gone:
             return False
         if stream.state == READY:
@@ -101,10 +104,9 @@ class HostChannel(Channel):
             self._ready()
         return not self.gone  # it may have learnt that just now
 
-    @holds_lock
     def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - it is of one stream
         """Return what fires when the host has sent on all that waits; None below the limit."""
-        # On a loop's thread nobody can wait for each block, so there a few may be ahead.
+        # On a loop's thread code cannot wait for each block, so there a few may be ahead.
         limit = UNSENT if runs_loop() else self._limit
         with self.lock:
             if self._waiting < limit or self.gone:
@@ -114,11 +116,10 @@ class HostChannel(Channel):
             return self._room
 
     def taken(self, stream: Stream) -> None:
-        """Have the host bring more of the body."""
+        """Called when the application has read from a full body: tell the host to feed more."""
         stream.body.paused = False
         self._room_again()
 
-    @holds_lock
     def ended(self, stream: Stream) -> None:
         """Tell the host that the response has ended."""
         with self.lock:
@@ -127,9 +128,8 @@ class HostChannel(Channel):
 
     # The host's ---------------------------------------------------------------------------------
 
-    @holds_lock
     def take(self) -> Part | None:
-        """Take out what there is; None when there is nothing new."""
+        """Take out the parts that wait; return None when there is nothing new."""
         with self.lock:
             head, self._head = self._head, None
             blocks, self._blocks = self._blocks, []
@@ -139,9 +139,8 @@ class HostChannel(Channel):
         length = self._length if head is not None else None
         return Part(head, blocks, state == ENDED, bool(state) and state != ENDED, length)
 
-    @holds_lock
     def sent(self, blocks: list[bytes]) -> None:
-        """Called when the host has sent these on: the application may go on."""
+        """Called when the host has sent these blocks: the application may go on."""
         with self.lock:
             self._waiting -= sum(map(len, blocks))
             if self._waiting:
@@ -150,9 +149,8 @@ class HostChannel(Channel):
         if signal is not None:
             signal.fire()
 
-    @holds_lock
     def close(self) -> None:
-        """Called when the client has left: refuse what comes, and wake who waits for room."""
+        """Called when the client has left: refuse what comes, and end the waits for room."""
         with self.lock:
             self.gone = True
             self._blocks = []
@@ -163,9 +161,9 @@ class HostChannel(Channel):
                 signal.fire()
 
     def lose(self, stream: Stream, reason: str) -> ClientDisconnected:
-        """Take no more for a client that has left, whose body breaks off; on the loop.
+        """Called when the client has left: take no more, and fail the body; on the loop.
 
-        Return what the conversation is to be cancelled with.
+        Return the error to cancel the conversation with.
         """
         gone = ClientDisconnected(reason)
         stream.gone = True
@@ -173,9 +171,8 @@ class HostChannel(Channel):
         stream.body.fail(gone)
         return gone
 
-    @holds_lock
     def closed(self) -> Signal | None:
-        """Return what fires when the host takes no more; None if it has closed. Any thread."""
+        """Return what fires when the host takes no more; None if it has closed; any thread."""
         with self.lock:
             if self.gone:
                 return None
@@ -184,6 +181,35 @@ class HostChannel(Channel):
             return self._closed
 
 
+def request_of(environ: Mapping[str, Any]) -> Request:
+    """Return the request of a WSGI host's environ."""
+    root, path, query = (
+        environ.get(key, "").encode("latin-1", "replace")
+        for key in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
+    )
+    raw = quote(root + path, safe=string.punctuation.replace("%", "")).encode()
+    request = Request(
+        environ["REQUEST_METHOD"],
+        raw + b"?" + query if query else raw,
+        raw,
+        query,
+        environ.get("SERVER_PROTOCOL", "HTTP/1.0").removeprefix("HTTP/"),
+        [],
+    )
+    request.root, request.path = root, path
+    return request
+
+
 def status_line(head: Head) -> str:
     """Return a head's status as PEP 3333 wants it: a code, a space, and a reason."""
     return f"{head.code:03d} {head.reason}"
+
+
+holds_lock(
+    HostChannel.room,
+    HostChannel.ended,
+    HostChannel.take,
+    HostChannel.sent,
+    HostChannel.close,
+    HostChannel.closed,
+)

@@ -1,8 +1,8 @@
 """Bide's own serving under gunicorn's arbiter: ``gunicorn -k bide.hosts.gunicorn.Worker app:app``.
 
-The arbiter keeps what it does: binding, starting and replacing processes, reload, ``max_requests``,
-its logs and its hooks. Gunicorn's settings that a server of requests needs are taken over where
-Bide has the same; Bide's other settings are read from ``BIDE_…`` variables.
+The arbiter does what it always does: binding, starting and replacing processes, reload,
+``max_requests``, its logs and its hooks. Where Bide has a setting that gunicorn has too, gunicorn's
+value counts. Bide's other settings are read from ``BIDE_…`` variables.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any, Final
 
+from gunicorn import util
+from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as Base
 
+from bide.applications.mounts import Mounts
+from bide.configuration import Configuration
+from bide.environment import variable
 from bide.errors import SettingError, StartError
 from bide.exchange.call import Call
 from bide.exchange.stream import Stream
 from bide.serving.server import Server
-from bide.settings import Settings, from_environment, variable
+from bide.settings import Settings
 from bide.waiting.cleanups import cleanup_time
 from bide.wsgi.conversation import Conversation
 from bide.wsgi.environ import request_environ
@@ -41,7 +46,7 @@ BEAT: Final = 1.0
 BOOT_ERROR: Final = 3
 """The exit code that lets the arbiter stop, in place of starting another worker that fails too."""
 RELOAD: Final = 1.0
-"""Seconds that requests have to finish with ``--reload``: until then nobody serves."""
+"""Seconds that requests have to finish with ``--reload``: no worker serves meanwhile."""
 ARRIVAL: Final = 0.1
 """Seconds in which requests still come on connections that were accepted before a stop."""
 LAST: Final = 1.0
@@ -61,10 +66,16 @@ _ABSENT: Final = {"certfile": None, "keyfile": None, "proxy_protocol": "off", "p
 
 
 class Worker(Base):
-    """A gunicorn worker: one process that serves by Bide, as the arbiter says."""
+    """A gunicorn worker class: one process in which Bide serves; for ``gunicorn -k``."""
+
+    @classmethod
+    def setup(cls) -> None:
+        """Called by gunicorn before it imports an application: refuse ``bide.mount`` by name."""
+        # Gunicorn's own line for it says only that it must be callable.
+        vars(util)["callable"] = _is_application
 
     def init_process(self) -> None:
-        """Start, unless gunicorn is configured for what Bide has not; called by the arbiter."""
+        """Called by the arbiter: start, or exit if a setting of gunicorn's is not supported."""
         missing = [
             name
             for name, without in _ABSENT.items()
@@ -72,8 +83,8 @@ class Worker(Base):
         ]
         if missing:
             self.log.error(
-                "the worker bide.hosts.gunicorn.Worker has no %s: leave it to a proxy in front, or "
-                "take another worker class",
+                "the worker bide.hosts.gunicorn.Worker has no %s: use a proxy in front for that, "
+                "or another worker class",
                 ", ".join(missing),
             )
             sys.exit(BOOT_ERROR)
@@ -96,13 +107,15 @@ class Worker(Base):
         stopping = self._stopping = asyncio.Event()
         listeners = [socket.socket(fileno=os.dup(each.fileno())) for each in self.sockets]
         front = _Front(self)
+        settings = _settings(self.cfg, os.environ)
         server = Server(
             self.wsgi,
-            _settings(self.cfg, os.environ),
+            settings,
             listeners=listeners,
             make=front.make,
             ended=front.ended,
             environ={"wsgi.multiprocess": self.cfg.workers > 1},
+            strips=bool(settings.trust),
         )
         await server.start()
         for number, handler in (
@@ -145,20 +158,36 @@ class Worker(Base):
         sys.exit(0)  # through the loop, to the arbiter's worker_exit
 
 
+def _is_application(found: object) -> bool:
+    """Return whether gunicorn may serve an object, where it asks for a callable.
+
+    Raises:
+        AppImportError: it is several applications.
+    """
+    if isinstance(found, Mounts):
+        raise AppImportError(
+            "gunicorn serves one application, and bide.mount() is several: write "
+            "bide.blocking(bide.mount({...})), or start with bide in place of gunicorn"
+        )
+    return callable(found)
+
+
 def _exit_within(seconds: float) -> None:
-    """End the process by then, though the interpreter waits for threads that are no daemons."""
+    """End the process after ``seconds``, even if Python still waits for threads at its end."""
     timer = threading.Timer(seconds, os._exit, (0,))
     timer.daemon = True
     timer.start()
 
 
 def _settings(cfg: Any, environ: Mapping[str, str]) -> Settings:
-    """Make Bide's settings of gunicorn's, and of the variables.
+    """Return Bide's settings, from gunicorn's settings and the variables.
 
     Raises:
-        SettingError: one that Bide cannot have, or not here.
+        SettingError: a setting has a value that Bide cannot have, or not under gunicorn.
     """
-    options = from_environment(environ)
+    configuration = Configuration()
+    configuration.take_environment(environ)
+    options = configuration.values
     if options.get("reactor", "asyncio") != "asyncio":
         raise SettingError(
             f"{variable('reactor')} is {options['reactor']!r}: gunicorn's workers run asyncio's "
@@ -167,16 +196,17 @@ def _settings(cfg: Any, environ: Mapping[str, str]) -> Settings:
     for ours, theirs in TAKEN.items():
         value = getattr(cfg, theirs)
         if ours not in options or value != cfg.settings[theirs].default:
-            options[ours] = value or _ANY.get(theirs, value)
+            configuration.give(ours, value or _ANY.get(theirs, value), f"gunicorn's {theirs}")
     graceful = float(options["graceful_timeout"])
     # The arbiter kills when its time is over: what waits then is to be cancelled before.
     graceful -= min(2.0, graceful / 5)
+    options["interface"] = "wsgi"
     options["graceful_timeout"] = min(graceful, RELOAD) if cfg.reload else graceful
-    return Settings(**options)
+    return configuration.settings()
 
 
 class _Front:
-    """What gunicorn's configuration asks of each request, and of its end.
+    """Applies gunicorn's configuration to each request, and to its end.
 
     Attributes:
         worker: the worker that serves.
@@ -206,7 +236,7 @@ class _Front:
         }
 
     def make(self, site: Site, stream: Stream, *args: Any) -> Conversation:
-        """Make a stream's conversation, with gunicorn's hooks around it where it has some."""
+        """Make a stream's conversation, with gunicorn's hooks around it if it has any."""
         stream.request.mount(self._root)
         return self._kind(self, site, stream, *args)
 
@@ -223,11 +253,12 @@ class _Front:
     def secures(self, environ: dict[str, Any]) -> bool:
         """Whether a trusted proxy says that its client came by TLS (``forwarded_allow_ips``).
 
-        As in gunicorn, a peer on a Unix socket is trusted, and no header may deny what another
-        says: there gunicorn refuses the request, and here it is not secure.
+        As in gunicorn, a peer on a Unix socket is trusted. If two headers disagree, gunicorn
+        refuses the request; here it counts as not secure.
         """
         said = [environ[name] == value for name, value in self._secure.items() if name in environ]
-        return bool(said) and all(said) and self._trusts(environ["REMOTE_ADDR"])
+        connected = environ.get("bide.proxy", environ["REMOTE_ADDR"])
+        return bool(said) and all(said) and self._trusts(connected)
 
 
 def _writes_access(cfg: Any) -> bool:
@@ -237,7 +268,7 @@ def _writes_access(cfg: Any) -> bool:
 
 
 def _trusted(allowed: Any) -> Any:
-    """Return what says whether an address is among gunicorn's ``forwarded_allow_ips``."""
+    """Return a function that tells whether an address is in gunicorn's ``forwarded_allow_ips``."""
     if isinstance(allowed, str):
         allowed = allowed.split(",")
     if "*" in allowed:
@@ -291,8 +322,8 @@ class _Observed(_Behind):
         return self._environ
 
     def start_response(self, *args: Any, **options: Any) -> Any:
-        """Keep what middleware has put into the environ, for the log, and go on."""
-        # From here on it may hold finish, which is not to be held here: see bide.wsgi.push.
+        """Keep a copy of the environ for the log, with what middleware has added, and go on."""
+        # From here on the environ may hold finish, which must not be kept here: see bide.wsgi.push.
         environ, self._environ = self._environ, None
         if environ is not None:
             self._seen = {k: v for k, v in environ.items() if isinstance(v, (str, int))}
@@ -302,7 +333,7 @@ class _Observed(_Behind):
         worker = self._worker
         try:
             worker.cfg.post_request(worker, self._request, self._logged(), _response(self))
-        except Exception:
+        except Exception:  # a deployer's hook; gunicorn's own workers log it in these words
             worker.log.exception("Exception in post_request hook")
 
     def _logged(self) -> dict[str, Any]:
@@ -312,10 +343,10 @@ class _Observed(_Behind):
     def log_access(self) -> None:
         """Write gunicorn's line."""
         taken = timedelta(seconds=monotonic() - self.started)
-        log: Any = self._worker.log  # it looks at attributes, not at types
+        log: Any = self._worker.log  # it reads attributes, whatever the type
         try:
             log.access(_response(self), self._request, self._logged(), taken)
-        except Exception:  # a deployer's logger is no reason to lose a connection
+        except Exception:  # an error of a deployer's logger must not end a connection
             log.exception("the access log failed")
 
 

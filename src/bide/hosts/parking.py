@@ -1,4 +1,4 @@
-"""Where a conversation waits under a WSGI server: on a thread of that, which is blocked."""
+"""Where a conversation waits under another WSGI server: on that server's thread, blocked."""
 
 from __future__ import annotations
 
@@ -28,36 +28,37 @@ class HostWaiter(Waiter):
         super().__init__(background_loop.get(), parking)
         self._outside = asyncio._get_running_loop()  # below which the host calls
 
-    def wait(self, promise: Any, timeout: float | None = None) -> Any:
+    def wait(self, promise: Any, timeout: Any = None) -> Any:
         """Block the thread; raises WaitError where that would stop the host's event loop."""
         if self._outside is not None and asyncio._get_running_loop() is self._outside:
             discard(promise)
             raise WaitError(
-                "the host calls this application on a thread that runs an event loop, which "
-                "waiting would stop: have it call applications in threads, or use bide.hosts.asgi"
+                "this server calls the application on a thread that runs an event loop, and "
+                "waiting would stop that: make it call applications in threads, or use "
+                "bide.hosts.asgi"
             )
         return super().wait(promise, timeout)
 
     def place_for_client(self) -> Parking:
-        """Return where a wait for the request's own client parks: it is the host that goes on."""
+        """Return where a wait for the request's own client parks: the host goes on meanwhile."""
         refuse_under_lock()
         assert self.parking is not None
         return self.parking
 
 
 class HostParking(Parking):
-    """Where a conversation waits: the host's thread goes on with what it was doing.
+    """Where a conversation waits: the host's thread goes on with its own work.
 
-    It must not know the host's iterable: what a host drops, unclosed, is closed then.
+    It must not refer to the host's iterable, so that an iterable which the host drops unclosed is
+    closed then.
     """
 
-    since = math.inf  # nobody else waits for this thread
-    name = "the host's thread"
-
     def __init__(self, waiting: set[int]) -> None:
+        self.since = math.inf  # no other request waits for this thread
+        self.name = "the host's thread"
         self._waiting = waiting
-        # Settled waits, and words to look. Of what gevent puts in the standard library's places, a
-        # lock can be released from another thread, and a queue cannot be filled from there.
+        # Settled waits, and None for "check again". Under gevent's patches, a lock can be released
+        # from another thread, but a queue cannot be filled from there.
         self._events: deque[Wait | None] = deque()
         self._turnstile = Lock()
         self._turnstile.acquire()
@@ -76,11 +77,11 @@ class HostParking(Parking):
             self._waiting.discard(id(self))
 
     def wake(self, wait: Wait | None) -> None:
-        """Have the host's thread go on with the conversation; from any thread."""
+        """Tell the host's thread to go on with the conversation; from any thread."""
         self._events.append(wait)
         try:
             self._turnstile.release()
-        except RuntimeError:  # it is open: whoever comes through takes all there is
+        except RuntimeError:  # it is open: the thread that comes through takes all events
             pass
 
     def await_event(self) -> None:

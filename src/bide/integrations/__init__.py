@@ -1,1 +1,1 @@
-"""Frameworks that gain from Bide; each is imported by its own module here alone."""
+"""Integrations of frameworks; each framework is imported only by its own module here."""

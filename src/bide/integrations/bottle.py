@@ -1,9 +1,9 @@
 """Bottle: ``request`` and ``response`` stay a request's own while it waits.
 
-``bide.integrations.bottle.install()``, once, at import. Bottle keeps what they hold in locals
+Call ``bide.integrations.bottle.install()`` once, at import. Bottle keeps what they hold in locals
 of the thread, inside properties of two classes. These are replaced by properties over one local of
-Bide's, which is each request's own, see :func:`bide.per_request`. Modules that have imported
-``request`` and ``response`` have the right ones.
+Bide's, which is each request's own; see :func:`bide.per_request`. Modules that have already
+imported ``request`` and ``response`` use the new properties, too.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ _forget: list[Callable[[], None]] = []
 def install() -> Callable[[], None]:
     """Make ``bottle.request`` and ``bottle.response`` each request's own.
 
-    Returns what takes it back, between requests. Called again it changes nothing, and takes nothing
-    back.
+    Call it once, while no request is in progress.
+
+    Returns:
+        A function that undoes this; call it between requests. If this was installed already, the
+        function does nothing.
 
     Raises:
-        StartError: this Bottle keeps them in another way.
+        StartError: this version of Bottle keeps them in another way.
     """
     if _replaced:
         return nothing
@@ -44,7 +47,7 @@ def install() -> Callable[[], None]:
     missing = _NEEDED.difference(name for _, name, _ in found)
     if missing:
         raise StartError(
-            f"bide.integrations.bottle does not know Bottle {bottle.__version__}, whose request "
+            f"bide.integrations.bottle does not support Bottle {bottle.__version__}, whose request "
             f"and response do not have {', '.join(sorted(missing))}: it is made for Bottle 0.13"
         )
     for kind, name, value in found:
@@ -55,7 +58,7 @@ def install() -> Callable[[], None]:
 
 
 def uninstall() -> None:
-    """Take it back, if it is installed, between requests."""
+    """Undo ``install``, if it was called; between requests."""
     while _replaced:
         setattr(*_replaced.pop())
     while _forget:

@@ -1,6 +1,6 @@
 """CherryPy: ``cherrypy.request``, ``response`` and ``session`` stay a request's own while it waits.
 
-``bide.integrations.cherrypy.install()``, once, at import.
+Call ``bide.integrations.cherrypy.install()`` once, at import.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def install() -> Callable[[], None]:
 
     ``cherrypy.thread_data`` stays each thread's.
 
-    Returns what takes it back, between requests. Called again it changes nothing, and takes nothing
-    back.
+    Returns:
+        A function that undoes this; call it between requests. If this was installed already, the
+        function does nothing.
     """
     return keep(Local(cherrypy.serving))

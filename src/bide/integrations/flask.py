@@ -1,12 +1,12 @@
-"""Flask: what is ``async def`` runs on the server's loop, and async generators stream.
+"""Flask: ``async def`` functions run on the server's loop, and async generators stream.
 
-Flask asks ``app.ensure_sync`` before it calls what may be a coroutine function (views, error
-handlers, functions before, after and at the end of a request, context processors, signals), and
-that asks ``app.async_to_sync``, which Flask offers for replacing. :class:`Bide` replaces it, on one
+Flask calls ``app.ensure_sync`` before it calls what may be a coroutine function: views, error
+handlers, functions before, after and at the end of a request, context processors, signals. That
+calls ``app.async_to_sync``, which Flask offers for replacing. :class:`Bide` replaces it, on one
 application, and nothing else of Flask.
 
-Under another server than Bide, and in Flask's test client, waiting blocks the thread, and what is
-``async def`` runs on one background loop of the process.
+Under another server than Bide, and in Flask's test client, waiting blocks the thread, and ``async
+def`` functions run on one background loop of the process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flask.globals import app_ctx, request_ctx
 
 from bide.errors import Cancelled, WaitError
 from bide.waiting.api import iterate, wait
-from bide.waiting.waiter import look
+from bide.waiting.current import look
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,15 +48,15 @@ _check_version()
 
 
 class Bide:
-    """Have an application's coroutine functions run on the server's loop, their requests parked.
+    """Runs an application's coroutine functions on the server's loop, while their requests wait.
 
-    ``Bide(app)``, or ``Bide().init_app(app)`` in a factory; before or after the views are there.
-    Flask's contexts are visible in a coroutine, and what it changes in ``g``, in the session and in
-    context variables is visible after it. An application class that overrides ``ensure_sync``
-    itself decides alone.
+    Write ``Bide(app)``, or ``Bide().init_app(app)`` in a factory; before or after the views are
+    defined. Flask's contexts are visible in a coroutine. What the coroutine changes in ``g``, in
+    the session and in context variables is visible after it. An application class that overrides
+    ``ensure_sync`` is not affected.
 
     Raises:
-        TypeError: ``app`` is no Flask application.
+        TypeError: ``app`` is not a Flask application.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
@@ -64,14 +64,18 @@ class Bide:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Do it for one application; any number of them, each any number of times."""
+        """Install this on an application; repeated calls do no harm.
+
+        Raises:
+            TypeError: ``app`` is not a Flask application.
+        """
         if not isinstance(app, Flask):
             raise TypeError(
                 f"Bide() takes a Flask application, not {_named(app)}: give it the object "
                 "that Flask(__name__) made"
             )
         app.extensions["bide"] = self
-        # Flask offers it to be replaced, and looks for it on the application.
+        # Flask offers this method for replacing, and reads it from the application.
         app.async_to_sync = run_on_loop  # type: ignore[assignment, method-assign]
 
 
@@ -87,21 +91,21 @@ def _named(thing: object) -> str:
 
 
 def run_on_loop(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
-    """Make an ordinary function of a coroutine function: it waits as :func:`bide.wait` does.
+    """Return an ordinary function that runs a coroutine function, waiting as :func:`bide.wait`.
 
-    Each call runs as one task on the server's loop, in a copy of the caller's context, whose
-    changes the caller gets. Within an ``except`` block the coroutine sees the error that is being
-    handled. When the request is cancelled, the coroutine is, and has ended when this raises, or has
-    had the time that a cancelled request has for cleaning up.
+    Each call runs as one task on the server's loop, in a copy of the caller's context. The caller's
+    context gets the copy's changes. Within an ``except`` block the coroutine sees the error that is
+    being handled. When the request is cancelled, the coroutine is cancelled, too. The function
+    raises when the coroutine has ended, or when the time to clean up is over.
 
-    Raises, when called, whatever the coroutine raises, and what :func:`bide.wait` does.
+    The function raises what the coroutine raises, and what :func:`bide.wait` raises.
     """
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         running = _Call(functools.partial(function, *args, **kwargs))
         try:
             result: T = wait(running.run())
-            look()  # a result in spite of being cancelled is for nobody
+            look()  # a cancelled request does not use a result that the coroutine has all the same
             return result
         except Cancelled:
             wait(running.ended())
@@ -113,7 +117,7 @@ def run_on_loop(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
 
 class _Call:
-    """One call of a coroutine function; all but ``bring_back`` is on the loop."""
+    """One call of a coroutine function; on the loop, except for ``bring_back``."""
 
     def __init__(self, function: Callable[[], Awaitable[Any]]) -> None:
         self._function = function
@@ -131,7 +135,7 @@ class _Call:
                 return await self._function()
             try:
                 raise handled
-            except BaseException:  # noqa: BLE001 - it is the caller's, and stays handled there
+            except BaseException:  # noqa: BLE001 - the caller handles it
                 handled.__traceback__ = traceback  # without this frame: it is as it was
                 return await self._function()
         finally:
@@ -141,7 +145,8 @@ class _Call:
     async def ended(self) -> None:
         """Return once the call, which has been cancelled, has ended.
 
-        The loop is given ``run`` and its cancelling before this: it has begun now, or never will.
+        ``run`` and its cancellation came to the loop before this. So it has begun by now, or never
+        will.
         """
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -151,7 +156,7 @@ class _Call:
         if self._context is None:
             return
         for variable, value in self._context.items():
-            # Only what has changed: setting Flask's own again would cost, and say nothing.
+            # Only what has changed: to set Flask's own variables again would cost time.
             if variable.get(_NOTHING) is not value:
                 variable.set(value)
 
@@ -169,17 +174,19 @@ def stream(source: Callable[P, AsyncIterator[Block]]) -> Callable[P, Iterator[Bl
 
 
 def stream(source: Any) -> Any:
-    """Make what a view can return, or give to ``Response``, of an async iterable of str or bytes.
+    """Return an iterator over an async iterable of str or bytes, for a view to return.
 
-    ``return stream(generate())``; each block is sent as it comes. It runs in one task on the
-    server's loop, the request parked meanwhile, with Flask's contexts kept as
-    :func:`flask.stream_with_context` keeps them. When the client leaves or the response is
-    closed early, the iterable is cancelled or closed (``aclose``) there, in its own context, before
-    Flask's contexts end. An error in it is raised to the server.
+    ``return stream(generate())``, or ``return Response(stream(generate()))``. Each block is sent as
+    it comes. The iterable runs in one task on the server's loop, and the request waits without a
+    thread. Flask's contexts are kept as :func:`flask.stream_with_context` keeps them. When the
+    client leaves, or the response is closed early, the iterable is cancelled or closed (``aclose``)
+    on the loop, in its own context, before Flask's contexts end. An error in it is raised to the
+    server.
 
-    As a decorator of an async generator function it makes one whose result can be returned.
+    As a decorator of an async generator function, it returns a function whose result a view can
+    return.
 
-    Needs no :class:`Bide`.
+    :class:`Bide` is not needed for this.
 
     Raises:
         TypeError: ``source`` is not an async iterable.
@@ -202,8 +209,7 @@ def stream(source: Any) -> Any:
         )
     if not has_request_context():
         raise RuntimeError(
-            "stream() was called outside a request, whose context it would keep: "
-            "call it in a view, and return what it gives"
+            "stream() was called outside a request: call it in a view, and return its result"
         )
     return _blocks(_Source(source), _current(app_ctx), _current(request_ctx))
 
@@ -222,14 +228,15 @@ def _blocks(source: _Source, *contexts: AbstractContextManager[Any]) -> Iterator
         try:
             yield from iterate(source)
         except (Cancelled, GeneratorExit):
-            # One that is collected may be closed on a loop's thread, where nobody can wait.
+            # A generator that is collected may be closed on a loop's thread, where waiting is
+            # impossible.
             with contextlib.suppress(WaitError):
                 wait(source.ended())
             raise
 
 
 class _Source:
-    """An async iterable that says when it has ended; on the loop."""
+    """Wraps an async iterable, and tells when it has been closed; on the loop."""
 
     def __init__(self, iterable: AsyncIterable[Any]) -> None:
         self._iterable = iterable
@@ -245,7 +252,7 @@ class _Source:
         return await anext(self._iterator)
 
     async def aclose(self) -> None:
-        """Close it, as far as it can be closed."""
+        """Close the iterable if it has an ``aclose``."""
         try:
             close = getattr(self._iterator or self._iterable, "aclose", None)
             if close is not None:
@@ -254,9 +261,9 @@ class _Source:
             self._closed.set()
 
     async def ended(self) -> None:
-        """Return once it is closed, or at once where it has not begun.
+        """Return once the iterable is closed, or at once if it has not begun.
 
-        The loop is given the call of ``aclose`` before this: it has begun now, or never will.
+        The call of ``aclose`` came to the loop before this. So it has begun by now, or never will.
         """
         if self._iterator is not None:
             await self._closed.wait()

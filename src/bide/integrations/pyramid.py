@@ -1,6 +1,6 @@
-"""Pyramid: ``get_current_request`` and ``get_current_registry`` tell the truth after a wait.
+"""Pyramid: ``get_current_request`` and ``get_current_registry`` are right after a wait, too.
 
-``bide.integrations.pyramid.install()``, once, at import.
+Call ``bide.integrations.pyramid.install()`` once, at import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from bide.waiting.thread_locals import Local, keep
 def install() -> Callable[[], None]:
     """Make Pyramid's stack of each thread each request's own; see :func:`bide.per_request`.
 
-    Returns what takes it back, between requests. Called again it changes nothing, and takes nothing
-    back.
+    Returns:
+        A function that undoes this; call it between requests. If this was installed already, the
+        function does nothing.
     """
     return keep(Local(manager, partial(manager.__init__, default=defaults)))

@@ -1,6 +1,6 @@
 """web.py: ``web.ctx``, sessions and the database's connection stay a request's own while it waits.
 
-``bide.integrations.webpy.install()``, once, at import.
+Call ``bide.integrations.webpy.install()`` once, at import.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from typing import Any
 
 from web.utils import ThreadedDict
 
-from bide.waiting.thread_locals import keep
+from bide.waiting.thread_locals import Kept, keep
 
 
 def install() -> Callable[[], None]:
     """Make every ``ThreadedDict`` each request's own: web.py clears them all with each request.
 
-    Returns what takes it back, between requests. Called again it changes nothing, and takes nothing
-    back.
+    Returns:
+        A function that undoes this; call it between requests. If this was installed already, the
+        function does nothing.
     """
     return keep(_Dicts())
 
 
-class _Dicts:
-    """What all of web.py's dictionaries of one thread hold; some are made while requests run."""
+class _Dicts(Kept):
+    """The contents of all web.py dictionaries of one thread; some are made while requests run."""
 
-    of: object = ThreadedDict
+    of = ThreadedDict
 
     def take(self) -> list[tuple[Any, dict[str, Any]]]:
-        """Return a copy of each."""
+        """Return each dictionary with a copy of its contents."""
         return [(each, each.copy()) for each in list(ThreadedDict._instances)]
 
     def put(self, state: list[tuple[Any, dict[str, Any]]]) -> None:
-        """Fill them with these, and with nothing else."""
+        """Replace their contents by those of ``state``."""
         ThreadedDict.clear_all()
         for each, items in state:
             each.update(items)

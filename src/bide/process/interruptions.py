@@ -45,7 +45,8 @@ def run_through(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]
                     break
                 told, error = error, None
                 log.error(
-                    "the application raised into the event loop, which goes on", exc_info=told
+                    "the application has raised an error in the event loop, which goes on",
+                    exc_info=told,
                 )
             loop.run_until_complete(task)
             return

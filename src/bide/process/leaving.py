@@ -27,6 +27,7 @@ from typing import Any, Final, NoReturn
 from bide.capabilities import name_of
 from bide.executors.places import frames_of
 from bide.forks import code_of
+from bide.process.signals import end_behind, unheard
 from bide.serving.lines import flush
 from bide.serving.logs import say
 from bide.waiting.cleanups import cleanup_time
@@ -45,11 +46,17 @@ def allow(seconds: float) -> None:
     _finish_by[0] = monotonic() + seconds
 
 
+def left() -> float:
+    """Return the seconds that threads of this process still have, at least a moment."""
+    return max(_finish_by[0] - monotonic(), MOMENT)
+
+
 def leave(program: Callable[[], None]) -> NoReturn:
     """Run a program, and end the process as Python would after it, but in bounded time.
 
     The exit code is Python's own: that of ``SystemExit``, 0 without, 1 after another error.
     """
+    end_behind()
     outcome: BaseException = SystemExit(0)
     try:
         program()
@@ -58,20 +65,26 @@ def leave(program: Callable[[], None]) -> NoReturn:
     code = code_of(outcome)
     for number in (signal.SIGINT, signal.SIGTERM):  # from now on, too, one more ends it at once
         signal.signal(number, _end_at_once)
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # a rotation of logs must not end it
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, unheard)
     deadline = max(_finish_by[0], monotonic() + MOMENT)
-    left = _left(deadline)
+    late = _left(deadline)
     last = threading.Timer(max(cleanup_time.seconds, deadline - monotonic()), _give_up, (code,))
     last.daemon = True
     with contextlib.suppress(RuntimeError):  # the system gives no thread, so the end is unbounded
         last.start()
-    if left:
-        log.warning("threads that still run are left behind: %s", "; ".join(map(_describe, left)))
+    if late:
+        log.warning("threads that still run are left behind: %s", "; ".join(map(_describe, late)))
     atexit._run_exitfuncs()
-    if left:
+    if late:
         if not isinstance(outcome, SystemExit):
             sys.excepthook(type(outcome), outcome, outcome.__traceback__)
         _exit(code)
     last.cancel()
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # Python resets handlers before it ends
+        if signal.getsignal(number) is unheard:
+            signal.signal(number, signal.SIG_IGN)
     raise outcome
 
 
@@ -88,7 +101,7 @@ def _give_up(code: int) -> None:
 def _exit(code: int) -> NoReturn:
     flush()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # it is None, closed, or nobody reads it
+        with contextlib.suppress(Exception):  # it is None, closed, or without a reader
             stream.flush()
     os._exit(code)
 

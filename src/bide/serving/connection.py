@@ -1,8 +1,8 @@
 """One connection: where its socket, its protocol, its streams' calls and their time meet.
 
-It knows no protocol: the server chooses the first one, and a protocol may have another take over. A
-protocol begins streams, one or several at a time; each is given to the server as a call, at once or
-when its body has come.
+It knows no protocol: the server chooses the first one, and a protocol may switch to another. A
+protocol begins streams, one or several at a time. Each is passed to the server as a call, at once
+or when its body has come.
 """
 
 from __future__ import annotations
@@ -13,25 +13,39 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from bide.compiling import mypyc_attr
 from bide.errors import ClientDisconnected, RemoteProtocolError
+from bide.exchange.call import Call
 from bide.exchange.limits import Limits
-from bide.exchange.peer import Peer
+from bide.exchange.peer import Peer, Secured
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
-from bide.protocols.interfaces import RESPONSE, WHOLE, Owner, Protocol, Transport
+from bide.protocols.interfaces import IDLE, RESPONSE, WHOLE, Owner, Protocol, Transport, Way
 from bide.serving.deadlines import Deadlines, Look
+from bide.serving.probes import answer_probe
+from bide.transports.connected import CLOSED
+from bide.transports.handshakes import Handshakes
 from bide.transports.poller import Poller
+from bide.transports.streaming import Streaming
 from bide.transports.tcp import SocketTransport
-from bide.wsgi.conversation import Conversation
+from bide.transports.tls import TLSTransport
+from bide.waiting.each import NOT_TOLD, to_each
+from bide.waiting.loops import on_loop
 
 log = logging.getLogger("bide")
 
+MOMENT: Final = 0.5
+"""Seconds after its handshake in which a client sends its request, also to a server that stops."""
+
+_NONE_HELD: Final[dict[Stream, Call]] = {}  # never changed; most connections need no other
+_SLOW: Final = "a client is too slow in its handshake, and is disconnected: %s"
 _GIVEN_UP: Final = {
-    RESPONSE: "a client that takes too little is given up: %s",
-    WHOLE: "a client that takes too long is given up: %s",
+    RESPONSE: "a client that reads too slowly is disconnected: %s",
+    WHOLE: "a client that takes too long is disconnected: %s",
 }
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Serving:
     """The server, as far as a connection knows it; on the loop.
 
@@ -41,9 +55,14 @@ class Serving:
         limits: what a client may ask.
         unsent_total: what waits for all clients.
         unread_total: what waits for all applications.
-        health: the path that is answered without the application; empty for none.
+        probes: the paths that ask whether the server lives, and whether it is ready.
+        ready: which of them asks the latter; empty for none.
         cancels_half_closed: whether a client that sends no more has left.
-        draining: whether the server stops.
+        retiring: whether the server will stop soon, or stops.
+        draining: whether it stops.
+        speaks_http2: whether HTTP/2 is served.
+        handshakes: makes the handshakes of TLS; None: clients speak in clear.
+        insecure: called with why a handshake has failed, and with which client.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -51,45 +70,58 @@ class Serving:
     limits: Limits
     unsent_total: Total
     unread_total: Total
-    health: bytes
+    probes: tuple[bytes, ...]
+    ready: bytes
     cancels_half_closed: bool
+    retiring: bool
     draining: bool
+    speaks_http2: bool = False
+    handshakes: Handshakes | None = None
+    insecure: Callable[[str], None]
 
     @property
     def able(self) -> bool:
-        """Whether there is a thread for requests, or could be one."""
+        """Whether requests can run: there is a thread for them, or one could be started."""
         raise NotImplementedError
 
     def protocol(self, transport: Transport, owner: Owner) -> Protocol:
         """Make the protocol that a connection begins with."""
         raise NotImplementedError
 
+    def http2(self, transport: Transport, owner: Owner) -> Protocol:
+        """Make the protocol of a connection whose client speaks HTTP/2, where that is served."""
+        raise NotImplementedError
+
     def upgrades(self, stream: Stream) -> bool:
         """Whether a request may change its connection's protocol; as :meth:`Owner.upgrades`."""
         raise NotImplementedError
 
-    def conversation(self, stream: Stream) -> Conversation:
-        """Make a stream's conversation."""
+    def conversation(self, stream: Stream) -> Call | None:
+        """Make a stream's conversation; None if it was refused, and is answered."""
         raise NotImplementedError
 
-    def hold(self, conversation: Conversation, connection: Connection) -> None:
-        """Count a conversation that is to be submitted when its body has come."""
+    def offered(self, stream: Stream, way: Way) -> Call | None:  # noqa: ARG002
+        """Make the conversation of a stream that another protocol may take over."""
+        return self.conversation(stream)
+
+    def hold(self, conversation: Call, connection: Connection) -> None:
+        """Called when a conversation waits for its body; it will be submitted or dropped."""
         raise NotImplementedError
 
-    def submit(self, conversation: Conversation) -> None:
-        """Have a conversation run, or reject it."""
+    def submit(self, conversation: Call) -> None:
+        """Submit a conversation to the executor; reject it when the queue is full."""
         raise NotImplementedError
 
-    def drop(self, conversation: Conversation) -> None:
+    def drop(self, conversation: Call) -> None:
         """End a conversation that was held, and whose client has left."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Let the executor begin what was submitted; the poller does after a batch."""
+        """Flush the executor, which begins the submitted calls; the poller calls this."""
         raise NotImplementedError
 
     def refused(self, error: RemoteProtocolError, client: str) -> None:
-        """Called when a request is refused for what it is."""
+        """Called when a malformed request is refused."""
         raise NotImplementedError
 
     def connection_lost(self, connection: Connection) -> None:
@@ -107,31 +139,29 @@ class Connection(Owner):
     __slots__ = (
         "_deadlines",
         "_held",
+        "_new_until",
         "_protocol",
         "_serving",
+        "_shaking",
         "_streams",
         "_transport",
+        "_upgrading",
         "peer",
     )
 
     def __init__(self, serving: Serving, sock: socket.socket, peer: Peer) -> None:
         self._serving = serving
         self.peer = peer
-        self._transport = SocketTransport(
-            sock,
-            serving.poller,
-            self,
-            serving.limits.unsent,
-            serving.limits.linger,
-            serving.unsent_total,
-            serving.unread_total,
-        )
+        self._transport = _transport(serving, sock, self)
+        self._shaking = serving.handshakes is not None
+        self._new_until = 0.0  # by the loop's clock; 0: it is new no more
         self._protocol = serving.protocol(self._transport, self)
         # In progress, each with its call. Added to on the loop, taken from on any thread; single
         # operations only.
-        self._streams: dict[Stream, Conversation] = {}
-        self._held: dict[Stream, Conversation] = {}  # those whose bodies are still to come
+        self._streams: dict[Stream, Call] = {}
+        self._held = _NONE_HELD  # those whose bodies are still to come
         self._deadlines = Deadlines()
+        self._upgrading: Stream | None = None  # the last one that may change the protocol
 
     def start(self) -> None:
         """Begin to read."""
@@ -139,11 +169,28 @@ class Connection(Owner):
 
     # The transport's ----------------------------------------------------------------------------
 
+    def secured(self, secured: Secured) -> None:
+        """Called when the client's handshake is over: keep what TLS says."""
+        self.peer.tls = secured
+        if secured.alpn == "h2":
+            self._protocol = self._serving.http2(self._transport, self)
+        self._shaking = False
+        self._new_until = self._serving.loop.time() + MOMENT
+
+    def insecure(self, reason: str) -> None:
+        """Called when the handshake has failed."""
+        self._shaking = False
+        self._serving.insecure(f"{reason} ({self._client})")
+
+    def waits(self) -> bool:
+        """Whether an application waits for what the client sends."""
+        return self._protocol.waits()
+
     def data_received(self, data: bytes) -> None:
-        """Take in what has come, and begin what can begin."""
+        """Called with bytes from the client: parse them, and begin the streams that can begin."""
         try:
             self._protocol.data_received(data)
-        except Exception:
+        except Exception:  # of ours: nothing that comes after it can be told apart
             log.exception("internal error while parsing a request: the connection is closed")
             self._transport.abort()
         if self._held:
@@ -152,46 +199,46 @@ class Connection(Owner):
     def eof_received(self) -> None:
         """Called when the client will send no more: end the waits, if so configured."""
         short = self._protocol.eof_received()
-        # Looked at once: on its lane one may be ending meanwhile.
-        calls = list(self._streams.values())
         if short or self._serving.cancels_half_closed:
-            for call in calls:
-                call.cancel(ClientDisconnected("the client has closed the connection"))
+            to_each(self._streams.values(), _half_closed, NOT_TOLD)
         self._submit_due()
 
     def eof_ahead(self) -> None:
-        """Called when the client's end stands behind what the application has not read."""
+        """Called when the client has ended, behind bytes that the application has not read yet."""
+        self._protocol.eof_ahead()
         if self._serving.cancels_half_closed:
-            for call in list(self._streams.values()):
-                call.cancel(ClientDisconnected("the client has closed the connection"))
+            to_each(self._streams.values(), _half_closed, NOT_TOLD)
 
     def connection_lost(self) -> None:
         """Called when the client is gone: whatever a request does next with it raises."""
-        self._protocol.connection_lost()
-        for stream, call in list(self._streams.items()):
-            gone = ClientDisconnected("the client has left")
-            stream.gone = True
-            stream.body.fail(gone)
-            call.cancel(gone)
-            if stream in self._held:
-                self.drop_held(stream)
-        self._streams.clear()
-        self._serving.connection_lost(self)
+        try:
+            self._protocol.connection_lost()
+        finally:
+            to_each(self._streams.items(), lambda each: self._leave(*each), NOT_TOLD)
+            self._streams.clear()
+            self._serving.connection_lost(self)
 
     # The protocol's -----------------------------------------------------------------------------
 
-    def begin(self, stream: Stream) -> None:
-        """Give a stream to the server, or keep it until its body has come."""
+    def begin(self, stream: Stream, way: Way | None = None) -> None:
+        """Submit a stream's call to the server, or hold it until its body has come."""
         serving = self._serving
         self._deadlines.begun = True
-        if serving.health and stream.request.path == serving.health:
-            self._answer_health(stream)
+        if serving.probes and stream.request.path in serving.probes:
+            answer_probe(serving, stream)
             return
-        # First the mark: on a lane it may end before submit returns.
-        call = self._streams[stream] = serving.conversation(stream)
-        if stream.body.complete or stream.expects_continue or _is_due(stream):
+        if stream is self._upgrading:
+            way = Way(self._transport, self)
+        call = serving.conversation(stream) if way is None else serving.offered(stream, way)
+        if call is None:
+            return
+        self._streams[stream] = call  # noted first: on a lane it may end before submit returns
+        body = stream.body
+        if body.due or stream.expects_continue or not call.needs_body:
             serving.submit(call)
         else:
+            if self._held is _NONE_HELD:
+                self._held = {}
             self._held[stream] = call
             serving.hold(call, self)
 
@@ -199,25 +246,52 @@ class Connection(Owner):
         """Called when a response has ended; from any thread."""
         self._streams.pop(stream, None)
 
+    def left(self, stream: Stream) -> None:
+        """Called when the client has left one stream: whatever its request does with it raises."""
+        if (call := self._streams.get(stream)) is not None:
+            self._leave(stream, call)
+
+    def _leave(self, stream: Stream, call: Call) -> None:
+        gone = ClientDisconnected("the client has left")
+        stream.gone = True
+        stream.body.fail(gone)
+        call.cancel(gone)
+        if stream in self._held:
+            self.drop_held(stream)
+
+    def speaks_http2(self) -> bool:
+        """Whether a client that begins as one of HTTP/2 does is served."""
+        return self._serving.speaks_http2
+
+    def switch_to_http2(self) -> None:
+        """Switch to HTTP/2."""
+        self.switch(self._serving.http2(self._transport, self))
+
     def refused(self, error: RemoteProtocolError) -> None:
         """Called when a request is refused."""
         self._serving.refused(error, self.peer.client_host)
 
     def upgrades(self, stream: Stream) -> bool:
         """Whether a request may change the protocol."""
-        return self._serving.upgrades(stream)
+        self._upgrading = stream if self._serving.upgrades(stream) else None
+        return self._upgrading is not None
 
     def switch(self, protocol: Protocol) -> None:
-        """Have another protocol take over, with the streams in progress and what was not read."""
+        """Switch to another protocol, with the streams in progress and the unread bytes."""
         data = self._protocol.hand_over()
         self._protocol = protocol
+        if self._transport.state is CLOSED:  # its end was told to the protocol before
+            protocol.connection_lost()
+            return
         for stream in list(self._streams):
             stream.switch(protocol)
-        if data:
-            self.data_received(data)
         self._transport.resume_reading()
+        if data:
+            self.data_received(data)  # behind that: the protocol may stop reading
         if self._serving.draining:
             protocol.drain()
+        elif self._serving.retiring:
+            protocol.retire()
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call a function on the loop, soon; from any thread."""
@@ -225,36 +299,20 @@ class Connection(Owner):
         if asyncio._get_running_loop() is loop:
             loop.call_soon(self._call, function)
         else:
-            loop.call_soon_threadsafe(self._call, function)
+            on_loop(loop, self._call, function)
 
     def _call(self, function: Callable[[], object]) -> None:
         try:
             function()
-        except Exception:
+        except Exception:  # of ours, or of a log handler that the program has added
             log.exception("internal error on a connection: it is closed")
             self._transport.abort()
         self._serving.flush()
 
     def _submit_due(self) -> None:
         for stream in list(self._held):
-            if _is_due(stream):
+            if stream.body.due:
                 self.submit_held(stream)
-
-    def _answer_health(self, stream: Stream) -> None:
-        """Answer whether the server serves, which needs no thread."""
-        if stream.request.method not in ("GET", "HEAD"):
-            status, text, more = "405 Method Not Allowed", b"", [("Allow", "GET, HEAD")]
-        elif self._serving.draining:
-            status, text, more = "503 Service Unavailable", b"stopping\n", []
-        elif not self._serving.able:
-            status, text, more = "503 Service Unavailable", b"no thread can be started\n", []
-        else:
-            status, text, more = "200 OK", b"ok\n", []
-        stream.start(status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), *more])
-        try:
-            stream.end(text)
-        except ClientDisconnected:
-            stream.cut()
 
     # The server's -------------------------------------------------------------------------------
 
@@ -263,21 +321,37 @@ class Connection(Owner):
         return self.peer.client_host or "on a Unix socket"
 
     def after_fork(self) -> None:
-        """Give the connection up in a forked child: its client is the parent's."""
+        """Called in a forked child: drop the connection, which is the parent's."""
+        self._protocol.after_fork()
         self._transport.after_fork()
+
+    @property
+    def speaks(self) -> str:
+        """The name of its protocol: one of ``bide.protocols.interfaces.NAMES``; from any thread."""
+        return self._protocol.name
 
     @property
     def held(self) -> int:
         """Bytes that wait for the client."""
-        return self._transport.queued
+        return self._transport.queued + self._protocol.held
 
     @property
     def sending(self) -> bool:
         """Whether the client has more to take of what was sent to it."""
-        return self._transport.behind
+        return self._transport.behind or self._transport.under_way or self._protocol.held > 0
+
+    def retire(self) -> None:
+        """Make each response from now on the connection's last."""
+        self._protocol.retire()
 
     def drain(self) -> None:
         """Close when idle, or before half a request; else after what is in progress."""
+        if self._shaking:
+            return
+        if self._new_until and self._protocol.awaits == IDLE:
+            if self._serving.loop.time() < self._new_until:
+                return
+            self._new_until = 0.0
         self._protocol.drain()
 
     def submit_held(self, stream: Stream) -> None:
@@ -289,8 +363,14 @@ class Connection(Owner):
         self._serving.drop(self._held.pop(stream))
 
     def mind_time(self, look: Look) -> None:
-        """Called from time to time: end what the client has no time left for."""
+        """Called from time to time: end what the client has taken too long for."""
         protocol, deadlines = self._protocol, self._deadlines
+        if self._shaking:
+            if deadlines.shaking(look):
+                log.info(_SLOW, self._client)
+                self._transport.close()
+            return
+        protocol.mind_time(look.elapsed)
         for phase, stream in deadlines.look(look, protocol, list(self._streams), self._held):
             if phase in _GIVEN_UP:
                 log.info(_GIVEN_UP[phase], self._client)
@@ -298,7 +378,7 @@ class Connection(Owner):
         if self._held:
             self._submit_due()
             for stream in list(self._held):
-                # Chunks may be a conversation: whoever sends them waits for an answer to each.
+                # Chunks may be a conversation: the client may wait for an answer to each.
                 if deadlines.looks(stream) >= 2 and not protocol.announced(stream):
                     self.submit_held(stream)
 
@@ -307,7 +387,14 @@ class Connection(Owner):
         self._transport.abort()
 
 
-def _is_due(stream: Stream) -> bool:
-    """Whether what the application would read first has come: no lane need wait for it."""
-    body = stream.body
-    return body.complete or body.full or body.failed
+def _half_closed(call: Call) -> None:
+    call.cancel(ClientDisconnected("the client has closed the connection"))
+
+
+def _transport(serving: Serving, sock: socket.socket, connection: Connection) -> Streaming:
+    """Make a connection's transport."""
+    limits, handshakes = serving.limits, serving.handshakes
+    rest = (limits.unsent, limits.linger, serving.unsent_total, serving.unread_total)
+    if handshakes is None:
+        return SocketTransport(sock, serving.poller, connection, *rest)
+    return TLSTransport(handshakes, sock, serving.poller, connection, *rest)

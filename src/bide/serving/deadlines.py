@@ -1,15 +1,16 @@
-"""How long a connection's client may still be waited for, looked at from time to time.
+"""How long a connection's client may still be waited for, checked from time to time.
 
 A head, and the time between requests, belong to the connection; a body and a response belong to
-their stream. All of them are counted here, from what the protocol says at each look: a request
-costs no timer, and one that begins and ends between two looks costs nothing. How exact a deadline
-is depends on how often the server looks.
+their stream. All of them are counted here, from what the protocol says at each check. A request
+costs no timer, and a request that begins and ends between two checks costs nothing. How exact a
+deadline is depends on how often the server checks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
@@ -53,10 +54,10 @@ class Allowances:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at the time of all clients.
+    """One check of the time of all clients.
 
     Attributes:
-        elapsed: seconds since the last one.
+        elapsed: seconds since the last check.
         allowances: what a client may take.
         unsent: what waits for all clients together.
         crowded: whether others wait for idle connections to end.
@@ -77,32 +78,32 @@ class ClientTime:
     them where much is held.
 
     Attributes:
-        looks: how often the stream was found waiting for its body before it began.
+        looks: how many checks have found the stream waiting for its body before it began.
     """
 
     __slots__ = ("_credit", "_fed", "_phase", "_responding", "_taken", "_worked", "looks")
 
     def __init__(self) -> None:
-        self._phase = ""  # what the last look saw
+        self._phase = ""  # at the last check
         self._credit = 0.0  # seconds that this may still take
         self._fed = 0  # how far the client had come with a body
         self._taken = 0  # and with a response
         self._responding = 0.0  # seconds that the response has taken
-        self._worked = False  # the application, at the last look
+        self._worked = False  # the application, at the last check
         self.looks = 0
 
     def begin(self) -> None:
-        """Begin anew: a request has come since the last look."""
+        """Begin anew: a request has come since the last check."""
         self._phase = ""
         self._responding = 0.0
 
     def spend(
         self, look: Look, phase: str, responding: bool, fed: int, taken: int, held: int
     ) -> str:
-        """Take what has elapsed from what the client has; return what is over, or "".
+        """Subtract the elapsed time from what the client has left; return the overdue phase, or "".
 
         Args:
-            look: this look at the time.
+            look: this check.
             phase: what the client is waited for; "" while the application is at work.
             responding: whether a response has begun, and the client does not have all of it.
             fed: bytes of the body that have come.
@@ -126,7 +127,7 @@ class ClientTime:
             if not (moving and before in (BODY, RESPONSE)):
                 self._credit = allowance
                 return ""
-            if worked:  # for some of the time since the last look
+            if worked:  # for some of the time since the last check
                 return ""
         self._credit -= elapsed
         hurried = phase == RESPONSE and look.unsent.full
@@ -145,6 +146,9 @@ def _rate(allowances: Allowances, held: int, hurried: bool) -> float:
     return allowances.rate and max(allowances.rate, held / allowances.held)
 
 
+_NO_TIMES: Final[dict[Stream, ClientTime]] = {}  # never changed; most connections need no other
+
+
 class Deadlines:
     """The time of one connection's client: the connection's own, and that of each of its streams.
 
@@ -157,20 +161,24 @@ class Deadlines:
     def __init__(self) -> None:
         self.begun = False
         self._own = ClientTime()
-        self._times: dict[Stream, ClientTime] = {}  # of streams that their client was waited for
+        self._times = _NO_TIMES  # of streams that their client was waited for
 
     def looks(self, stream: Stream) -> int:
-        """Return how many looks have found a stream waiting for its body to begin."""
+        """Return how many checks have found a stream waiting for its body before it began."""
         time = self._times.get(stream)
         return 0 if time is None else time.looks
+
+    def shaking(self, look: Look) -> bool:
+        """Count the time of a handshake, which has that of a head; return whether it is over."""
+        return bool(self._own.spend(look, HEAD, False, 0, 0, 0))
 
     def look(
         self, look: Look, protocol: Protocol, streams: list[Stream], held: Collection[Stream]
     ) -> list[tuple[str, Stream | None]]:
-        """Count what has elapsed, and return what is over: phases, with the stream of each.
+        """Count the elapsed time; return the phases that are overdue, with the stream of each.
 
         Args:
-            look: this look at the time.
+            look: this check.
             protocol: says what the client is waited for.
             streams: those in progress.
             held: those of them that begin when their bodies have come.
@@ -193,9 +201,11 @@ class Deadlines:
             if time is None:
                 if not (phase or (look.allowances.response and stream.head_sent)):
                     continue
+                if self._times is _NO_TIMES:
+                    self._times = {}
                 time = self._times[stream] = ClientTime()
             time.looks += stream in held
-            responding = unsent is not None or stream.head_sent
+            responding = (unsent is not None or stream.head_sent) and not protocol.endless(stream)
             unsent = unsent or 0
             sent = stream.sent - unsent
             what = time.spend(look, phase, responding, stream.body.fed, sent, unsent)
@@ -204,7 +214,7 @@ class Deadlines:
         unsent = None if streams else protocol.unsent(None)
         phase = protocol.awaits if unsent is None else RESPONSE
         if phase:
-            responding = unsent is not None
+            responding = unsent is not None and not protocol.endless(None)
             unsent = unsent or 0
             what = self._own.spend(look, phase, responding, 0, -unsent, unsent)
             if what:

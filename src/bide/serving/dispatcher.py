@@ -14,58 +14,74 @@ from collections.abc import Callable, Mapping, Sized
 from time import monotonic
 from typing import Any
 
-from bide.applications.loading import check
+from bide.applications.interfaces import Interface, check
+from bide.asgi.drain import Drain
+from bide.asgi.http import HTTPCall
 from bide.capabilities import Decision, decide, name_of
 from bide.errors import RemoteProtocolError, ServerStopping
 from bide.exchange.call import Call
 from bide.exchange.stream import Stream
 from bide.executors.choice import Executors
 from bide.executors.executor import Executor
-from bide.executors.hub import Job
+from bide.executors.spawning import Spawned, Spawner
 from bide.executors.threads import ThreadsExecutor
-from bide.forks import share
+from bide.forks import give_up_each, share
+from bide.integrations.adopted import adopt
+from bide.serving.access_log import log_broken_off
+from bide.serving.clients import REQUESTS, Clients
 from bide.serving.connection import Connection
+from bide.serving.ending import Ending
 from bide.serving.lifetime import Lifetime
 from bide.serving.loggers import log
-from bide.serving.logs import log_broken_off
 from bide.serving.overdue import TICK, end_overdue
 from bide.serving.refusals import QUEUE_FULL, QUEUE_TIMEOUT, STOPPING, Refusals, refused
 from bide.serving.requests import RequestStatus, count, look_at
-from bide.serving.status import Status, hide, show
+from bide.serving.status import Status, hide
+from bide.serving.taking import take, tasks
+from bide.serving.timing import timed
 from bide.settings import Settings
 from bide.waiting.cleanups import cleanup_time
+from bide.waiting.each import NOT_REJECTED, NOT_TOLD, to_each
 from bide.waiting.waiter import Waiter
 from bide.wsgi.conversation import Application, Conversation
 from bide.wsgi.environ import server_environ
-from bide.wsgi.site import Site
+from bide.wsgi.site import Site, without_slot
 
 Make = Callable[[Site, Stream, Waiter, Mapping[str, Any] | None], Conversation]
-"""Makes a stream's call, of what :class:`Conversation` takes."""
+"""Makes a stream's call; it has the arguments of :class:`Conversation`."""
 
 
 class Dispatcher(Site):
-    """Begins an application's calls, has an executor run them, and ends them.
+    """Begins an application's calls, submits them to an executor, and ends them.
 
     Args:
-        application: the WSGI callable.
-        settings: ``executor``, ``queue_timeout`` and ``request_timeout`` are looked at.
+        application: the callable.
+        settings: ``executor``, ``queue_timeout``, ``request_timeout`` and ``asgi_cancel`` count.
         name: what to call the application in the log.
         lifetime: the server's; else the application has one of its own.
         refusals: where the server counts what it refuses; else there is a count for this alone.
-        connections: the server's, to be counted.
-        make: makes the calls, unless :meth:`begin` is told another way.
+        connections: the server's, for the status.
+        clients: the server's, likewise.
+        make: makes the calls of a WSGI application, unless :meth:`begin` has another function.
         environ: keys for each environ, in place of Bide's own.
+        interface: the application's.
+        whole: returns the counts of a server that has more applications than this.
+        processes: whether its calls may be made in child processes.
 
     Attributes:
+        interface: the application's.
+        make: makes its calls.
         environ: what is the same in every environ, once this is open.
         decision: which executor the application has, and why.
         executor: that executor, once this is open.
         lifetime: its start and stop.
-        stopping: whether it is to end.
-        cleanup_seconds: how long calls that were cancelled have to end when it stops.
+        spawner: begins its background work, once this is open.
+        stopping: whether it has begun to stop.
+        asgi_cancel: seconds that a call of an ASGI application has once its client has left.
+        begun: how many calls have been begun.
 
     Raises:
-        LoadError: what was given is no WSGI application.
+        LoadError: ``application`` is not a WSGI application, and should be one.
     """
 
     def __init__(
@@ -77,33 +93,52 @@ class Dispatcher(Site):
         lifetime: Lifetime | None = None,
         refusals: Refusals | None = None,
         connections: Sized = (),
+        clients: Clients | None = None,
         make: Make = Conversation,
         environ: dict[str, Any] | None = None,
+        interface: Interface = "wsgi",
+        whole: Callable[[], Status] | None = None,
+        processes: bool = False,
     ) -> None:
-        self.application = application
         self.name = name or name_of(application)
-        check(application, self.name)
-        self.decision: Decision = decide(application, settings.executor)
+        self.decision: Decision
+        self.interface = interface
+        self.make: Callable[..., Call]
+        if interface == "asgi":
+            self.application = application
+            self.decision = tasks(settings, self.name)
+            self.make = HTTPCall
+        else:
+            check(application, self.name)
+            self.application = without_slot(application)
+            self.decision = decide(application, settings.executor, processes)
+            self.make = make
+        if settings.server_timing:
+            self.make = timed(self.make)
+        self.asgi_cancel = settings.asgi_cancel
         self.lifetime = lifetime or Lifetime()
         self.state = self.lifetime.state
+        self.context = self.lifetime.context
+        self.drain = Drain()
+        self._whole = whole
         self.stopping = False
-        self.cleanup_seconds = cleanup_time.seconds
+        self.begun = 0
         self._settings = settings
         self._refusals = refusals or Refusals()
         self._connections = connections
-        self._make = make
+        self._clients = clients or Clients(0, 0)
         self.environ = environ or {}
         # Calls in progress, and what is called when they end. Added to on the loop, taken from on
         # any thread; single operations only.
         self._calls: dict[Call, Callable[[], None] | None] = {}
         self._held: dict[Call, Connection] = {}  # whose bodies are still to come
-        self._awaited = False  # somebody waits for all calls to end
-        self._all_ended = asyncio.Event()
+        self._ending = Ending(lambda: self._calls or self.spawner.lasting)
         self._ticker: asyncio.TimerHandle | None = None
         self._ended: Callable[[Call], None] | None
         self._loop: asyncio.AbstractEventLoop
         self._executors: Executors
         self.executor: Executor
+        self.spawner: Spawner
 
     def open(self, executors: Executors, ended: Callable[[Call], None] | None = None) -> None:
         """Take an executor; before the first call.
@@ -112,17 +147,22 @@ class Dispatcher(Site):
             executors: where it is taken from, perhaps to be shared with others.
             ended: called when a call has ended, on its thread.
         """
+        adopt()
         self._ended = ended
         self._loop = executors.loop
         self._executors = executors
-        self.executor = executors.take(self.decision.executor, self)
+        self.make, self.executor = take(self, self.make, self.decision, executors, self._settings)
         self.environ = server_environ(self.executor.multithread) | self.environ
-        share(self)
+        limit = self._settings.limit_spawned
+        self.spawner = Spawner(self, self.executor, self._loop, limit, self._ending.look)
+        if self.decision.executor in ("threads", "loop"):
+            self.spawner.open()
+        share(self, Dispatcher.after_fork)
 
     def after_fork(self) -> None:
-        """Called in a forked child, where the calls are the parent's: leave their clients alone."""
-        for call in self.calls:
-            call.stream.after_fork()
+        """Called in a forked child: drop the calls, whose clients are the parent's."""
+        give_up_each(self.calls, lambda call: call.stream.after_fork())
+        self.spawner.after_fork()
 
     # Calls --------------------------------------------------------------------------------------
 
@@ -130,19 +170,20 @@ class Dispatcher(Site):
         self,
         stream: Stream,
         more: Mapping[str, Any] | None = None,
-        make: Make | None = None,
+        make: Callable[..., Call] | None = None,
         ended: Callable[[], None] | None = None,
-    ) -> Conversation:
-        """Make a stream's call, which is in progress from now on: to be held, submitted, or run.
+    ) -> Any:
+        """Make a stream's call, which is in progress from now on; then hold, submit or run it.
 
         Args:
             stream: its exchange.
             more: what a host adds to the environ.
-            make: makes the call; without, as all are made.
+            make: makes the call; None: as for all calls.
             ended: called once all of it has ended, ``close()`` too; from any thread.
         """
-        call = (make or self._make)(self, stream, self.executor.waiter(), more)
+        call = (make or self.make)(self, stream, self.executor.waiter(), more)
         self._calls[call] = ended
+        self.begun += 1
         return call
 
     def hold(self, call: Call, connection: Connection) -> None:
@@ -153,18 +194,18 @@ class Dispatcher(Site):
         self._held[call] = connection
 
     def drop(self, call: Call) -> None:
-        """End a call that was held without beginning it; its client, if there, is answered 503."""
-        del self._held[call]
-        call.reject(1)
+        """End a call without beginning it; its client, if there, is answered 503."""
+        self._held.pop(call, None)
+        call.reject(1, stops=True)
 
-    def submit(self, call: Job) -> None:
-        """Have a call run, or reject it. The executor begins it at its next ``flush``."""
+    def submit(self, call: Call) -> None:
+        """Submit a call to the executor, which begins it at its next ``flush``; or reject it."""
         self._held.pop(call, None)
         if not self.executor.submit(call):
             self._refuse(call, QUEUE_FULL)
 
-    def run(self, call: Job) -> None:
-        """Have a call run, or reject it, and look at the time while it waits; for hosts."""
+    def run(self, call: Call) -> None:
+        """Submit and flush a call, or reject it; check its deadlines meanwhile. For hosts."""
         if self.stopping:
             self._refuse(call, STOPPING)
         else:
@@ -174,7 +215,12 @@ class Dispatcher(Site):
 
     def _refuse(self, call: Call, kind: str) -> None:
         self._refusals.count(kind)
-        call.reject(1)
+        call.reject(1, stops=kind == STOPPING)
+
+    def refuse(self, call: Call, client: str) -> None:
+        """End a call without submitting it: its client, which is named, is answered 429."""
+        self._refusals.count(REQUESTS, client)
+        call.reject(1, 429)
 
     def done(self, call: Call) -> None:
         """Called when a call has ended; on its thread."""
@@ -183,12 +229,11 @@ class Dispatcher(Site):
             ended()
         body = call.stream.body
         if body.failed and isinstance(body.error, RemoteProtocolError):
-            self._refusals.count(refused(body.error.status))
+            self._refusals.count(refused(body.error.status), str(body.error))
             if self._refusals.may_tell():
                 log_broken_off(call, body.error)
-        # A call that was left running may end after the loop was closed.
-        if self._awaited and not self._calls and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._all_ended.set)
+        if self._ending.awaited:
+            self._ending.look()
         if self._ended is not None:
             self._ended(call)
 
@@ -205,32 +250,40 @@ class Dispatcher(Site):
         return len(self._calls)
 
     def status(self) -> Status:
-        """Return a snapshot; from any thread. Its threads may be shared with other applications."""
+        """Return the counts of the server; from any thread."""
+        return self.counts() if self._whole is None else self._whole()
+
+    def counts(self) -> Status:
+        """Return this application's counts; from any thread. Others may share its threads."""
         executor = self.executor
-        if self._executors.shared(executor):
-            waiting, queued = count(self.calls, self._held)
+        if self._executors.shared(executor) or not executor.knows_counts:
+            waiting, queued = count([*self.calls, *self.spawner.jobs], self._held)
         else:  # quickly: streams ask at each turn whether the server stops
             waiting, queued = executor.waiting, executor.queued
         waiting += len(self._held)
+        spawned = self.spawner.in_progress
         return Status(
-            running=max(0, len(self._calls) - waiting - queued),
+            running=max(0, len(self._calls) + spawned - waiting - queued),
             waiting=waiting,
             queued=queued,
             threads=executor.threads,
             threads_busy=executor.threads_busy,
             threads_max=executor.threads_max,
             connections=len(self._connections),
+            spawned=spawned,
+            client_connections_refused=self._clients.refused_connections,
+            client_requests_refused=self._clients.refused_requests,
             stopping=self.stopping,
         )
 
     def requests(self) -> tuple[RequestStatus, ...]:
-        """Look at each request in progress; from any thread."""
-        return look_at(self.calls, self._held, self.name)
+        """Return the status of each request in progress, the oldest first; from any thread."""
+        return look_at([*self.calls, *self.spawner.jobs], self._held, self.name)
 
     # Time ---------------------------------------------------------------------------------------
 
     def mind_time(self, ahead: float = 0.0) -> None:
-        """End what has waited too long for a thread, and what takes too long; called now and then.
+        """Called from time to time: end calls that wait too long for a thread, or take too long.
 
         Args:
             ahead: seconds to add to the age of each request; for tests.
@@ -241,17 +294,14 @@ class Dispatcher(Site):
             end_overdue(self.calls, before, self.executor.hubs, self._release)
 
     def _release(self, call: Call) -> None:
-        """Have a call begin that is held."""
+        """Submit a held call."""
         if call in self._held:
             self._held[call].submit_held(call.stream)
 
     def _expire(self, age: float, kind: str) -> None:
         """Reject calls that have waited for a thread for so many seconds."""
-        for call in self.executor.expire(age, self._calls):
-            try:
-                self._refuse(call, kind)
-            except Exception:  # the access log's, for example; the others get their answers
-                log.exception("internal error: a request could not be rejected")
+        expired = self.executor.expire(age, self._calls)
+        to_each(expired, lambda call: self._refuse(call, kind), NOT_REJECTED)
 
     def _look_later(self) -> None:
         waiting = self.executor.queued or self._refusals.some
@@ -270,37 +320,29 @@ class Dispatcher(Site):
     def cancel(self) -> int:
         """Begin to stop: reject the calls that wait for a thread, and cancel the others.
 
-        Return how many were in progress then, without those that waited for a thread.
+        Return how many of the others were in progress then.
         """
         self.stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
+        self.spawner.cancel()
         self._expire(0.0, STOPPING)
         calls = self.calls
-        for call in calls:
-            if call in self._held:
-                self._held[call].drop_held(call.stream)
-            else:
-                call.cancel(ServerStopping("the server stops"), firm=True)
+        to_each(calls, self._end_call, NOT_TOLD)
         return len(calls)
 
+    def _end_call(self, call: Call) -> None:
+        if call in self._held:
+            self._held[call].drop_held(call.stream)
+        else:
+            call.cancel(ServerStopping("the server stops"), firm=True)
+
     async def all_ended(self, seconds: float) -> bool:
-        """Wait until no call is in progress, for so many seconds; return whether that has come."""
-        deadline = self._loop.time() + seconds
-        self._awaited = True
-        await asyncio.sleep(0)  # one that has ended may have left a pipelined one to be begun
-        while self._calls:
-            self._all_ended.clear()
-            if not self._calls:  # ended before the mark was cleared
-                break
-            left = deadline - self._loop.time()
-            if left <= 0:
-                return False
-            try:
-                await asyncio.wait_for(self._all_ended.wait(), left)
-            except TimeoutError:
-                return not self._calls
-        return True
+        """Wait until no call is in progress, and no lasting background work; for so long at most.
+
+        Return whether that came.
+        """
+        return await self._ending.over(seconds)
 
     async def stop(self) -> None:
         """Cancel what waits, give it time to clean up, call ``on_stop`` functions, end the threads.
@@ -308,8 +350,9 @@ class Dispatcher(Site):
         For a host on asyncio's loop, which brings no more requests.
         """
         self.cancel()
-        await self.all_ended(self.cleanup_seconds)
-        await self.lifetime.stop(self.cleanup_seconds)
+        await self.all_ended(cleanup_time.seconds)
+        await self.spawner.end()
+        await self.lifetime.stop(cleanup_time.seconds)
         if self.end():
             await self.threads_ended()
 
@@ -327,23 +370,27 @@ class Dispatcher(Site):
     def close(self) -> bool:
         """Release the executor: no call will begin. Return whether that has ended its threads."""
         hide(self)
+        self.spawner.close()
         return self._executors.give_back(self.executor, self)
 
     async def threads_ended(self) -> None:
         """Wait for a moment until the threads have ended, unless calls are left running on them."""
         # Not by a thread of the loop's own pool: the application may have blocked them all.
-        deadline = self._loop.time() + self.cleanup_seconds
+        deadline = self._loop.time() + cleanup_time.seconds
         while self.executor.alive and not self._calls and self._loop.time() < deadline:
             await asyncio.sleep(0.002)
 
     def abandon(self) -> None:
-        """End what can still be ended once the loop is closed; from any thread."""
+        """End the calls that can still be ended when the loop is closed; from any thread."""
         self.stopping = True
         self._expire(0.0, STOPPING)
-        for call in self.calls:
+
+        def end(call: Call | Spawned) -> None:
             # What would go on on the closed loop cannot: that raises RuntimeError.
             with contextlib.suppress(RuntimeError):
                 call.cancel(ServerStopping("the event loop is closed"), firm=True)
+
+        to_each((*self.calls, *self.spawner.jobs), end, NOT_TOLD)
         self.forget()
 
     def forget(self) -> None:
@@ -351,26 +398,3 @@ class Dispatcher(Site):
         hide(self)
         if isinstance(self.executor, ThreadsExecutor):
             self.close()
-
-
-def hosted(
-    application: Application,
-    settings: Settings,
-    loop: asyncio.AbstractEventLoop,
-    lifetime: Lifetime | None = None,
-) -> Dispatcher:
-    """Make a dispatcher for a host, with an executor of its own; on a running loop.
-
-    Args:
-        application: the WSGI callable.
-        settings: ``executor``, ``threads``, ``queue`` and ``queue_timeout`` count.
-        loop: the host's, which this is called on.
-        lifetime: one for a loop that is not asyncio's.
-
-    Raises:
-        LoadError: what was given is no WSGI application.
-    """
-    dispatcher = Dispatcher(application, settings, lifetime=lifetime)
-    dispatcher.open(Executors(loop, settings.threads, settings.queue))
-    show(dispatcher)
-    return dispatcher

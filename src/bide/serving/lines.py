@@ -1,7 +1,7 @@
-"""Lines on their way to a log, written by a thread so that nobody else waits for a slow reader.
+"""Lines on their way to a log, written by a thread so that no other waits for a slow reader.
 
-A full pipe, or a slow disk, blocks whoever writes to it. So each place has one thread that writes,
-and all others only queue. The queue is bounded; what it has no room for is dropped and counted.
+A full pipe, or a slow disk, blocks the thread that writes to it. So each place has one thread that
+writes, and all others only queue. The queue is bounded; lines beyond it are dropped and counted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final, Generic, TextIO, TypeVar
 
+from bide.systems import at_fork
+
 T = TypeVar("T")
 
 log = logging.getLogger("bide")
@@ -32,6 +34,8 @@ BATCH: Final = 256
 """How many lines are written together at most."""
 FLUSH_SECONDS: Final = 1.0
 """How long the end of the process waits for a reader that takes nothing."""
+_PIPE: Final = 4096
+"""Bytes that a pipe takes at once when it is writable."""
 MOST_SECONDS: Final = 5.0
 """How long it waits for a reader that takes little."""
 
@@ -45,15 +49,15 @@ class Outbox(Generic[T]):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._token = [True]  # who takes it starts the thread
+        self._token = [True] if _threads_wanted else []  # who takes it starts the thread
         self._queue: SimpleQueue[T | threading.Event] = SimpleQueue()
         self._dropped = 0
         self._done = 0  # delivered, in all
-        self._threaded = True
+        self._threaded = bool(_threads_wanted)
         _outboxes.add(self)
 
     def put(self, item: T) -> None:
-        """Have a thing delivered soon. It is dropped when too many wait."""
+        """Queue a thing for delivery; drop it when too many wait. From any thread."""
         if self._token:
             self._start()
         if not self._threaded:
@@ -104,6 +108,11 @@ class Outbox(Generic[T]):
         self._threaded = False
         self._dropped = 0
 
+    def may_start(self) -> None:
+        """Have a thread again, after :meth:`forget`."""
+        self._threaded = True
+        self._token.append(True)
+
     def _start(self) -> None:
         try:
             self._token.pop()
@@ -135,7 +144,7 @@ class Outbox(Generic[T]):
         # Not before there is room again: the line that says so would be dropped too.
         if dropped and self._queue.qsize() < LINES // 2:
             self._dropped -= dropped
-            log.warning("lines of %s were dropped, for it is too slow: %d", self._name, dropped)
+            log.warning("lines of %s were dropped, because it is too slow: %d", self._name, dropped)
 
     def _deliver(self, items: list[T]) -> None:
         """Deliver things in order, and count each; never raises."""
@@ -146,43 +155,108 @@ class Writer(Outbox[str]):
     """Writes lines to one place.
 
     Args:
-        stream: the place.
+        place: a stream, or the path of a file, which is added to and can be opened anew.
         name: what the log calls it when lines were dropped.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, place: TextIO | str, name: str) -> None:
         super().__init__(name)
+        self._path = place if isinstance(place, str) else ""
+        self._stale = False  # to be opened anew; set on any thread, taken back by the writing one
+        self._lost = 0  # lines that could not be written since one could
+        self._cut = False  # whether the last one is there in part
+        stream = _opened(place) if isinstance(place, str) else place
         self._stream = stream
+        self._stuck = False  # its reader takes nothing
         try:
             self._descriptor: int | None = stream.fileno()
         except (io.UnsupportedOperation, AttributeError, ValueError):
-            self._descriptor = None  # somebody's own object
+            self._descriptor = None  # an object without a file
+
+    def reopen(self) -> None:
+        """Have a file opened anew, which was renamed, before the next line; from any thread."""
+        if self._path:
+            self._stale = True
+            self.put("")
 
     def _deliver(self, items: list[str]) -> None:
-        self._write("".join(items))
+        if self._stale:
+            self._stale = False
+            self._open_anew()
+        text = "".join(items)
+        if text:
+            try:
+                self._write(f"\n{text}" if self._cut else text)
+            except (OSError, ValueError) as error:  # a full disk, a reader that has gone
+                self._lose(len(items), error)
+            else:
+                self._cut = False
+                self._tell_lost()
         self._done += len(items)
 
+    def _lose(self, lines: int, error: OSError | ValueError) -> None:
+        first = not self._lost
+        self._lost += lines
+        if first:
+            reason = error.strerror if isinstance(error, OSError) else error
+            log.error("cannot write %s: %s; its lines are lost until it can", self._name, reason)
+
+    def _tell_lost(self) -> None:
+        lost, self._lost = self._lost, 0
+        if lost:
+            log.warning("%s is written again; lines that were lost: up to %d", self._name, lost)
+
+    def _open_anew(self) -> None:
+        try:
+            stream = _opened(self._path)
+        except OSError as error:
+            log.error(
+                "cannot open %s again, and write to the old file: %s: %s",
+                self._name,
+                self._path,
+                error.strerror,
+            )
+            return
+        self._stream.close()
+        self._stream = stream
+        self._descriptor = stream.fileno()
+
     def _write(self, text: str) -> None:
-        # Nobody reads it any more, or it is closed: there is no place to say so.
-        with contextlib.suppress(OSError, ValueError):
-            if self._descriptor is None:
-                self._stream.write(text)
-                self._stream.flush()
-            else:
-                # Not through the stream: at the interpreter's end its lock would be held.
-                self._write_bytes(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        if self._descriptor is None:
+            self._stream.write(text)
+            self._stream.flush()
+        else:
+            # Not through the stream: at the interpreter's end its lock would be held.
+            self._write_bytes(self._descriptor, text.encode("utf-8", "backslashreplace"))
 
     def _write_bytes(self, descriptor: int, data: bytes) -> None:
         view = memoryview(data)
-        while view:
+        while view and (self._threaded or self._takes(descriptor)):
             try:
-                view = view[os.write(descriptor, view) :]
+                size = os.write(descriptor, view if self._threaded else view[:_PIPE])
             except BlockingIOError:
                 select.select([], [descriptor], [])
+            else:
+                self._cut = view[size - 1] != ord("\n")
+                view = view[size:]
+
+    def _takes(self, descriptor: int) -> bool:
+        """Whether a write does not block, soon: without a thread, what is not read is dropped."""
+        watched = select.poll()
+        watched.register(descriptor, select.POLLOUT)
+        self._stuck = not watched.poll(0 if self._stuck else FLUSH_SECONDS * 1000)
+        return not self._stuck
+
+
+def _opened(path: str) -> TextIO:
+    return open(path, "a", encoding="utf-8")
 
 
 class Relay(Outbox[Callable[[], object]]):
-    """Calls other people's log handlers, which may block.
+    """Calls log handlers that are not Bide's, which may block.
 
     Args:
         name: what the log calls them when lines were dropped.
@@ -203,7 +277,7 @@ class Relay(Outbox[Callable[[], object]]):
 
 
 class Stream:
-    """Takes the place of standard error or output in somebody's handler, and queues its lines."""
+    """Replaces standard error or output in another's log handler, and queues its lines."""
 
     def __init__(self, stream: TextIO, writer: Writer) -> None:
         self.stream = stream
@@ -251,6 +325,7 @@ class LineHandler(logging.Handler):
 
 
 _outboxes: weakref.WeakSet[Outbox[Any]] = weakref.WeakSet()
+_threads_wanted = [True]
 
 
 def flush(seconds: float = FLUSH_SECONDS, most: float = MOST_SECONDS) -> bool:
@@ -261,7 +336,7 @@ def flush(seconds: float = FLUSH_SECONDS, most: float = MOST_SECONDS) -> bool:
         most: how long to wait in all.
 
     Returns:
-        Whether all other people's handlers have had their records.
+        Whether all handlers that are not Bide's have had their records.
     """
     until = monotonic() + most
     # First those that may put lines into others.
@@ -273,10 +348,30 @@ def flush(seconds: float = FLUSH_SECONDS, most: float = MOST_SECONDS) -> bool:
     return all(relayed)
 
 
+def reopen() -> None:
+    """Open each log file anew, after it was renamed; from any thread."""
+    for outbox in list(_outboxes):
+        if isinstance(outbox, Writer):
+            outbox.reopen()
+
+
 def forget() -> None:
     """Drop what was queued, in a forked child: the parent writes it."""
     for outbox in list(_outboxes):
         outbox.forget()
+
+
+def start_no_threads() -> None:
+    """Deliver directly from now on, and drop what is not taken soon: there is one thread."""
+    _threads_wanted.clear()
+    forget()
+
+
+def start_threads() -> None:
+    """Undo :func:`start_no_threads`, in a forked child that serves."""
+    _threads_wanted.append(True)
+    for outbox in list(_outboxes):
+        outbox.may_start()
 
 
 def _at_exit() -> None:
@@ -288,4 +383,4 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=forget)
+at_fork(after_in_child=forget)

@@ -28,7 +28,7 @@ class RelayedLogger(logging.Logger):
     relay: Relay | None = None
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """Call the handlers, or have the relay call them."""
+        """Call the handlers here, or through the relay."""
         if self.relay is None or self.only_queues():
             super().callHandlers(record)
         elif self.queue_lines(record):
@@ -43,8 +43,8 @@ class RelayedLogger(logging.Logger):
         """Call those handlers that only queue.
 
         Returns:
-            Whether the relay is to call the others. It does so, too, where there is no handler at
-            all: then logging's last resort is called.
+            Whether the relay must call the others. It must also where there is no handler at all:
+            then logging's last resort is called.
         """
         found = others = False
         logger: logging.Logger | None = self
@@ -79,7 +79,7 @@ class AccessLogger(ServerLogger):
     """
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """Queue the line at once, where nothing else is to be done."""
+        """Queue the line at once, if no handler needs the relay."""
         if self.only_queues():
             self.handlers[0].handle(record)
         else:
@@ -103,7 +103,7 @@ _CALLED_ON_THE_LOOP = ("asyncio", "concurrent.futures")
 
 
 def relay_handlers(writer: Writer) -> None:
-    """Give a relay to each logger that the event loop's thread calls, so that it never waits.
+    """Set a relay on each logger that the event loop's thread calls, so that it never waits.
 
     Call it again when handlers have been added. Handlers of these loggers that write to standard
     error or output queue their lines from now on: a thread that hangs in one of these streams
@@ -145,7 +145,7 @@ def _reached(logger: logging.Logger) -> Iterator[logging.Handler]:
 def hear_python(writer: Writer) -> None:
     """Queue what Python itself writes to standard error: warnings, and exceptions it ignores.
 
-    Where somebody else has set a hook for one of them, that hook stays.
+    A hook that other code has set for one of them stays.
     """
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = partial(_tell_ignored, writer)

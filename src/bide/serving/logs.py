@@ -1,60 +1,39 @@
-"""Log lines for people: the server's own, and one for each request."""
+"""Where the log's lines go: the server's own, and one for each request."""
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
-from typing import Final, TextIO
+from typing import Any, Final
 
-from bide.errors import RemoteProtocolError, SettingError
-from bide.exchange.call import Call
+from bide.errors import SettingError
+from bide.exchange.identity import current
+from bide.serving.access_log import form_of, stamped
+from bide.serving.formatters import Formatter, JSONFormatter, LineFormatter
 from bide.serving.lines import LineHandler, Writer
 from bide.serving.loggers import access, hear_python, log, relay_handlers
-from bide.settings import TIMES, Settings
-from bide.waiting.times import Sums
+from bide.settings import Settings
 
 _OFF: Final = logging.CRITICAL + 1
-_SHOWN: Final = 200
-"""Bytes of a refused request's first line that are shown."""
-_NO_TIME: Final = Sums(0.0, 0.0, 0.0, 0.0)
-
-# What would let a client write lines of its own, or steer a terminal (CVE-2020-7694).
-_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-_NOT_PLAIN: Final = re.compile(r'["\\]|[^\x20-\x7e]')
-_UNSAFE: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
-
-
-class LineFormatter(logging.Formatter):
-    """Writes a record's first line at the margin, and indents the others, such as a traceback.
-
-    Control characters are escaped. An application's error may quote its client, who could write
-    log lines of its own with them, or steer a terminal.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record's lines."""
-        first, *rest = super().format(record).split("\n")
-        lines = [first, *(each if each[:1] == " " else f"  {each}" for each in rest)]
-        return "\n".join(_CONTROLS.sub(_escape, each) for each in lines)
 
 
 def configure(settings: Settings) -> Callable[[], None]:
     """Send Bide's log to standard error, and the access log where the settings say.
 
-    Handlers that somebody else has given to these loggers stay, and Bide's own are left out. Call
-    this where the server is the whole program; in anybody else's program logging is theirs.
+    Where these loggers have handlers already, those stay, and Bide adds none. Call this only where
+    the server is the whole program.
 
     Returns:
         A function to call when the application has been imported, since it may have configured
         logging.
 
     Raises:
-        SettingError: the access log cannot be written, or the log configuration is wrong.
+        SettingError: the access log cannot be written, or has no such form, or the log
+            configuration is wrong.
     """
+    form_of(settings.access_format)
     named: frozenset[str] = frozenset()
     if settings.log_config:
         from bide.serving.log_config import (
@@ -64,9 +43,14 @@ def configure(settings: Settings) -> Callable[[], None]:
         named = apply(settings.log_config)
     writer = Writer(sys.stderr, "the log")
     handler = LineHandler(writer)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
-    lines = _access_handler(settings.access_log) if settings.access_log else None
+    if settings.log_format == "json":
+        handler.setFormatter(JSONFormatter())
+    else:
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    lines = _access_handler(settings) if settings.access_log else None
     hear_python(writer)
+    if settings.request_id or settings.opentelemetry:
+        _mark_records()
 
     def settle() -> None:
         _settle_log(settings, handler)
@@ -100,17 +84,41 @@ def _settle_access(handler: LineHandler | None, named: bool) -> None:
         access.setLevel(logging.INFO)
 
 
-def _access_handler(path: str) -> LineHandler:
-    stream: TextIO = sys.stdout
-    if path != "-":
-        try:
-            stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - for the process's life
-        except OSError as error:
-            raise SettingError(f"cannot write the access log {path}: {error.strerror}") from error
-    handler = LineHandler(Writer(stream, "the access log"))
-    formatter = logging.Formatter("%(message)s [%(asctime)s]")
-    handler.setFormatter(formatter)
+def _access_handler(settings: Settings) -> LineHandler:
+    path = settings.access_log
+    try:
+        writer = Writer(sys.stdout if path == "-" else path, "the access log")
+    except OSError as error:
+        raise SettingError(f"cannot write the access log {path}: {error.strerror}") from error
+    handler = LineHandler(writer)
+    timed = stamped(settings.access_format)
+    handler.setFormatter(Formatter("%(message)s" if timed else "%(message)s [%(asctime)s]"))
     return handler
+
+
+class MarkedRecords:
+    """Makes each record of logging with ``request_id`` and ``trace_id``: "-" where there is none.
+
+    Args:
+        make: what makes records so far.
+    """
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **more: Any) -> logging.LogRecord:
+        """Make a record."""
+        record = self._make(*args, **more)
+        identity = current.get()
+        record.request_id = (identity and identity.id) or "-"
+        record.trace_id = (identity and identity.trace) or "-"
+        return record
+
+
+def _mark_records() -> None:
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, MarkedRecords):
+        logging.setLogRecordFactory(MarkedRecords(make))
 
 
 def say(level: int, message: str, *args: object) -> None:
@@ -122,90 +130,3 @@ def say(level: int, message: str, *args: object) -> None:
         record = log.makeRecord(log.name, level, __file__, 0, message, args, None)
         if log.queue_lines(record) and log.relay is not None:
             log.relay.put(partial(logging.Logger.callHandlers, log, record))
-
-
-def log_access(form: str, call: Call) -> None:
-    """Write a call's line to the access log; on its thread, when it has ended.
-
-    Args:
-        form: the setting ``access_format``.
-        call: the one that has ended.
-    """
-    stream = call.stream
-    request = stream.request
-    sums = call.times.look(call.started)[1] if form == TIMES else None
-    access.info(
-        "%s",
-        access_line(
-            stream.peer.client_host,
-            request.method,
-            request.target.decode("latin-1"),
-            request.version,
-            str(stream.head.code) if stream.head is not None and stream.head_sent else "-",
-            stream.sent,
-            monotonic() - call.started if sums is None else sum(sums),
-            sums,
-        ),
-    )
-
-
-def access_line(
-    client: str,
-    method: str,
-    target: str,
-    version: str,
-    code: str,
-    size: int,
-    seconds: float,
-    sums: Sums | None = None,
-) -> str:
-    """Return one request's line: client, request, status (``-``: none was sent), bytes, seconds.
-
-    With ``sums`` it says where the seconds went.
-    """
-    request = escaped(f"{method} {target} HTTP/{version}")
-    return f'{client or "-"} "{request}" {code} {size} {seconds:.3f}s{_shown(sums)}'
-
-
-def _shown(sums: Sums | None) -> str:
-    if sums is None:
-        return ""
-    return "".join(
-        f" {name}={seconds:.3f}" for name, seconds in zip(sums._fields, sums, strict=True)
-    )
-
-
-def log_refusal(error: RemoteProtocolError, client: str, form: str) -> None:
-    """Write why a request was refused, and its line in the access log.
-
-    Its bytes may be anything.
-
-    Args:
-        error: why, with what came.
-        client: its address; empty on a Unix socket.
-        form: the setting ``access_format``; empty where the server writes no access log.
-    """
-    first, end, _ = error.head.partition(b"\r\n")
-    text = _NOT_PLAIN.sub(_escape, first[:_SHOWN].decode("latin-1"))
-    if len(first) > _SHOWN or not (end or not first):
-        text += "..."
-    log.debug('refused with %d: %s: %s "%s"', error.status, error, client or "-", text or "-")
-    if form:
-        size = len(f"{error}\n".encode())  # the answer's text
-        shown = _shown(_NO_TIME if form == TIMES else None)
-        access.info("%s", f'{client or "-"} "{text or "-"}" {error.status} {size} 0.000s{shown}')
-
-
-def log_broken_off(call: Call, error: RemoteProtocolError) -> None:
-    """Write why a request's body was refused; its line in the access log comes with its end."""
-    described = call.describe()
-    log.debug("refused with %d: %s: the body of %s", error.status, error, described)
-
-
-def escaped(text: str) -> str:
-    """Return a text in which controls, quotes and backslashes are escaped: it breaks no line."""
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    return f"\\x{ord(match[0]):02x}"

@@ -11,20 +11,40 @@ from collections import Counter, deque
 from http import HTTPStatus
 from typing import Final
 
+from bide.errors import RemoteProtocolError
+from bide.serving.counters import REJECTED, count, count_malformed
+
 log = logging.getLogger("bide")
 
 EVERY: Final = 1.0
 """Seconds at least between two lines of one kind."""
 
-QUEUE_FULL: Final = (
-    "requests refused: {} were answered 503: all threads are busy, and the queue is full (--queue)"
+_REASONS: Final[dict[str, str]] = {}
+
+
+def kind(line: str, reason: str) -> str:
+    """Return a kind of what is refused; in the metrics it is counted by its reason, one word.
+
+    Args:
+        line: the line of the log, with a place for the number, and perhaps one for an example.
+        reason: why.
+    """
+    _REASONS[line] = reason
+    return line
+
+
+QUEUE_FULL: Final = kind(
+    "requests refused: {} were answered 503: all threads are busy, and the queue is full (--queue)",
+    "queue_full",
 )
-QUEUE_TIMEOUT: Final = (
+QUEUE_TIMEOUT: Final = kind(
     "requests refused: {} were answered 503: they had waited too long for a thread "
-    "(--queue-timeout)"
+    "(--queue-timeout)",
+    "queue_timeout",
 )
-STOPPING: Final = (
-    "requests refused: {} were answered 503: the server stops, and no thread had become free"
+STOPPING: Final = kind(
+    "requests refused: {} were answered 503: the server stops, and no thread had become free",
+    "stopping",
 )
 WAITED: Final = "connections delayed: {} waited until others had ended (--limit-connections)"
 _OVERLOAD: Final = {QUEUE_FULL, QUEUE_TIMEOUT}
@@ -32,7 +52,9 @@ _OVERLOAD: Final = {QUEUE_FULL, QUEUE_TIMEOUT}
 
 def refused(status: int) -> str:
     """Return the kind of the malformed requests that are answered with ``status``."""
-    return f"requests refused: {{}} were refused with {status} {HTTPStatus(status).phrase}"
+    phrase = HTTPStatus(status).phrase
+    line = f"requests refused: {{}} were refused with {status} {phrase}; the last: {{}}"
+    return kind(line, str(status))
 
 
 class Refusals:
@@ -44,20 +66,51 @@ class Refusals:
 
     def __init__(self, told: int = 20) -> None:
         # Appending is atomic. It is emptied once a second, so it stays small.
-        self._seen: deque[str] = deque()
+        self._seen: deque[tuple[str, str]] = deque()
         self._quiet = 0.0  # until then nothing is logged
         self._told = told
         self._tokens = [True] * told  # taking one is atomic
         self._added = 0.0  # when the last token was
+        self._insecure = 0
+        self._reason = ""  # of the last one
 
     @property
     def some(self) -> bool:
         """Whether some are counted that are not in the log yet."""
         return bool(self._seen)
 
-    def count(self, kind: str) -> None:
-        """Count one; from any thread."""
-        self._seen.append(kind)
+    def count(self, kind: str, example: str = "") -> None:
+        """Count one; from any thread.
+
+        Args:
+            kind: its kind, which is the line of the log.
+            example: the last one that comes before a line is in it.
+        """
+        reason = _REASONS.get(kind)
+        if reason is not None:  # else it is only delayed, or not believed
+            count(REJECTED, reason)
+        self._seen.append((kind, example))
+
+    def malformed(self, error: RemoteProtocolError, scheme: str) -> None:
+        """Count a request that is answered with an error before it was one; on the loop."""
+        self.count(refused(error.status), str(error))
+        count_malformed(scheme, error.status)
+
+    def unanswered(self, error: RemoteProtocolError, client: str) -> None:
+        """Count a connection that is ended for what its client sends, or a stream that is refused.
+
+        On the loop. The reasons are few: each has a line of its own.
+        """
+        what = "connections ended" if error.ends else "requests refused"
+        reason = error.ends or error.again
+        line = kind(f"{what}: {{}} ({reason}), the last: {{}}", reason)
+        self.count(line, f"{error} ({client or 'on a Unix socket'})")
+
+    def insecure(self, reason: str) -> None:
+        """Count a TLS handshake that has failed; on the loop. All of them have one line."""
+        count(REJECTED, "tls_handshake")
+        self._insecure += 1
+        self._reason = reason
 
     def may_tell(self) -> bool:
         """Return whether one that was counted may have lines of its own; from any thread.
@@ -78,10 +131,17 @@ class Refusals:
         if now - self._added >= EVERY and len(self._tokens) < self._told:
             self._added = now
             self._tokens.append(True)
-        if not self._seen or now < self._quiet:
+        if not (self._seen or self._insecure) or now < self._quiet:
             return
         self._quiet = now + EVERY
-        seen = Counter(self._seen.popleft() for _ in range(len(self._seen)))
+        if self._insecure:
+            log.info("TLS handshakes failed: %d, the last: %s", self._insecure, self._reason)
+            self._insecure = 0
+        examples: dict[str, str] = {}
+        seen: Counter[str] = Counter()
+        for _ in range(len(self._seen)):
+            kind, examples[kind] = self._seen.popleft()
+            seen[kind] += 1
         for kind, number in sorted(seen.items()):
             level = logging.WARNING if kind in _OVERLOAD else logging.INFO
-            log.log(level, "%s", kind.format(number))
+            log.log(level, "%s", kind.format(number, examples[kind]))

@@ -1,7 +1,7 @@
 """The requests in progress, one by one: what each of them does, and where its time goes.
 
-Looked at from any thread, without stopping anything. A picture of a request refers to nothing of
-it, so it keeps neither the request nor what that waits for.
+Any thread may read them, without stopping anything. A :class:`RequestStatus` refers to nothing of
+its request, so it keeps neither the request nor its promise alive.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bide.exchange.call import Call
-from bide.serving.logs import escaped
+from bide.exchange.stream import SWITCHED
+from bide.executors.spawning import Spawned
+from bide.serving.formatters import escaped
+from bide.serving.numbering import id_of
 from bide.waiting.names import name_of_promise
 
 State = Literal["reading", "queued", "running", "waiting", "sending"]
@@ -19,26 +22,32 @@ State = Literal["reading", "queued", "running", "waiting", "sending"]
 
 @dataclass(frozen=True, slots=True)
 class RequestStatus:
-    """One request in progress, as it was when it was looked at. Times are in seconds.
+    """One request in progress, as it was at the time of the call. Times are in seconds.
 
     Attributes:
+        id: the number of its worker and its own: ``2-17``. Without workers: ``0-17``.
         application: the name of the application that it is for.
-        method: GET, POST, …
-        target: path and query as they were sent, escaped as in the access log.
+        method: GET, POST, …; spawn for background work (:func:`bide.spawn`).
+        target: path and query as they were sent, escaped as in the access log; of background work
+            the name of its function.
         client: the address of the client; empty on a Unix socket.
-        state: ``reading``: its body is to come, before it begins or where it reads it; ``queued``:
-            it waits for a thread; ``running``: its code runs, or could; ``waiting``: it waits for
-            what ``waits_for`` names; ``sending``: it waits until its client has taken more.
+        state: ``reading``: it waits for its body, before it begins or while it reads; ``queued``:
+            it waits for a thread; ``running``: its code runs, or is ready to; ``waiting``: it waits
+            for what ``waits_for`` names; ``sending``: it waits until its client has taken more.
         waits_for: the name of a promise: ``coroutine fetch``, ``Future``; empty in other states.
-        thread: where it runs: ``lane-1`` and so on, or ``the event loop``; empty before it begins.
+        thread: its name, as ``bide-thread-1``, or ``the event loop``; empty before it begins.
         total: from the end of its head until now; the sum of the next four.
-        queued: until the application was called, the time for its body among it.
-        running: in the application's code, or ready for it.
-        waiting: until what it waited for was there; where a wait had to block its thread, too.
-        sending: until its client took more of the response, or brought more of the body.
+        queued: until the application was called, including the time for its body.
+        running: in the application's code, or ready to go on in it. What the coroutines of an ASGI
+            application await counts here, too, unless it is their client.
+        waiting: for its promises, including waits that had to block the thread.
+        sending: until its client took more of the response, or sent more of the body.
         sent: bytes of the response's body that were sent.
+        protocol: ``http/2``, ``http/1.1``, ``http/1.0`` or, once it is one, ``websocket``; empty
+            for background work.
     """
 
+    id: str
     application: str
     method: str
     target: str
@@ -52,12 +61,13 @@ class RequestStatus:
     waiting: float
     sending: float
     sent: int
+    protocol: str
 
 
 def look_at(
     calls: Iterable[Call], held: Container[Call], application: str
 ) -> tuple[RequestStatus, ...]:
-    """Look at calls, the oldest first; from any thread.
+    """Return the status of each call, the oldest first; from any thread.
 
     Args:
         calls: those in progress.
@@ -82,36 +92,48 @@ def count(calls: Iterable[Call], held: Container[Call]) -> tuple[int, int]:
         if not call.times.begun:
             queued += call not in held
         else:
-            wait = call.times.spent[2]
-            waiting += wait is not None and wait.parked is not None
+            waiting += call.parked
     return waiting, queued
 
 
 def _look(call: Call, held: bool, application: str) -> RequestStatus:
-    stream = call.stream
-    wait, sums = call.times.look(call.started)
+    awaited = call.awaited
+    wait, sums, begun = call.times.sums(call.started)
     waits_for = ""
     state: State = "running"
-    if not call.times.begun:
+    if not begun:
         state = "reading" if held else "queued"
     elif wait is not None:
         if not wait.for_client:
             state = "waiting"
             waits_for = name_of_promise(wait.promise)
         else:
-            state = "reading" if stream.body.awaited else "sending"
+            state = "reading" if call.stream.body.awaited else "sending"
+    elif awaited is not None:
+        state = "waiting"
+        waits_for = name_of_promise(awaited)
+    if isinstance(call, Spawned):
+        method, target, client, sent, protocol = "spawn", call.name, "", 0, ""
+    else:
+        stream = call.stream
+        method, client, sent = stream.request.method, stream.peer.client_host, stream.sent
+        target = escaped(stream.request.target.decode("latin-1"))
+        switched = stream.state == SWITCHED
+        protocol = "websocket" if switched else f"http/{stream.request.version}"
     return RequestStatus(
+        id=id_of(call),
         application=application,
-        method=stream.request.method,
-        target=escaped(stream.request.target.decode("latin-1")),
-        client=stream.peer.client_host,
+        method=method,
+        target=target,
+        client=client,
         state=state,
         waits_for=waits_for,
-        thread=call.thread_name,
+        thread=call.thread_name if begun else "",  # it may have begun since
         total=sum(sums),
         queued=sums.queued,
         running=sums.running,
         waiting=sums.waiting,
         sending=sums.sending,
-        sent=stream.sent,
+        sent=sent,
+        protocol=protocol,
     )

@@ -1,16 +1,16 @@
 """Bide in the place of the server that Django's live tests start.
 
-For ``LiveServerTestCase`` there is :class:`BideLiveServer`, a mixin; for pytest-django the fixture
-of ``bide.pytest_plugin``. Both serve what ``runserver`` would, ``WSGI_APPLICATION``, with static
-and media files before it. :class:`DjangoClient` asks it without sockets. This imports Django, and
-is imported by those alone that have it.
+For ``LiveServerTestCase`` there is the mixin :class:`BideLiveServer`, for pytest-django the fixture
+of ``bide.pytest_plugin``. Both serve what ``runserver`` would: ``WSGI_APPLICATION``, with static
+and media files. :class:`DjangoClient` calls the application without sockets. This module imports
+Django, so only projects that have Django can import it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Unpack
 
 from django.conf import settings
 from django.core.servers.basehttp import get_internal_wsgi_application
@@ -18,8 +18,10 @@ from django.db import connections
 from django.test import testcases
 from django.test.utils import modify_settings
 
+from bide.keywords import Keywords
 from bide.testing.client import Client
 from bide.testing.live import LiveServer
+from bide.testing.options import ClientOptions, check_names
 from bide.waiting.waiter import current_waiter
 from bide.wsgi.conversation import Application
 
@@ -27,10 +29,10 @@ HOST: Final = "localhost"
 
 
 class _WithConnections:
-    """Calls an application with the test's own connections, and closes those it opens.
+    """Calls an application with the test's own connections, and closes those that it opens.
 
-    A database in memory is its connection's own, so all threads use the test's. Any other database
-    can only be taken down after the test when no thread has it open.
+    A database in memory belongs to its connection, so all threads use the test's. Any other
+    database can only be removed after the test when no thread has it open.
     """
 
     def __init__(self, application: Application, lent: dict[str, Any]) -> None:
@@ -63,33 +65,33 @@ def _in_memory() -> dict[str, Any]:
 
 
 class DjangoClient(Client):
-    """A client of the project, ``WSGI_APPLICATION``: ``with DjangoClient() as client:``.
+    """A client of the project's ``WSGI_APPLICATION``: ``with DjangoClient() as client:``.
 
     The application runs on other threads than the test, with connections of their own. So a test
-    that has to do with the database must be one of transactions: ``TransactionTestCase``, or
-    pytest-django's ``transactional_db``. A database in memory is shared.
+    that uses the database must derive from ``TransactionTestCase``, or use pytest-django's
+    ``transactional_db``. A database in memory is shared.
 
     Args:
-        options: as for :class:`bide.testing.Client`; the host is ``testserver``, as Django's is.
+        options: as for :class:`bide.testing.Client`; the host is ``testserver``, as in Django's
+            client.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
+        check_names(type(self).__name__, options, ClientOptions)
         self._lent = _in_memory()
         self._shares = False
-        super().__init__(
-            _WithConnections(get_internal_wsgi_application(), self._lent),
-            **{"base_url": "http://testserver", **options},
-        )
+        as_django: ClientOptions = {"base_url": "http://testserver", **options}
+        super().__init__(_WithConnections(get_internal_wsgi_application(), self._lent), **as_django)
 
     def open(self) -> None:
-        """Start, and share the connections of databases in memory."""
+        """Start the client, and share the connections of databases in memory."""
         super().open()
         for connection in self._lent.values():
             connection.inc_thread_sharing()
         self._shares = True
 
     def close(self) -> None:
-        """End, as :meth:`Client.close`."""
+        """Cancel the requests in progress, and end the threads; may be called again."""
         super().close()
         if self._shares:
             self._shares = False
@@ -107,14 +109,14 @@ def application(static_handler: Callable[[Any], Any]) -> Application:
 
 
 class ServerThread:
-    """Bide, as ``LiveServerTestCase`` wants its ``server_thread_class``.
+    """Bide's server, with the interface of ``LiveServerTestCase.server_thread_class``.
 
     Attributes:
-        settings: as for :class:`bide.testing.LiveServer`; for a class that derives from this.
-        port: where it listens, once ``is_ready`` is set and there is no ``error``.
+        settings: as for :class:`bide.testing.LiveServer`; a derived class may set them.
+        port: the port that it listens on, once ``is_ready`` is set and ``error`` is None.
     """
 
-    settings: ClassVar[dict[str, Any]] = {}
+    settings: ClassVar[Keywords] = {}
     daemon = True
 
     def __init__(
@@ -133,10 +135,10 @@ class ServerThread:
         self._server: LiveServer | None = None
 
     def start(self) -> None:
-        """Start the server, whose threads are its own; never raises."""
+        """Start the server. Never raises: the error is in ``error``."""
         try:
             app = _WithConnections(application(self.static_handler), self.connections_override)
-            options = {"bind": f"{self.host}:{self.port}", **self.settings}
+            options: Keywords = {"bind": f"{self.host}:{self.port}", **self.settings}
             server = LiveServer(app, **options)
             server.start()
             self._server = server
@@ -146,7 +148,7 @@ class ServerThread:
         self.is_ready.set()
 
     def terminate(self) -> None:
-        """Stop the server, where it has started."""
+        """Stop the server, if it has started."""
         server, self._server = self._server, None
         if server is not None:
             server.stop()
@@ -159,23 +161,23 @@ class ServerThread:
 
 
 class BideLiveServer:
-    """Has Bide serve a live test case of Django's; to be named before that class.
+    """A mixin that makes Bide the server of a live test case of Django's.
 
-    As in ``class Tests(BideLiveServer, StaticLiveServerTestCase)``.
-    All else is as Django's documentation says: ``self.live_server_url``, the database, the files.
+    Name it first: ``class Tests(BideLiveServer, StaticLiveServerTestCase)``. All else is as
+    Django's documentation says: ``self.live_server_url``, the database, the files.
     """
 
     server_thread_class = ServerThread
 
 
 class DjangoLiveServer:
-    """What pytest-django's ``live_server`` is, with Bide for its server.
+    """Replaces pytest-django's ``live_server``, with Bide as the server.
 
     Args:
         options: as for :class:`bide.testing.LiveServer`.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[Keywords]) -> None:
         handler = testcases._StaticFilesHandler
         if "django.contrib.staticfiles" in settings.INSTALLED_APPS:
             from django.contrib.staticfiles.handlers import StaticFilesHandler
@@ -187,7 +189,7 @@ class DjangoLiveServer:
         self._live_server_modified_settings = modify_settings(ALLOWED_HOSTS={"append": HOST})
 
     def start(self) -> None:
-        """Serve; raises what keeps it from that."""
+        """Listen and serve; raises the error with which the server cannot start."""
         for connection in self.thread.connections_override.values():
             connection.inc_thread_sharing()
         self.thread.start()
@@ -203,11 +205,11 @@ class DjangoLiveServer:
 
     @property
     def url(self) -> str:
-        """What to put before a path: ``http://localhost:PORT``."""
+        """The URL to put before a path: ``http://localhost:PORT``."""
         return f"http://{self.thread.host}:{self.thread.port}"
 
     def status(self) -> Any:
-        """Take a snapshot of what it is doing."""
+        """Return the server's counts; from any thread."""
         return self.thread.server.status()
 
     def __str__(self) -> str:

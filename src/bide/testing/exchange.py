@@ -1,7 +1,7 @@
-"""One request of a test's client, and its response, without a connection between.
+"""One request of a test client, and its response, without a connection in between.
 
-The conversation runs as it does behind a socket: it waits for pieces of the body, and for a client
-that is slower. The test's thread takes the response; the loop brings the body.
+The conversation runs as it does behind a socket: it waits for pieces of the body, and for a slower
+client. The test's thread takes the response; the loop feeds the body.
 """
 
 from __future__ import annotations
@@ -13,103 +13,69 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from bide.errors import BideError, Cancelled
+from bide.errors import BideError
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.executors.monitor import stack_of
 from bide.hosts.channel import HostChannel, Part
 from bide.serving.dispatcher import Dispatcher
+from bide.serving.dispatchers import Dispatchers
 from bide.settings import DEFAULTS
 from bide.testing.live import LoopThread
-from bide.wsgi.conversation import Conversation
+from bide.testing.watched import Watched, WatchedTask
 
 WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that wait for the application."""
-_OWN: Final = str(Path(__file__).parent.parent)
 
 
 class Overdue(BideError, TimeoutError):  # noqa: N818 - says what happened
-    """The application has not done in time what the test waits for; says what it does instead."""
+    """The application has not answered in time. The message says what it is doing."""
 
 
 class IncompleteResponse(BideError):  # noqa: N818 - says what happened
-    """The response was cut: a client would have seen its connection broken off."""
-
-
-class Watched(Conversation):
-    """A conversation whose errors are the test's."""
-
-    __slots__ = ("_exchange",)
-
-    def __init__(self, exchange: Exchange, *args: Any) -> None:
-        super().__init__(*args)
-        self._exchange = exchange
-
-    def failed(self, error: BaseException) -> None:
-        """Keep what the application raised, for the test; or log it, and answer as a server."""
-        if not self._exchange.raises:
-            super().failed(error)
-            return
-        self._exchange.error = error
-        self.stream.cut()
-
-    def close(self, close: Callable[[], object]) -> None:
-        """Call the iterable's ``close``, whose error is the test's, too."""
-        if not self._exchange.raises:
-            super().close(close)
-            return
-        try:
-            close()
-        except Cancelled:
-            pass  # as it is there
-        except BaseException as error:  # noqa: BLE001 - it is raised in the test
-            if self._exchange.error is None:
-                self._exchange.error = error
-
-
-def _is_own(filename: str) -> bool:
-    return filename.startswith(_OWN)
+    """The response was cut: a real client would have seen its connection break."""
 
 
 class Exchange:
-    """One request on its way; made and used on the test's thread, but for what says otherwise.
+    """One request on its way; made and used on the test's thread, except where noted.
 
     Attributes:
-        stream: its two directions.
-        raises: whether an error of the application is the test's.
-        error: that error; by the conversation's thread.
-        conversation: once it has begun; by the loop.
+        stream: the request and its response.
+        raises: whether an error of the application is raised in the test.
+        error: that error; set on the call's thread.
+        call: the call of the application, once it has begun; set on the loop.
+        channel: the way of the response to the test.
+        something: set when there may be something for the test; from any thread.
     """
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        dispatchers: Dispatchers,
         thread: LoopThread,
         peer: Peer,
         request: Request,
         raises: bool,
     ) -> None:
-        self._dispatcher = dispatcher
+        self._dispatchers = dispatchers
         self._thread = thread
         self._loop = thread.loop
         self.raises = raises
-        self._something = threading.Event()
-        self._channel = HostChannel(peer, self._something.set, room_again=self._room_again)
-        self.stream = Stream(request, self._channel, WINDOW if request.has_body else 0)
+        self.something = threading.Event()
+        self.channel = HostChannel(peer, self.something.set, room_again=self._room_again)
+        self.stream = Stream(request, self.channel, WINDOW if request.has_body else 0)
         self.error: BaseException | None = None
-        self.conversation: Conversation | None = None
+        self.call: Watched | WatchedTask | None = None
         self.done = threading.Event()
         self.left = False
         self._upload_error: BaseException | None = None
         self._room = asyncio.Event()  # in the body's window; on the loop
 
     def start(self, more: Mapping[str, Any], body: bytes | Iterable[bytes] | None) -> None:
-        """Have the conversation begin, and its body come."""
+        """Start the conversation and the upload of its body."""
         # In a context of its own, as behind a socket.
         call = self._loop.call_soon_threadsafe
         call(self._begin, more, context=contextvars.Context())
@@ -122,10 +88,19 @@ class Exchange:
             ).start()
 
     def _begin(self, more: Mapping[str, Any]) -> None:
-        self.conversation = self._dispatcher.begin(
-            self.stream, more, partial(Watched, self), self.ended
+        dispatcher = self._dispatchers.find(self.stream.request)
+        self.call = dispatcher.begin(
+            self.stream, {**more, **self.environ()}, self.maker(dispatcher), self.ended
         )
-        self._dispatcher.run(self.conversation)
+        dispatcher.run(self.call)
+
+    def maker(self, dispatcher: Dispatcher) -> Callable[..., Watched | WatchedTask]:
+        """Return what makes the call."""
+        return partial(Watched if dispatcher.interface == "wsgi" else WatchedTask, self)
+
+    def environ(self) -> dict[str, Any]:
+        """Return what this kind of request adds to an environ."""
+        return {}
 
     # From other threads -------------------------------------------------------------------------
 
@@ -135,7 +110,7 @@ class Exchange:
     def ended(self) -> None:
         """Called when the conversation has ended; on its thread."""
         self.done.set()
-        self._something.set()
+        self.something.set()
         if not self._loop.is_closed():
             self._room_again()
 
@@ -153,10 +128,10 @@ class Exchange:
             self._loop.call_soon_threadsafe(body.finish)
         except BaseException as error:  # noqa: BLE001 - it is raised in the test
             if self.done.is_set():
-                return  # nobody waits for it, and the loop may have ended
+                return  # no thread waits for it, and the loop may have ended
             self._upload_error = error
             self.leave("the client has failed while it sent its body")
-            self._something.set()
+            self.something.set()
 
     async def _feed(self, piece: bytes) -> bool:
         body = self.stream.body
@@ -173,34 +148,46 @@ class Exchange:
         """Wait for more of the response.
 
         Raises:
-            Overdue: it has not come by then, in monotonic seconds; the client has left.
+            Overdue: it has not come by ``deadline``, in monotonic seconds; the client has left.
         """
+        part: Part = self.await_something(self.channel.take, deadline, what)
+        return part
+
+    def await_something(
+        self, look: Callable[[], Any], deadline: float, what: str, stays: bool = False
+    ) -> Any:
+        """Wait until there is something; as ``take``, unless the client ``stays``."""
         while True:
-            self._something.clear()
-            part = self._channel.take()
+            self.something.clear()
+            found = look()
             if self._upload_error is not None:
                 raise self._upload_error
-            if part is not None:
-                return part
-            if not self._something.wait(max(0.0, deadline - monotonic())):
-                overdue = self._overdue(what)
-                self.leave("the test's client has waited for too long")
+            if found is not None:
+                return found
+            if not self.something.wait(max(0.0, deadline - monotonic())):
+                overdue = self.overdue(what)
+                if not stays:
+                    self.leave("the test's client has waited for too long")
                 raise overdue
 
     def sent(self, blocks: list[bytes]) -> None:
-        """Called when the test has taken these."""
-        self._channel.sent(blocks)
+        """Called when the test has taken these blocks."""
+        self.channel.sent(blocks)
 
     def finish(self, deadline: float) -> None:
         """Wait for the conversation's end, and raise what the application has raised.
 
         Raises:
-            Overdue: it has not ended by then.
+            Overdue: it has not ended by ``deadline``, in monotonic seconds.
         """
         if not self.done.wait(max(0.0, deadline - monotonic())):
-            raise self._overdue("the end of its call")
+            raise self.overdue("the end of its call")
         if self._upload_error is not None:
             raise self._upload_error
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise what the application has raised, if it has, and nobody was told."""
         error, self.error = self.error, None
         if error is not None:
             try:
@@ -208,42 +195,41 @@ class Exchange:
             finally:
                 del error  # its traceback holds this frame: no cycle
 
-    def _overdue(self, what: str) -> Overdue:
-        conversation = self.conversation
-        if conversation is None:
-            frame = sys._current_frames().get(self._thread.ident)
-            stack = "".join(traceback.format_stack(frame)[-12:]).rstrip()
-            return Overdue(f"the event loop is blocked, and {what} does not come:\n{stack}")
-        name = conversation.describe()
-        doing = self._activity(conversation)
-        return Overdue(f"{name}: {what} has not come in time; {doing}")
+    def overdue(self, what: str) -> Overdue:
+        """Return the error that says what the application does in place of what is waited for."""
+        call = self.call
+        if call is not None:
+            activity = self._activity(call)
+            if activity:
+                return Overdue(f"{call.describe()}: {what} has not come in time; {activity}")
+        frame = sys._current_frames().get(self._thread.ident)
+        stack = "".join(traceback.format_stack(frame)[-12:]).rstrip()
+        return Overdue(f"the event loop is blocked, and {what} does not come:\n{stack}")
 
-    def _activity(self, conversation: Conversation) -> str:
-        """Return what the conversation does, for people; from any thread, and so a moment old."""
-        stack = stack_of(conversation, self._dispatcher.executor.hubs)
+    def _activity(self, call: Watched | WatchedTask) -> str:
+        """Return a sentence on what the application does; from any thread, so a moment old."""
+        dispatcher = call.begun_by
+        stack = stack_of(call, dispatcher.executor.hubs)
         if stack:
             return f"its code runs:\n{stack}"
-        wait = conversation.times.spent[2]
-        if wait is None:
-            status = self._dispatcher.status()
-            return f"it has not begun: {status.threads_busy} threads are busy"
-        if wait.for_client and conversation.stream.behind:
-            return "it waits for its client to take what it has sent"
-        frame = getattr(wait.parked, "gr_frame", None)
-        frames = traceback.extract_stack(frame) if frame is not None else []
-        lines = traceback.format_list([each for each in frames if not _is_own(each.filename)])
-        if not lines:
-            return "it waits for a promise that it has yielded"
-        return f"it waits:\n{''.join(lines[-12:]).rstrip()}"
+        activity = call.activity()
+        if activity or isinstance(call, WatchedTask):
+            return activity
+        return f"it has not begun: {dispatcher.status().threads_busy} threads are busy"
 
     def leave(self, reason: str = "the client has left") -> None:
-        """Leave, as a client that closes its connection; from any thread."""
+        """Act as a client that closes its connection; from any thread."""
         if not self.left and not self.done.is_set():
             self.left = True
-            self._loop.call_soon_threadsafe(self._leave, reason)
+            self.call_soon(self.act_on_leaving, reason)
 
-    def _leave(self, reason: str) -> None:
-        gone = self._channel.lose(self.stream, reason)
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the loop; from any thread."""
+        self._loop.call_soon_threadsafe(function, *args)
+
+    def act_on_leaving(self, reason: str) -> None:
+        """Called when the client has left; on the loop."""
+        gone = self.channel.lose(self.stream, reason)
         self._room.set()
-        if self.conversation is not None:
-            self.conversation.cancel(gone)
+        if self.call is not None:
+            self.call.cancel(gone)

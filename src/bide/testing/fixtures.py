@@ -1,6 +1,6 @@
 """The fixtures of ``bide.pytest_plugin``.
 
-They import neither Flask nor Django, but where the suite is one of Django's.
+They import neither Flask nor Django, unless the suite tests a Django project.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _scope(fixture_name: str, config: pytest.Config) -> Any:  # noqa: ARG001 - p
 
 @pytest.fixture(scope=_scope)
 def live_server_settings() -> dict[str, Any]:
-    """Settings for ``live_server``, as for ``bide.testing.LiveServer``; define your own."""
+    """Settings for ``live_server``, as for ``bide.testing.LiveServer``; override it for others."""
     return {}
 
 
@@ -35,10 +35,10 @@ def live_server_settings() -> dict[str, Any]:
 def live_server(
     request: pytest.FixtureRequest, live_server_settings: dict[str, Any]
 ) -> Iterator[LiveServer | DjangoLiveServer]:
-    """Bide on a free port, with the suite's ``app``, or else Django's project behind it.
+    """Bide on a free port, serving the suite's fixture ``app``, or else the Django project.
 
-    ``live_server.url`` is what to put before a path. It has stopped when its test is over, with
-    every request and thread; ``bide_live_server_scope`` lets it live for longer.
+    ``live_server.url`` is the URL to put before a path. The server stops when its test is over,
+    with every request and thread. The option ``bide_live_server_scope`` makes it live for longer.
     """
     app = _app(request)
     if app is None:
@@ -49,18 +49,18 @@ def live_server(
 
 
 def _app(request: pytest.FixtureRequest) -> Any:
-    """Return what the suite's fixture ``app`` gives; None without such a fixture."""
+    """Return the value of the suite's fixture ``app``; None without such a fixture."""
     try:
         return request.getfixturevalue("app")
     except pytest.FixtureLookupError as error:
         if error.argname != "app":
-            raise  # one that it wants, itself
+            raise  # a fixture that ``app`` itself needs
         return None
 
 
 @contextlib.contextmanager
 def _named(app: Any, address: str) -> Iterator[None]:
-    """Let Flask's ``url_for(..., _external=True)`` give the server's URLs meanwhile."""
+    """Make Flask's ``url_for(..., _external=True)`` use the server's URLs in a ``with`` block."""
     config = getattr(app, "config", None)
     with pytest.MonkeyPatch.context() as patch:
         if isinstance(config, dict) and "SERVER_NAME" in config:

@@ -6,9 +6,11 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
+from bide.applications.mounts import Mounts
 from bide.errors import BideError
+from bide.keywords import Keywords
 from bide.serving.server import Server
 from bide.serving.status import Status
 from bide.waiting.cleanups import cleanup_time
@@ -17,13 +19,19 @@ from bide.wsgi.conversation import Application
 T = TypeVar("T")
 
 START: Final = 10.0
-"""Seconds that a loop or a server may take to start."""
-STOP: Final = 2 * cleanup_time.seconds
-"""Seconds beyond its own deadlines that one may take to stop."""
+"""Seconds that a loop or a server may take to start; as many are added to its time to stop."""
+
+
+def stop_seconds() -> float:
+    """Return the seconds that a loop or a server may take to stop, beyond its own deadlines."""
+    return START + cleanup_time.seconds
 
 
 class LoopThread:
-    """An event loop that runs in a daemon thread, from ``start`` to ``stop``; any other thread."""
+    """An event loop that runs in a daemon thread, from ``start`` to ``stop``.
+
+    Called from any other thread.
+    """
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
@@ -38,7 +46,7 @@ class LoopThread:
         return self._thread.ident
 
     def start(self) -> None:
-        """Start the thread; returns once the loop runs."""
+        """Start the thread; return once the loop runs."""
         self._thread.start()
         if not self._running.wait(START):
             raise BideError("the event loop's thread has not started")
@@ -52,10 +60,10 @@ class LoopThread:
         await self._ended.wait()
 
     def call(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Run a coroutine on the loop, and return what it does.
+        """Run a coroutine on the loop; return its result, or raise its error.
 
         Raises:
-            BideError: it has not ended in so many seconds.
+            BideError: it has not ended within ``seconds``.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
@@ -71,21 +79,21 @@ class LoopThread:
     def stop(self) -> None:
         """End the loop and its thread."""
         self.loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(STOP)
+        self._thread.join(stop_seconds())
         if self._thread.is_alive():
             raise BideError("the event loop's thread has not ended: something blocks it")
 
 
 class LiveServer:
-    """Bide on a free port of the loopback: ``with LiveServer(app) as server:``.
+    """Bide on a free port of this machine: ``with LiveServer(app) as server:``.
 
-    ``start`` and ``stop`` are for those that have no ``with``, as in ``setUpClass``. It may be
-    started once. All of it may be used from any thread but the application's.
+    Without ``with``, call ``start`` and ``stop``, as in ``setUpClass`` and ``tearDownClass``. It
+    can be started once. Any thread may use it, except the application's.
 
     Args:
-        application: the WSGI callable.
-        settings: as for :class:`bide.Server`. Other than there, ``bind`` is a free port of
-            127.0.0.1, and requests have 2 s to end by themselves when it stops.
+        application: the WSGI or ASGI callable; or several, from :func:`bide.mount`.
+        settings: as for :class:`bide.Server`, with other defaults: ``bind`` is a free port of
+            127.0.0.1, and ``graceful_timeout`` is 2 seconds.
 
     Attributes:
         app: the application.
@@ -93,19 +101,18 @@ class LiveServer:
 
     Raises:
         SettingError, LoadError: as :class:`bide.Server` does.
-        BindError: on starting.
+        BindError: on starting: the server cannot listen on the address.
     """
 
-    def __init__(self, application: Application, **settings: Any) -> None:
+    def __init__(self, application: Application | Mounts, **settings: Unpack[Keywords]) -> None:
         self.app = application
-        self._server = Server(
-            application, **{"bind": "127.0.0.1:0", "graceful_timeout": 2.0, **settings}
-        )
+        for_a_test: Keywords = {"bind": "127.0.0.1:0", "graceful_timeout": 2.0, **settings}
+        self._server = Server(application, **for_a_test)
         self.address = ""
         self._thread = LoopThread("bide-live-server")
 
     def start(self) -> None:
-        """Listen and serve; returns when it does."""
+        """Listen and serve; return when it serves."""
         self._thread.start()
         try:
             self._thread.call(self._server.start(), START)
@@ -117,7 +124,7 @@ class LiveServer:
     def stop(self) -> None:
         """Stop as SIGTERM does: when it returns, requests, threads and sockets have ended."""
         grace = self._server.settings.graceful_timeout
-        self._thread.call(self._server.stop(), grace + STOP)
+        self._thread.call(self._server.stop(), grace + stop_seconds())
         self._thread.stop()
 
     def __enter__(self) -> LiveServer:
@@ -129,8 +136,8 @@ class LiveServer:
 
     @property
     def url(self) -> str:
-        """What to put before a path: ``http://127.0.0.1:PORT``."""
-        return f"http://{self.address}"
+        """The URL to put before a path: ``http://127.0.0.1:PORT``, or ``https://`` with TLS."""
+        return f"{self._server.tls.scheme}://{self.address}"
 
     @property
     def port(self) -> int:
@@ -138,7 +145,7 @@ class LiveServer:
         return int(self.address.rpartition(":")[2])
 
     def status(self) -> Status:
-        """Take a snapshot of what it is doing."""
+        """Return the server's counts; from any thread."""
         return self._server.status()
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""A response as a test sees it."""
+"""A response, for a test to read."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bide.testing.exchange import Exchange, IncompleteResponse
 
 
 class Response:
-    """A response, on its way or complete. It belongs to one thread at a time.
+    """A response, in progress or complete. One thread at a time may use it.
 
-    Whatever of it has not come yet is waited for, up to the client's ``timeout``: for the head,
-    and for each block; :meth:`Client.request` gives one that has come whole.
+    Attributes and methods wait for the head or for the next block, up to the client's ``timeout``
+    in seconds. A response of :meth:`Client.request` is complete.
 
     It is a context manager, and an iterator over the blocks of the body as the application sent
-    them. Leaving the ``with`` block before its end is what a client does that closes its
+    them. Leaving the ``with`` block before the response's end acts as a client that closes its
     connection: the application's wait raises :exc:`bide.ClientDisconnected`, and ``close()`` is
-    called. The block is left when the application has ended, or at the time-out.
+    called. The end of the block waits until the application has ended, up to the ``timeout``.
 
-    Whatever needs more of the response than has come raises:
+    What needs more of the response than has come raises:
         Exception: what the application raised, with its traceback; not with
             ``raise_errors=False``.
         IncompleteResponse: the response was cut.
-        Overdue: the application is late.
+        Overdue: the application has not gone on within the ``timeout``.
     """
 
     def __init__(
@@ -50,37 +50,51 @@ class Response:
         return self._heading().code
 
     @property
+    def status_code(self) -> int:
+        """The status code, too; as httpx and Werkzeug name it."""
+        return self.status
+
+    @property
     def reason(self) -> str:
         """The status's reason phrase."""
         return self._heading().reason
 
     @property
     def headers(self) -> Message:
-        """The headers, looked up in any case: ``headers["X"]``, None where there is none.
+        """The headers: ``headers["x"]``, in upper or lower case; None if there is none.
 
-        ``headers.get_all(name)`` gives all of one name, and ``headers.items()`` all, in order.
+        ``headers.get_all(name)`` returns all of a name. ``headers.items()`` returns all, in order.
         """
         self._heading()
         return self._headers
 
     @property
+    def trailers(self) -> Message:
+        """The trailers: headers after the body. The request must have ``TE: trailers``."""
+        self.read()
+        trailers = Message()
+        for name, value in self._exchange.stream.trailers or ():
+            trailers[name] = value
+        return trailers
+
+    @property
     def body(self) -> bytes:
-        """The whole body, with what has been iterated over."""
+        """The whole body, including blocks that were iterated over."""
         self.read()
         return b"".join(self._blocks)
 
     @property
     def text(self) -> str:
-        """The body as text, in the charset that Content-Type names, else in UTF-8."""
+        """The body as text, in the charset of Content-Type, or UTF-8."""
         return self.body.decode(self.headers.get_content_charset("utf-8"))
 
     def json(self) -> Any:
-        """Return the body, parsed as JSON; raises ValueError where it is not JSON."""
+        """Return the body, parsed as JSON; raises ValueError if it is not JSON."""
         return json.loads(self.body)
 
     @property
     def received(self) -> bytes:
-        """What has been taken of the body so far, without waiting for more."""
+        """The part of the body that has come so far. Does not wait for more."""
         return b"".join(self._blocks)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -98,7 +112,7 @@ class Response:
         return self._coming.popleft()
 
     def read(self) -> None:
-        """Wait for the whole response, up to the time-out in all."""
+        """Wait for the whole response, up to ``timeout`` seconds in all."""
         deadline = monotonic() + self._timeout
         while not self._over:
             self._take(deadline, "its response" if self._head is None else "all of its response")
@@ -106,7 +120,7 @@ class Response:
         self._finish(deadline)
 
     def leave(self) -> None:
-        """Leave as a client that closes its connection, and do not wait for the application."""
+        """Act as a client that closes its connection; does not wait for the application."""
         if not self._over:
             self._over = self._cut = True
             self._exchange.leave()

@@ -8,15 +8,25 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
 from bide.errors import BindError
-from bide.transports.addresses import MODE, Address, described, keep_alive, listen
+from bide.systems import refuse_windows
+from bide.transports.addresses import (
+    MODE,
+    NOTHING,
+    Address,
+    described,
+    inode_of,
+    keep_alive,
+    listen,
+    remove_path,
+)
 from bide.transports.closing import end
+from bide.transports.handed_over import HandedOver
 
 log = logging.getLogger("bide")
 
@@ -37,6 +47,7 @@ def _nothing() -> None:
 
 
 Name = tuple[str, int] | None  # host and port; a Unix socket has none
+_ABSENT: Final[Name] = ("", -1)
 Accepted = Callable[[socket.socket, Name, Name], None]
 
 
@@ -70,7 +81,8 @@ class Acceptor:
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._listeners: dict[socket.socket, Name] = {}
-        self._opened: set[socket.socket] = set()  # those that :meth:`open` has made
+        self._ended: set[socket.socket] = set()  # those that nobody else has
+        self._polite: set[socket.socket] = set()  # those that other processes accept from, too
         self._paths: dict[socket.socket, tuple[str, int | None]] = {}  # Unix: path and inode
         self._connections = 0
         self._watching = False
@@ -85,46 +97,97 @@ class Acceptor:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, each as it may be written for ``--bind``."""
+        """The addresses that it listens on, each as for ``--bind``."""
         return [
             f"unix:{self._paths[each][0]}" if each in self._paths else described(each)
             for each in self._listeners
         ]
 
-    def open(self, addresses: list[Address], backlog: int, mode: int = MODE) -> None:
+    @property
+    def listeners(self) -> list[socket.socket]:
+        """The listening sockets."""
+        return list(self._listeners)
+
+    def open(
+        self,
+        addresses: list[Address],
+        backlog: int,
+        mode: int = MODE,
+        handed_over: HandedOver = NOTHING,
+    ) -> None:
         """Listen; nothing is accepted before :meth:`start`.
 
         Args:
             addresses: where; ``[::]`` is IPv4 too, unless another address has the same port.
             backlog: connections that may wait to be accepted.
             mode: the rights of Unix sockets.
+            handed_over: those that listen already. They are taken for their addresses, and the
+                rest of them is adopted.
 
         Raises:
             BindError: an address cannot be listened on; then none is.
+            StartError: no server can run on this system.
         """
+        refuse_windows()
         try:
             for address in addresses:
                 ports = [each.port for each in addresses if not each.path and each.port]
                 alone = ports.count(address.port) > 1
-                for listener in listen(address, backlog, mode, alone):
+                for listener in listen(address, backlog, mode, alone, handed_over):
+                    if listener in handed_over:
+                        self.adopt([listener])
+                        continue
                     self._listeners[listener] = _name(listener)
                     keep_alive(listener, self._keepalive)
-                    self._opened.add(listener)
+                    self._ended.add(listener)
                     if listener.family == socket.AF_UNIX:
-                        self._paths[listener] = (address.path, _inode(address.path))
+                        self._paths[listener] = (address.path, inode_of(address.path))
         except BindError:
             self.close()
             raise
+        self.adopt(handed_over.take_rest())
 
-    def adopt(self, listeners: Iterable[socket.socket]) -> None:
-        """Accept from sockets that somebody else has opened.
+    def adopt(
+        self, listeners: Iterable[socket.socket], ends: bool = False, polite: bool = False
+    ) -> None:
+        """Accept from sockets that were opened elsewhere; also once it has started.
 
-        :meth:`close` closes them here; whoever else has them goes on with them.
+        Args:
+            listeners: the sockets.
+            ends: whether :meth:`close` ends them for all processes. Else it closes them here, and
+                other processes that have them may go on with them.
+            polite: whether to accept one connection in each turn of the loop, since processes
+                that have fewer accept from them, too.
         """
         for listener in listeners:
             listener.setblocking(False)
             keep_alive(listener, self._keepalive)
             self._listeners[listener] = _name(listener)
+            if ends:
+                self._ended.add(listener)
+            if polite:
+                self._polite.add(listener)
+            if self._watching:
+                self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def leave(self, listeners: Iterable[socket.socket]) -> None:
+        """Accept no more from some sockets, and close them here; another process has them."""
+        for listener in listeners:
+            if self._listeners.pop(listener, _ABSENT) is _ABSENT:
+                continue  # it is closed already
+            if self._watching:
+                self._loop.remove_reader(listener.fileno())
+            self._ended.discard(listener)
+            self._polite.discard(listener)
+            listener.close()
+
+    def leave_open(self) -> None:
+        """Have the listeners outlive this: others have them too, and go on with them.
+
+        :meth:`close` closes them here, and no more.
+        """
+        self._ended.clear()
+        self._paths.clear()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to accept, on the running loop."""
@@ -160,17 +223,15 @@ class Acceptor:
         if self._resumption is not None:
             self._resumption.cancel()
         for listener in self._listeners:
-            # Another server may have taken the path. While this socket is open, no other file can
-            # have its inode.
             path, own = self._paths.get(listener, ("", None))
-            if own is not None and _inode(path) == own:
-                os.unlink(path)
-            if listener in self._opened:
-                end(listener)  # a forked child's copy would go on taking connections for nobody
+            remove_path(path, own)
+            if listener in self._ended:
+                end(listener)  # a forked child's copy would take connections and never accept them
             else:
                 listener.close()
         self._listeners = {}
-        self._opened = set()
+        self._ended = set()
+        self._polite = set()
         self._paths = {}
 
     def after_fork(self) -> None:
@@ -198,12 +259,12 @@ class Acceptor:
                 self._loop.remove_reader(listener.fileno())
 
     def _accept(self, listener: socket.socket) -> None:
-        for number in range(ACCEPTS):
+        for number in range(1 if listener in self._polite else ACCEPTS):
             if not self._watching:
                 return
             if self._connections >= self._limit:
                 if number:
-                    return  # called again if anybody waits
+                    return  # called again if a client waits
                 self._full = self._crowd = True
                 self._unwatch()
                 self._report(
@@ -232,7 +293,7 @@ class Acceptor:
         sock.setblocking(False)
         name: Name = None
         if sock.family != socket.AF_UNIX:
-            name = (client[0], client[1])
+            name = (_unmapped(client[0]), client[1])
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:  # on some systems, when the client has left already
@@ -258,13 +319,9 @@ class Acceptor:
         self._quiet[trouble] = now + QUIET
 
 
-def _inode(path: str) -> int | None:
-    if path.startswith("@"):  # it has no file
-        return None
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:
-        return None
+def _unmapped(host: str) -> str:
+    """Return the address of a client of IPv4 as IPv4's, also on a socket that is for both."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 def _name(listener: socket.socket) -> Name:

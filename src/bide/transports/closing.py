@@ -1,4 +1,4 @@
-"""Ending a connected socket so that its client learns it, whoever else has the descriptor.
+"""Ending a connected socket so that its client learns it, even if a child has the descriptor.
 
 A forked child has a copy of each open descriptor. While it lives, ``close`` alone sends nothing.
 """
@@ -6,11 +6,12 @@ A forked child has a copy of each open descriptor. While it lives, ``close`` alo
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import sys
 from typing import Any, Final
+
+from bide.systems import at_fork
 
 _RESET: Final = struct.pack("ii", 1, 0)
 _UNSPECIFIED: Final = bytes(16)  # a sockaddr of the family AF_UNSPEC
@@ -27,7 +28,7 @@ class _Forks:
 
 
 forks = _Forks()
-os.register_at_fork(after_in_parent=forks.note)
+at_fork(after_in_parent=forks.note)
 
 
 def end(sock: socket.socket) -> None:
@@ -37,8 +38,23 @@ def end(sock: socket.socket) -> None:
     sock.close()
 
 
+def unconfirmed(sock: socket.socket) -> int:
+    """Return how many bytes of what was sent may be lost yet: the client's system has not got them.
+
+    The end counts for one. It is 0 for a Unix socket, which loses nothing, and where the system
+    does not say it: Linux does.
+    """
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return 0
+    import fcntl  # native Windows has neither
+    import termios
+
+    found = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))  # of a socket it is SIOCOUTQ
+    return int.from_bytes(found, sys.byteorder)
+
+
 def prepare_reset(sock: socket.socket) -> None:
-    """Have the socket's closing reset the connection, whoever closes it."""
+    """Set the socket so that closing it resets the connection, in whatever process."""
     with contextlib.suppress(OSError):  # a Unix socket knows no reset, and is closed
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 

@@ -19,17 +19,17 @@ whatever ends the connection, ``connection_lost`` is called once, on the loop.
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from bide.exchange.totals import Total
+from bide.exchange.unsent import Unsent
 from bide.protocols.interfaces import Receiver
-from bide.transports.closing import end, prepare_reset, reset
+from bide.transports.closing import end, prepare_reset, reset, unconfirmed
 from bide.transports.lingering import Lingering
-from bide.transports.poller import ENDED, READ, WRITE, Pollable, Poller
-from bide.transports.unsent import Unsent
-from bide.waiting.locks import holds_lock
+from bide.transports.pollable import Pollable
+from bide.transports.poller import ENDED, READ, WRITE, Poller
+from bide.waiting.locks import Lock, holds_lock
 from bide.waiting.loops import on_loop
 from bide.waiting.outcome import Signal
 
@@ -48,11 +48,11 @@ OVER: Final = (BROKEN, CLOSED)
 """The states in which nothing more is sent, not even what was queued."""
 
 CLOSE: Final = "close"
-"""Somebody asks for the end of the connection."""
+"""The server asks for the end of the connection."""
 SENT: Final = "sent"
 """Nothing is queued any more, and the client may still send."""
 BREAK: Final = "break"
-"""A send has failed, or somebody resets the connection."""
+"""A send has failed, or the server resets the connection."""
 END: Final = "end"
 """The client is gone, or nothing is left to be done."""
 
@@ -71,33 +71,32 @@ MOVES: Final = {
 
 
 class Connected(Pollable):
-    """A connected, non-blocking socket. Methods may be called from any thread but where noted.
+    """A connected, non-blocking socket. Methods may be called from any thread unless noted.
 
     Args:
         sock: the socket, whose owner this becomes.
-        poller: tells when it is ready.
-        receiver: is told what comes.
+        poller: watches the socket.
+        receiver: called with what comes.
         high_water: bytes queued for a client from which on its application waits, until a quarter
             is left.
         linger: seconds for which a closing connection is read, so that the client gets the answer
             and not a reset; longer while it sends, as :class:`Lingering` says.
-        unsent: what waits for all clients.
+        unsent: the total of what waits for all clients.
 
     Attributes:
-        lock: guards all of it; reentrant.
-        queue: what waits for the client; others look at its size, without the lock.
-        state: as above; others look at it, without the lock.
+        lock: guards the state, the queue and the descriptor; reentrant.
+        queue: what waits for the client; its size is read without the lock, too.
+        state: as above; read without the lock, too.
         in_use: as above; under the lock.
         client_ended: whether the client will send no more; on the loop.
         lingering: how long to linger, once it is decided that it will; on the loop.
         watched: what the poller watches for; 0 before the start. Under the lock.
         end_socket: how the socket is closed: in order, or by a reset. Under the lock.
-        descriptor, loop, receiver, socket: as given; they stay the same.
+        descriptor, loop, poller, receiver, socket: as given; they stay the same.
     """
 
     __slots__ = (
         "_linger",
-        "_poller",
         "_writable",
         "client_ended",
         "descriptor",
@@ -106,6 +105,7 @@ class Connected(Pollable):
         "lingering",
         "lock",
         "loop",
+        "poller",
         "queue",
         "receiver",
         "socket",
@@ -122,11 +122,11 @@ class Connected(Pollable):
         linger: float,
         unsent: Total,
     ) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self._linger = linger
         self.socket = sock
         self.descriptor = sock.fileno()
-        self._poller = poller
+        self.poller = poller
         self.loop = poller.loop
         self.receiver = receiver
         # Under the lock:
@@ -149,53 +149,63 @@ class Connected(Pollable):
     def start(self) -> None:
         """Begin to read; on the loop."""
         self.watched = READ
-        self._poller.register(self.descriptor, self)
+        self.poller.register(self.descriptor, self)
 
     def pause_reading(self) -> None:
-        """Leave what the client sends to TCP; its end is noticed all the same. On the loop."""
-        self.watch(READ, False)
-        self.watch(ENDED, True)
+        """Stop reading; the client's end is noticed all the same. On the loop."""
+        self.watch(READ, False, ENDED)
 
     def resume_reading(self) -> None:
         """Read again."""
         if not self.client_ended:
-            self.watch(ENDED, False)
-            self.watch(READ, True)
+            self.watch(READ, True, ENDED)
 
-    @holds_lock
-    def watch(self, event: int, on: bool) -> None:
-        """Have the poller watch for an event, or no longer; from any thread."""
+    def watch(self, event: int, on: bool, instead: int = 0) -> None:
+        """Start or stop watching for an event; from any thread.
+
+        The event ``instead`` is stopped or started in the same call of the system.
+        """
         with self.lock:
-            wanted = self.watched | event if on else self.watched & ~event
+            more, less = (event, instead) if on else (instead, event)
+            wanted = (self.watched | more) & ~less
             if wanted != self.watched and self.state not in OVER:
                 self.watched = wanted
-                self._poller.watch(self.descriptor, wanted)
+                self.tell_poller()
+
+    def tell_poller(self) -> None:
+        """Have the poller watch for what is wanted; under the lock."""
+        self.poller.watch(self.descriptor, self.watched)
+
+    def leave_poller(self) -> None:
+        """Have the poller watch no more; on the loop, under the lock."""
+        self.poller.unregister(self.descriptor)
 
     # Waiting for the client: any thread ---------------------------------------------------------
 
     @property
     def queued(self) -> int:
-        """Bytes that wait for the client; a look, without the lock."""
+        """Bytes that wait for the client; read without the lock."""
         return self.queue.size
 
     @property
     def behind(self) -> bool:
-        """Whether the client has to take some before it can be sent more; a look, too."""
-        return self.queued > 0 or self._writable is not None
+        """Whether the client must take some before more should be sent; read without the lock.
 
-    @holds_lock
+        Also while it closes: the end may wait for the client, too, and is not in the queue.
+        """
+        return self.queued > 0 or self._writable is not None or self.state is CLOSING
+
     def room(self) -> Signal | None:
         """Return what fires when a quarter of ``high_water`` is left; None when less is queued.
 
         With ``unsent`` at its bound both are 0. It fires too when the connection ends.
         """
         queue = self.queue
-        if not queue.high:
+        if not (queue.size and queue.high):
             return None
         with self.lock:
             return queue.room() if queue.high and self.state not in OVER else None
 
-    @holds_lock
     def writable(self) -> Signal:
         """Return what fires once nothing is queued and the socket takes bytes, or is gone."""
         with self.lock:
@@ -209,7 +219,7 @@ class Connected(Pollable):
         return signal
 
     def fire_writable(self) -> None:
-        """Let those go on who wait until the socket takes bytes; under the lock."""
+        """Wake the threads that wait until the socket takes bytes; under the lock."""
         if self._writable is not None:
             signal, self._writable = self._writable, None
             signal.fire()
@@ -224,15 +234,14 @@ class Connected(Pollable):
         self.fire_writable()
         self.ask(self.loop.call_soon_threadsafe, self.end)
 
-    @holds_lock
     def ask(self, call: Callable[..., object], *args: Any) -> None:
-        """Have the loop do something. Where it is closed, close the descriptor here."""
+        """Schedule a call on the loop. If that is closed, close the descriptor here."""
         try:
             call(*args)
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
-            with self.lock:  # nobody else will close it
+            with self.lock:  # the loop will never close it
                 if self.state is not CLOSED:
                     self._move(END)
                 if not self.in_use:
@@ -240,7 +249,6 @@ class Connected(Pollable):
 
     # Ending ------------------------------------------------------------------------------------
 
-    @holds_lock
     def close(self, linger: bool = False) -> None:
         """Send what is queued, then close.
 
@@ -249,18 +257,18 @@ class Connected(Pollable):
                 does not overtake the last answer (RFC 9112 section 9.6).
         """
         with self.lock:
+            self.flush()
             if self.state is not OPEN:
                 return
             self._move(CLOSE)
             if linger:
-                self.lingering = Lingering(self.loop, self._linger, self.end)
+                self.lingering = Lingering(self.loop, self._linger, self.end, self._holds)
         self.ask(on_loop, self.loop, self.finish)
 
-    @holds_lock
     def finish(self) -> None:
         """End the writing side of a closing connection once all is sent; on the loop."""
         with self.lock:
-            if self.state is not CLOSING or self.queued or self.in_use:
+            if self.state is not CLOSING or self.queued or self.in_use or not self.say_end():
                 return
             lingering = None if self.client_ended else self.lingering
             if lingering is not None:
@@ -276,30 +284,53 @@ class Connected(Pollable):
             self.resume_reading()
             lingering.start()
 
-    @holds_lock
+    @property
+    def under_way(self) -> bool:
+        """Whether the client has yet to take some of what was sent, and is read meanwhile.
+
+        If the connection ended now, what the client sends would reset it, and all that the system
+        holds would be lost. On the loop.
+        """
+        return self.state is LINGERING and self._holds()
+
+    def _holds(self) -> bool:
+        """Whether the system holds some of what was sent."""
+        return unconfirmed(self.socket) > 0
+
+    def say_end(self) -> bool:
+        """Say that nothing more will be sent, where there are words for that; under the lock.
+
+        Return false if the socket does not take them now: :meth:`finish` is to be called again.
+        """
+        return True
+
     def abort(self) -> None:
-        """Reset the connection: the client must not take what it has for all."""
+        """Reset the connection, so that an incomplete response does not look complete.
+
+        Where all was sent, and the end, too, it is closed: a reset would take from the client what
+        the system still holds.
+        """
         with self.lock:
             if self.state in OVER:
                 return
-            self.end_socket = reset
-            prepare_reset(self.socket)
+            if self.state is not LINGERING:
+                self.end_socket = reset
+                prepare_reset(self.socket)
             self.break_off()
 
-    @holds_lock
     def end(self) -> None:
         """Close the descriptor and tell the receiver, once; on the loop."""
         with self.lock:
             if self.state is CLOSED:
                 return
             self._move(END)
-            self._poller.unregister(self.descriptor)
+            self.leave_poller()
             self.queue.clear()
             self.fire_writable()
             if self.lingering is not None:
                 self.lingering.stop()
                 self.lingering = None
-            if not self.in_use:  # else who uses it has the loop close it
+            if not self.in_use:  # else the thread that uses it asks the loop to close it
                 self.end_socket(self.socket)
         self.receiver.connection_lost()
 
@@ -308,3 +339,15 @@ class Connected(Pollable):
         if self.state is not CLOSED:  # without the lock, which a thread of the parent may hold
             self._move(END)
         self.socket.close()
+
+
+holds_lock(
+    Connected.watch,
+    Connected.room,
+    Connected.writable,
+    Connected.ask,
+    Connected.close,
+    Connected.finish,
+    Connected.abort,
+    Connected.end,
+)

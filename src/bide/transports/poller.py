@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bide.forks import share, unshare
-from bide.protocols.interfaces import Transport
+from bide.transports.pollable import Pollable
 from bide.waiting.loops import on_loop
 
 log = logging.getLogger("bide")
@@ -31,26 +31,19 @@ BATCH: Final = 256
 """Sockets served before the loop's other callbacks have their turn."""
 
 
-class Pollable(Transport):
-    """A transport whose socket a poller watches."""
-
-    __slots__ = ()
-
-    def ready(self, events: int) -> None:
-        """Called when the socket can be read or written, or is gone; on the loop."""
-        raise NotImplementedError
-
-
 class Poller:
     """Watches descriptors. On the loop, but for ``watch``.
 
     Attributes:
         loop: the event loop.
         after: called when all that were ready have been served.
+        filled: the descriptor that was read last, if as much was there as was asked for, or -1;
+            set by whoever reads.
     """
 
     loop: asyncio.AbstractEventLoop
     after: Callable[[], None]
+    filled = -1
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
@@ -64,16 +57,21 @@ class Poller:
         raise NotImplementedError
 
     def unregister(self, descriptor: int) -> None:
-        """Watch a descriptor no longer; called before it is closed."""
+        """Stop watching a descriptor; called before it is closed."""
         raise NotImplementedError
 
     def rest(self, then: Callable[[], None]) -> None:
-        """Look for nothing new for REST seconds, or until ``wake``; call ``then`` at its end."""
+        """Do not poll for REST seconds, or until ``wake``; then call ``then``."""
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Look again."""
+        """End the rest: poll again."""
         raise NotImplementedError
+
+    def serve(self, target: Pollable, events: int) -> None:
+        """Serve a target whose socket is not ready, for it holds itself what has come."""
+        _serve(target, events)
+        self.after()
 
     def close(self) -> None:
         """End; called when no descriptor is left."""
@@ -109,7 +107,7 @@ class EpollPoller(Poller):
         self._serving = False
         self._entered = False  # the loop has come again while it was serving
         loop.add_reader(self._epoll.fileno(), self._poll)
-        share(self)
+        share(self, EpollPoller.after_fork)
 
     def register(self, descriptor: int, target: Pollable) -> None:
         """Begin to watch a descriptor, to read."""
@@ -121,19 +119,19 @@ class EpollPoller(Poller):
         self._epoll.modify(descriptor, events)
 
     def unregister(self, descriptor: int) -> None:
-        """Watch a descriptor no longer."""
+        """Stop watching a descriptor."""
         del self._targets[descriptor]
         self._epoll.unregister(descriptor)
 
     def rest(self, then: Callable[[], None]) -> None:
-        """Look for nothing new for a while."""
+        """Do not poll for a while."""
         if self._timer is None:
             self._then = then
             self.loop.remove_reader(self._epoll.fileno())
             self._timer = self.loop.call_later(REST, self.wake)
 
     def wake(self) -> None:
-        """Look again."""
+        """End the rest: poll again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -200,14 +198,14 @@ class LoopPoller(Poller):
             on_loop(self.loop, self._set, descriptor, target)
 
     def unregister(self, descriptor: int) -> None:
-        """Watch a descriptor no longer."""
+        """Stop watching a descriptor."""
         self._events[descriptor] = 0
         self._set(descriptor, self._targets[descriptor])
         del self._targets[descriptor], self._events[descriptor]
 
     def rest(self, then: Callable[[], None]) -> None:
-        """Do not rest: to unwatch all of them would cost more."""
-        then()
+        """Rest for one turn of the loop: to unwatch all of them would cost more."""
+        self.loop.call_soon(then)
 
     def wake(self) -> None:
         """Do nothing: it never rests."""

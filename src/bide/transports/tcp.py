@@ -13,138 +13,77 @@ Bytes leave in the order of the ``write`` calls.
 from __future__ import annotations
 
 import os
-import socket
-from typing import Final
 
-from bide.exchange.totals import UNBOUND, Total
-from bide.protocols.interfaces import Receiver
-from bide.transports.connected import BROKEN, CLOSED, CLOSING, LINGERING, OPEN, OVER, Connected
-from bide.transports.poller import ENDED, GONE, READ, WRITE, Poller
-from bide.transports.unsent import PIECE, send_first
+from bide.exchange.unsent import PIECE, Block, first_piece
+from bide.transports.connected import BROKEN, CLOSED, CLOSING, OPEN, OVER
+from bide.transports.poller import WRITE
+from bide.transports.streaming import Streaming
 from bide.waiting.locks import holds_lock
 from bide.waiting.loops import on_loop
 
-READ_SIZE: Final = 64 * 1024
-SMALL_READ: Final = 4 * 1024
-"""What is read at once while bodies, all together, hold as much as they may."""
 
+class SocketTransport(Streaming):
+    """A connected socket whose bytes leave as they are."""
 
-class SocketTransport(Connected):
-    """A connected socket whose bytes leave as they are.
+    __slots__ = ()
 
-    Args:
-        sock, poller, receiver, high_water, linger, unsent: as :class:`Connected`.
-        unread: what waits for all applications.
-    """
-
-    __slots__ = ("_unread",)
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        poller: Poller,
-        receiver: Receiver,
-        high_water: int,
-        linger: float,
-        unsent: Total = UNBOUND,
-        unread: Total = UNBOUND,
-    ) -> None:
-        super().__init__(sock, poller, receiver, high_water, linger, unsent)
-        self._unread = unread
-
-    # Reading: on the loop -----------------------------------------------------------------------
-
-    def look(self) -> None:
-        """Take what has come already; on the loop."""
-        if self.watched & READ:
-            self._read()
-
-    def ready(self, events: int) -> None:
-        """Serve what the poller found; on the loop."""
-        if events & READ:
-            self._read()
-        elif events & GONE:
-            self.end()
-            return
-        elif events & ENDED:
-            self.watch(ENDED, False)  # it would be told again and again
-            self.receiver.eof_ahead()
-        if events & WRITE:
-            self._write_queued()
-
-    def _read(self) -> None:
+    def receive(self, size: int) -> bytes | None:
+        """Return what has come, up to ``size`` bytes."""
         try:
-            data = self.socket.recv(SMALL_READ if self._unread.full else READ_SIZE)
+            return self.socket.recv(size)
         except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self.end()
-            return
-        if not data:
-            self.client_ended = True
-            self.watch(READ, False)
-        if self.state is OPEN:
-            if data:
-                self.receiver.data_received(data)
-            else:
-                self.receiver.eof_received()
-        # Else it is dropped: what it began would never be answered.
-        elif self.state is LINGERING:
-            assert self.lingering is not None
-            if not (data and self.lingering.take(len(data))):
-                self.end()
+            return None
 
     # Writing: any thread ------------------------------------------------------------------------
 
-    @holds_lock
-    def write(self, data: bytes, *more: bytes) -> bool:
-        """Send, or queue what the client does not take yet, uncopied; false when it never will."""
-        with self.lock:
-            if self.state is not OPEN:
-                return False
-            queue = self.queue
-            sent = 0
-            if not (queue.size or self.in_use):
-                try:
-                    if more or len(data) > PIECE:
-                        sent = send_first(self.socket, (data, *more))
-                    else:
-                        sent = self.socket.send(data)
-                        if sent == len(data):
-                            return True
-                except (BlockingIOError, InterruptedError):
-                    pass
-                except OSError:
-                    self.break_off()
-                    return False
-            queue.add((data, *more), sent)
-            if queue.size and not self.in_use:
-                self.watch(WRITE, True)
+    def put(self, data: bytes, *more: bytes) -> bool:
+        """Write under the lock: to take it again would cost a third of a microsecond."""
+        if self.state is not OPEN:
+            return False
+        gathering = self.gathering
+        if gathering is not None and gathering.blocks:
+            data, more = gathering.take(), (data, *more)
+        queue = self.queue
+        if queue.size or self.in_use:
+            queue.add((data, *more), 0)
+            # Before the application waits, the client is looked at: the loop may be late.
+            return self.in_use or not queue.high or self.send_queued()
+        sent = 0
+        try:
+            if more or len(data) > PIECE:
+                sent = self._send(first_piece((data, *more)))
+            else:
+                sent = self.socket.send(data)
+                if sent == len(data):
+                    return True
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self.break_off()
+            return False
+        if queue.add((data, *more), sent):
+            self.watch(WRITE, True)
         return True
 
-    @holds_lock
-    def _write_queued(self) -> None:
-        with self.lock:
-            if self.state in OVER:
-                return
-            if self.in_use:  # what comes before it is on its way; then it is watched again
-                self.watch(WRITE, False)
-                return
+    def _send(self, pieces: list[Block]) -> int:
+        """Hand some blocks to the system together; return how many bytes it took."""
+        if len(pieces) == 1:
+            return self.socket.send(pieces[0])
+        return self.socket.sendmsg(pieces)
+
+    def send_queued(self) -> bool:
+        """Send a piece of what is queued; under the lock. Return false when the client is gone."""
+        queue = self.queue
+        if queue.size:
             try:
-                self.queue.send(self.socket)
+                queue.taken(self._send(queue.piece()))
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
                 self.break_off()
-                return
-            if self.queued:
-                return
-            self.watch(WRITE, False)
-            self.fire_writable()
-        if self.state is CLOSING:
-            self.finish()
+                return False
+        return True
 
-    @holds_lock
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Send from a file; return the bytes sent, 0 if the client is behind, -1 if it is gone.
 
@@ -154,7 +93,7 @@ class SocketTransport(Connected):
         sent = lost = 0
         try:
             with self.lock:
-                if self.state is not OPEN:
+                if not self.flush() or self.state is not OPEN:
                     return -1
                 if self.queued:
                     return 0
@@ -171,7 +110,6 @@ class SocketTransport(Connected):
                 self._used(lost < 0)
         return lost or (-1 if self.state in OVER else sent)
 
-    @holds_lock
     def _used(self, lost: bool) -> None:
         """Take up again what was left to be done while a file was being sent."""
         with self.lock:
@@ -184,3 +122,10 @@ class SocketTransport(Connected):
                 self.watch(WRITE, True)
         if self.state is CLOSING:
             self.ask(on_loop, self.loop, self.finish)
+
+
+holds_lock(
+    SocketTransport.put,
+    SocketTransport.send_file,
+    SocketTransport._used,
+)

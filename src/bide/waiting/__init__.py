@@ -1,1 +1,1 @@
-"""Waiting in ordinary code: ``wait`` and its company, usable without a server."""
+"""Waiting in ordinary code: ``wait`` and the functions beside it, usable without a server."""

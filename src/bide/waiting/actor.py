@@ -7,7 +7,6 @@ one context. An actor is that task: ``iterate`` and ``using`` make all their cal
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 from bide.waiting.adapters import KINDS
 from bide.waiting.loops import on_loop
 from bide.waiting.outcome import Sink, Subscription, give_up, listen
+from bide.waiting.served import context_elsewhere
 
 _Function = Callable[..., Awaitable[Any]]
 
@@ -23,7 +23,7 @@ class Call:
     """A promise of one call that an actor makes.
 
     Attributes:
-        cleans_up: whether it must be made although the request is cancelled.
+        cleans_up: whether it must be made even when the request is cancelled.
     """
 
     __slots__ = ("actor", "args", "cleans_up", "function")
@@ -42,18 +42,25 @@ class Call:
 
 
 class CallSubscription(Subscription):
-    """Has an actor make a call, and takes its outcome."""
+    """Passes a call to its actor, and tells the sink the outcome."""
 
-    __slots__ = ("_started", "cancelled", "cleans_up", "promise", "sink")
-
-    begins = True
+    __slots__ = ("_started", "cancelled", "promise", "sink")
 
     def __init__(self, promise: Call, sink: Sink) -> None:
         self.promise = promise
-        self.cleans_up = promise.cleans_up
         self.sink = sink
         self._started = False
         self.cancelled = False  # on the loop only, once it has started
+
+    @property
+    def begins(self) -> bool:
+        """True: the call is made for this wait."""
+        return True
+
+    @property
+    def cleans_up(self) -> bool:
+        """Whether the call must be made even when the request is cancelled."""
+        return self.promise.cleans_up
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Queue the call; the first one starts the actor's task on ``loop``, for all of them."""
@@ -67,7 +74,7 @@ class CallSubscription(Subscription):
         self.promise.actor.enter(self)
 
     def cancel(self) -> None:
-        """Cancel the call where it waits; the actor lives on for those that clean up."""
+        """Cancel this call alone; the actor goes on, for the calls that clean up."""
         loop = self.promise.actor.loop
         if not self._started:
             self.cancelled = True
@@ -82,16 +89,16 @@ _LEAVE: Final = object()
 
 
 class Actor:
-    """A task that makes calls in turn; begun by the first, ended by ``leave``.
+    """A task that makes calls in turn; started by the first call, ended by ``leave``.
 
-    ``call`` and ``leave`` may come from any thread, one at a time; all else is on the loop.
+    ``call`` and ``leave`` may be called from any thread, one at a time; the rest on the loop.
 
     Args:
         abandon: called in the task when that is cancelled between two calls: by a cancel scope that
-            was entered in one of them, or since the loop ends. It is given the CancelledError, and
-            says by true that it took it, as ``__aexit__`` does. The task ends with it, and later
-            calls are answered with what came of it.
-        subject: what the calls are made of, for people who look.
+            was entered in one of them, or because the loop ends. Its argument is the
+            CancelledError. It returns true to swallow that, as ``__aexit__`` does. Then the task
+            ends, and later calls get the result, or the error, of ``abandon``.
+        subject: the object that the calls are made on, for the status.
     """
 
     __slots__ = (
@@ -115,24 +122,24 @@ class Actor:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._abandon = abandon
         self._end: tuple[BaseException | None] | None = None  # what later calls are answered
-        self._context = contextvars.copy_context()
+        self._context = context_elsewhere()
         self._calls: deque[Any] = deque()
         self._arrival: asyncio.Future[None] | None = None
         self._current: CallSubscription | None = None
         self._task: asyncio.Task[None] | None = None
 
     def call(self, function: _Function, *args: Any) -> Call:
-        """Promise the result of ``await function(*args)``, made in the actor's task."""
+        """Return a promise of ``await function(*args)``, which the actor's task calls."""
         return Call(self, function, args)
 
     def clean_up(self, function: _Function, *args: Any) -> Call:
-        """Promise a call that is made although the request has been cancelled."""
+        """Return a promise of a call that is made even when the request has been cancelled."""
         return Call(self, function, args, cleans_up=True)
 
     def leave(self, last: Callable[[], Awaitable[Any]] | None, seconds: float = 10.0) -> None:
         """End the task, after one last call (an ``aclose``) that nobody waits for.
 
-        It is cancelled when it takes longer than ``seconds``.
+        That call is cancelled when it takes longer than ``seconds``.
         """
         if self.loop is not None and not self.loop.is_closed():
             on_loop(self.loop, self._enter_leaving, last, seconds)
@@ -158,7 +165,7 @@ class Actor:
             self._arrival.set_result(None)
 
     def interrupt(self, subscription: CallSubscription) -> None:
-        """Cancel one call, made or still to be made; on the loop."""
+        """Cancel one call, in progress or still queued; on the loop."""
         if subscription.cancelled:
             return  # a second time would interrupt its cleaning up
         subscription.cancelled = True
@@ -173,7 +180,7 @@ class Actor:
         assert task is not None
         assert self.loop is not None
         while True:
-            while not self._calls:  # one may be taken back before it is seen
+            while not self._calls:  # a call may be cancelled before it is seen
                 self._arrival = self.loop.create_future()
                 try:
                     await self._arrival
@@ -205,7 +212,7 @@ class Actor:
         self._answer(end)
 
     def _answer(self, error: BaseException | None) -> None:
-        """Answer all calls, since the task makes none any more: false, or the error."""
+        """Settle all queued calls with false or the error: the task makes no more calls."""
         while self._calls:
             entry = self._calls.popleft()
             if isinstance(entry, CallSubscription):

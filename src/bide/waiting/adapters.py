@@ -1,4 +1,4 @@
-"""What a promise is, and how each kind is listened to.
+"""What a promise is, and the subscription to each kind.
 
 A promise is what an application can wait for:
 
@@ -8,40 +8,45 @@ has ``addCallback``              Twisted's ``Deferred``; the bare object of the 
 has ``add_done_callback``        ``concurrent.futures.Future``, Dask's future; it has ``result``
 ===============================  ===========================================================
 
-The table is read from above. But a ``Deferred`` and a Dask future are awaitable too, by their own
-kind of loop only: what is awaitable and has ``addErrback`` or ``result`` as well calls back.
-grpc.aio's calls have neither, and are awaited.
+The first row that fits counts, with one exception. A ``Deferred`` and a Dask future are awaitable
+too, but only by their own kind of loop. So an awaitable that also has ``addErrback``, or
+``result``, is listened to by callbacks. grpc.aio's calls have neither, and are awaited.
 
 A subscription listens to one promise on the thread that the promise belongs to, and tells a *sink*
 the outcome. It knows nothing of greenlets, requests or servers, and nothing here blocks.
 
-A subscription that is cancelled asks its promise, on the thread that the promise belongs to and in
-one step: a result that is there is told, else the promise is cancelled. What the promise then
-really ends with is told, be it a result; where nothing more can come, ``asyncio.CancelledError``.
-A promise that others wait for too is not cancelled; see :mod:`bide.waiting.futures`.
+A subscription that is cancelled asks its promise, on the promise's thread and in one step. If the
+result is there, the sink is told that. Else the promise is cancelled, and the sink is told how it
+then ends, which may be with a result. If no outcome can come any more, it is told
+``asyncio.CancelledError``. A promise that others wait for too is not cancelled; see
+:mod:`bide.waiting.futures`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import inspect
 import itertools
 import threading
 import types
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from bide.compiling import mypyc_attr
 from bide.forks import leave_loop
+from bide.waiting.arguments import not_a_promise
+from bide.waiting.awaiting import awaiting
 from bide.waiting.foreign import DeferredSubscription, is_cancelled_deferred
 from bide.waiting.futures import CallbackSubscription, FutureSubscription
 from bide.waiting.loops import on_loop
 from bide.waiting.outcome import Signal, Sink, Subscription, give_up, settle_from, withdraw
+from bide.waiting.served import context_elsewhere
+from bide.waiting.thread_pool import Promise
 
 
 class SignalSubscription(Subscription):
-    """Listens to a :class:`Signal`; it belongs to every thread."""
+    """Listens to a :class:`Signal`, from any thread."""
 
     __slots__ = ("_signal", "_sink")
 
@@ -62,6 +67,7 @@ class SignalSubscription(Subscription):
             give_up(self._sink)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TaskSubscription(Subscription):
     """Runs an awaitable as a task on the server's loop, with the waiting request's context.
 
@@ -71,15 +77,18 @@ class TaskSubscription(Subscription):
 
     __slots__ = ("_cancelled", "_context", "_loop", "_promise", "_sink", "_task")
 
-    begins = True
-
     def __init__(self, promise: Awaitable[Any], sink: Sink) -> None:
         self._promise: Awaitable[Any] | None = promise
         self._sink = sink
-        self._context = contextvars.copy_context()
+        self._context = context_elsewhere()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._task: Any = None  # what the loop makes; its factory may make one of its own
         self._cancelled = False
+
+    @property
+    def begins(self) -> bool:
+        """True: it starts a task."""
+        return True
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the task on ``loop``; raises RuntimeError when that loop is closed."""
@@ -88,7 +97,7 @@ class TaskSubscription(Subscription):
             if asyncio._get_running_loop() is not loop or loop.get_task_factory() is None:
                 on_loop(loop, self._begin)
             else:
-                # It may take the first step at once: not inside of the conversation's greenlet.
+                # An eager task takes its first step at once: not in the conversation's greenlet.
                 loop.call_soon(self._begin)
         except RuntimeError:
             self._discard()
@@ -101,7 +110,7 @@ class TaskSubscription(Subscription):
             return
         assert self._promise is not None
         assert self._loop is not None
-        run = self._run(self._promise)
+        run = awaiting(self._promise, self)
         try:
             self._task = self._loop.create_task(run, context=self._context)
         except BaseException as error:  # noqa: BLE001 - a task factory's; it belongs to the waiting line
@@ -111,15 +120,23 @@ class TaskSubscription(Subscription):
             return
         self._task.add_done_callback(self._done, context=self._context)
 
-    async def _run(self, promise: Awaitable[Any]) -> Any:
-        try:
-            return await promise
-        except (SystemExit, KeyboardInterrupt) as error:
-            leave_loop(self._loop, error)  # where a forked child has raised it
-            # A task lets these two end the loop, and with it the server.
-            self._sink.settle(error=error)
+    def left(self, error: BaseException) -> None:
+        """Called when the awaitable has raised what a task lets end the loop, and the server."""
+        leave_loop(self._loop, error)  # where a forked child has raised it
+        self._sink.settle(error=error)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def brought(self, value: Any) -> None:
+        """Called when the awaitable has a result."""
+        task = self._task
+        if task is not None:
+            # Told here, a result costs no turn of the loop. A task that was asked to end, or that
+            # its factory has begun at once, tells as one that fails.
+            task.remove_done_callback(self._done)
+            self._promise = self._task = None
+            self._sink.settle(value)
+            self.ended()
+
+    def _done(self, task: Any) -> None:
         self._discard()  # a task that was cancelled before its first step has not begun it
         self._task = None  # it holds the error, whose traceback holds this: no cycle
         settle_from(task, self._sink)
@@ -136,12 +153,14 @@ class TaskSubscription(Subscription):
 
     def cancel(self) -> None:
         """Cancel the task, or never start it."""
-        # First the flag: _begin may be about to look at it.
+        # The flag comes first: _begin may be about to read it.
         self._cancelled = True
-        if self._loop is None:  # not asked for: nobody else looks
+        if self._loop is None:  # never started: no other thread reads it
             self._discard()
             give_up(self._sink)
         elif self._loop.is_closed():
+            if self._task is None and not has_begun(self._promise):
+                self._discard()
             give_up(self._sink)
         else:
             on_loop(self._loop, withdraw, self._ask, self._sink)
@@ -167,26 +186,40 @@ class AllSubscription(Subscription):
 
     __slots__ = (
         "_arrived",
+        "_begins",
         "_cancelled",
         "_loop",
+        "_on_thread",
         "_results",
         "_sink",
         "_subscriptions",
-        "begins",
-        "on_thread",
     )
 
     def __init__(self, promise: All, sink: Sink) -> None:
         self._sink = sink
         self._results: list[Any] = [None] * len(promise.promises)
         self._arrived = itertools.count(1)  # next() is atomic: the last to arrive settles
-        self._cancelled: BaseException | None = None  # by which one ended, where all of them do
+        self._cancelled: BaseException | None = None  # a cancelled promise's, after `cancel`
         self._subscriptions: list[tuple[Subscription, _Part]] = []
-        for index, each in enumerate(promise.promises):
-            part = _Part(self, index)
-            self._subscriptions.append((adapter_for(each)(each, part), part))
-        self.begins = any(each.begins for each, _ in self._subscriptions)
-        self.on_thread = any(each.on_thread for each, _ in self._subscriptions)
+        try:
+            for index, each in enumerate(promise.promises):
+                part = _Part(self, index)
+                self._subscriptions.append((adapter_for(each)(each, part), part))
+        except BaseException:  # a conversion's, which may have begun something for those before it
+            self.cancel()
+            raise
+        self._begins = any(each.begins for each, _ in self._subscriptions)
+        self._on_thread = any(each.on_thread for each, _ in self._subscriptions)
+
+    @property
+    def begins(self) -> bool:
+        """Whether any of them begins promised work."""
+        return self._begins
+
+    @property
+    def on_thread(self) -> bool:
+        """Whether any of them must be cancelled on the waiting thread."""
+        return self._on_thread
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start each, in order; one that cannot be started cancels the others."""
@@ -206,7 +239,7 @@ class AllSubscription(Subscription):
                 if self._sink.settle(error=error):
                     self.cancel()
                 return
-            self._cancelled = error  # one of them: each holds what led to it, and so this
+            self._cancelled = error  # one is kept: each holds frames, and they hold this
         self._results[index] = value
         if next(self._arrived) == len(self._results):
             cancelled, self._cancelled = self._cancelled, None
@@ -216,7 +249,7 @@ class AllSubscription(Subscription):
                 del cancelled  # it holds this frame: no cycle
 
     def cancel(self) -> None:
-        """Cancel each. When all have ended, the outcome is told: it may still be their results."""
+        """Cancel each. When all have ended, the sink is told; it may still get their results."""
         subscriptions, self._subscriptions = self._subscriptions, []  # no cycle through the parts
         for subscription, part in subscriptions:
             withdraw(subscription.cancel, part)
@@ -243,8 +276,16 @@ KINDS: Final[dict[type, type[Subscription]]] = {
     Signal: SignalSubscription,
     All: AllSubscription,
     types.CoroutineType: TaskSubscription,
+    asyncio.Future: FutureSubscription,
+    asyncio.Task: FutureSubscription,
+    Promise: CallbackSubscription,
+    concurrent.futures.Future: CallbackSubscription,
 }
-"""The kinds that an exact type tells, looked up first; Bide's own add theirs here."""
+"""The kinds that the exact type of a promise decides; looked up first. Bide's own add theirs."""
+
+
+LOOKUPS: Final[list[Callable[[type], type[Subscription] | None]]] = []
+"""Each is asked about a class that is not among KINDS; what it returns counts before the rest."""
 
 
 def kind_of(promise: Any) -> type[Subscription] | None:
@@ -254,6 +295,10 @@ def kind_of(promise: Any) -> type[Subscription] | None:
         return kind
     if isinstance(promise, type):
         return None
+    for look in LOOKUPS:
+        kind = look(type(promise))
+        if kind is not None:
+            return kind
     if asyncio.isfuture(promise):
         return FutureSubscription
     awaitable = inspect.isawaitable(promise)
@@ -269,27 +314,38 @@ def _has(promise: Any, name: str) -> bool:
 
 
 def adapter_for(promise: Any) -> type[Subscription]:
-    """Like :func:`kind_of`, and raise TypeError for what is not a promise."""
+    """Return the adapter that listens to ``promise``; raise TypeError for what is not a promise."""
     kind = kind_of(promise)
     if kind is None:
-        hint = "; iterate() takes an async iterable" if hasattr(promise, "__aiter__") else ""
-        raise TypeError(
-            f"{type(promise).__name__} is no promise: wait for an awaitable, "
-            f"or for an object with add_done_callback and result, or with addCallback{hint}"
-        )
+        raise TypeError(not_a_promise(promise))
     return kind
 
 
 def is_cancelling(error: BaseException | None) -> bool:
-    """Whether a promise ended with this because it was cancelled."""
-    kinds = asyncio.CancelledError | concurrent.futures.CancelledError
-    return isinstance(error, kinds) or is_cancelled_deferred(error)
+    """Whether this is the error of a promise that was cancelled."""
+    cancelling = isinstance(error, (asyncio.CancelledError, concurrent.futures.CancelledError))
+    return cancelling or is_cancelled_deferred(error)
+
+
+def has_begun(promise: Any) -> bool:
+    """Whether code of a promise has run: where closing a coroutine would raise into it."""
+    created = inspect.CORO_CREATED
+    return (
+        isinstance(promise, types.CoroutineType) and inspect.getcoroutinestate(promise) != created
+    )
 
 
 def discard(promise: Any) -> None:
-    """Close a coroutine that nobody will run, so that Python does not warn about it."""
+    """Close a coroutine that nobody will run, so that Python does not warn about it.
+
+    Those in a list too: it was given to ``wait`` by mistake.
+    """
     if isinstance(promise, types.CoroutineType):
         promise.close()
     elif isinstance(promise, All):
         for each in promise.promises:
             discard(each)
+    elif isinstance(promise, (list, tuple, set)):
+        for each in promise:
+            if isinstance(each, types.CoroutineType):
+                each.close()

@@ -1,58 +1,84 @@
-"""Waiting in ordinary code: ``wait`` and its company, which applications call.
+"""Waiting in ordinary code: ``wait`` and the functions beside it, which applications call.
 
-Inside a request that Bide runs, a wait parks the request's greenlet and its thread goes on with
-others. Anywhere else it blocks the calling thread, and awaitables run on one background loop,
-so the same code works under every server, in a script and in a shell.
+Inside a request that Bide runs, a wait parks the request's greenlet, and its thread runs other
+requests. Anywhere else a wait blocks the calling thread, and awaitables run on one background loop.
+So the same code works under every server, in a script and in a shell.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import contextvars
-import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from bide.errors import Cancelled, WaitError
-from bide.waiting.actor import Actor
-from bide.waiting.adapters import All, adapter_for, discard
+from bide.systems import at_fork
+from bide.waiting.actor import Actor, Call
+from bide.waiting.adapters import LOOKUPS, All, adapter_for, discard
+from bide.waiting.arguments import check_async_iterable, check_async_manager, check_function
 from bide.waiting.cleanups import cleanup_time
+from bide.waiting.current import look
+from bide.waiting.outcome import Signal
+from bide.waiting.registered import find
+from bide.waiting.served import context_elsewhere
 from bide.waiting.thread_locals import alone, kept
 from bide.waiting.thread_pool import ThreadPool
-from bide.waiting.waiter import look, waiter_here
+from bide.waiting.waiter import waiter_here
+
+if TYPE_CHECKING:
+    from bide.typing import AddsCallbacks, FutureLike, Promise
 
 T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+T6 = TypeVar("T6")
+P = ParamSpec("P")
+Own = Signal | All | Call
+"""Bide's own promises."""
+
+LOOKUPS.append(find)  # before the first wait
 
 
 @overload
 def wait(promise: Awaitable[T], timeout: float | None = None) -> T: ...
 @overload
-def wait(promise: concurrent.futures.Future[T], timeout: float | None = None) -> T: ...
+def wait(promise: FutureLike[T], timeout: float | None = None) -> T: ...
 @overload
-def wait(promise: Any, timeout: float | None = None) -> Any: ...
+def wait(promise: AddsCallbacks[T], timeout: float | None = None) -> T: ...
+@overload
+def wait(promise: Own, timeout: float | None = None) -> Any: ...
 
 
 def wait(promise: Any, timeout: float | None = None) -> Any:
-    """Suspend this request until ``promise`` fires; return its result, or raise its error here.
+    """Suspend this request until ``promise`` has its result. Return that, or raise its error.
 
-    Callable from anywhere below the application: a view, a template, a library, a generator,
-    middleware. The request's thread goes on with other requests meanwhile, and this one goes on
-    later on the same thread, in the same context. Outside a request it blocks the thread.
+    May be called anywhere below the application: in a view, a template, a library, a generator,
+    middleware. Meanwhile the request's thread runs other requests. This one goes on later on the
+    same thread, in the same context. Outside a request, ``wait`` blocks the calling thread.
+
+    If the wait ends early, the promise is cancelled, unless others wait for it, too.
 
     Args:
-        promise: an awaitable, or an object with ``add_done_callback`` and ``result``, or with
-            ``addCallback``. A
-            coroutine runs as a task on the server's event loop, with a copy of this context.
-        timeout: seconds, 0 or more; None waits for as long as it takes.
+        promise: an awaitable, or an object with ``add_done_callback`` and ``result``, or one with
+            ``addCallback``. A coroutine runs as a task on the server's event loop, with a copy of
+            this context.
+        timeout: seconds, 0 or more; None: no limit.
 
     Raises:
-        TimeoutError: no result in time; the promise was cancelled.
-        ClientDisconnected: the client has left; the promise was cancelled.
-        ServerStopping: the server stops; the promise was cancelled.
-        WaitError: outside a request, on a thread that runs an event loop.
+        TimeoutError: there was no result in time.
+        ClientDisconnected: the client has left.
+        RequestTimeout: the request has taken longer than ``request_timeout``.
+        ServerStopping: the server stops, and the time to finish is over.
+        ThreadEnded: the request's thread was ended by an asynchronous exception.
+        WaitError: waiting is not possible here: on a thread that runs an event loop, outside a
+            request; or while a lock of the server is held.
         TypeError: ``promise`` is not a promise.
+        ValueError: ``timeout`` is less than 0.
     """
     try:
         here = waiter_here()
@@ -62,14 +88,70 @@ def wait(promise: Any, timeout: float | None = None) -> Any:
     try:
         return here.wait(promise, timeout)
     finally:
-        del promise  # the error is its own: no cycle through this frame
+        del promise  # it may hold the error, whose traceback holds this frame: no cycle
 
 
-def wait_all(*promises: Any, timeout: float | None = None) -> list[Any]:
-    """Start all promises together, wait for all; return their results in order.
+# By position up to six, as typeshed does for asyncio.gather: a type checker sees a tuple.
+@overload
+def wait_all(first: Promise[T1], /, *, timeout: float | None = None) -> tuple[T1]: ...
+@overload
+def wait_all(
+    first: Promise[T1], second: Promise[T2], /, *, timeout: float | None = None
+) -> tuple[T1, T2]: ...
+@overload
+def wait_all(
+    first: Promise[T1], second: Promise[T2], third: Promise[T3], /, *, timeout: float | None = None
+) -> tuple[T1, T2, T3]: ...
+@overload
+def wait_all(
+    first: Promise[T1],
+    second: Promise[T2],
+    third: Promise[T3],
+    fourth: Promise[T4],
+    /,
+    *,
+    timeout: float | None = None,
+) -> tuple[T1, T2, T3, T4]: ...
+@overload
+def wait_all(
+    first: Promise[T1],
+    second: Promise[T2],
+    third: Promise[T3],
+    fourth: Promise[T4],
+    fifth: Promise[T5],
+    /,
+    *,
+    timeout: float | None = None,
+) -> tuple[T1, T2, T3, T4, T5]: ...
+@overload
+def wait_all(
+    first: Promise[T1],
+    second: Promise[T2],
+    third: Promise[T3],
+    fourth: Promise[T4],
+    fifth: Promise[T5],
+    sixth: Promise[T6],
+    /,
+    *,
+    timeout: float | None = None,
+) -> tuple[T1, T2, T3, T4, T5, T6]: ...
+@overload
+def wait_all(*promises: Promise[T], timeout: float | None = None) -> list[T]: ...
 
-    The first error is raised here, and the others are cancelled. Else as :func:`wait`; ``timeout``
-    is for all of them together, in seconds.
+
+def wait_all(*promises: Any, timeout: float | None = None) -> Any:
+    """Start all promises together and wait for all of them; return their results in order.
+
+    The first error is raised, and the other promises are cancelled. As :func:`wait`, this may be
+    called from any thread.
+
+    Args:
+        promises: each as for :func:`wait`.
+        timeout: seconds for all of them together, 0 or more; None: no limit.
+
+    Raises:
+        TypeError: an argument is not a promise. Then none is started.
+        Exception: the first error of a promise, or what :func:`wait` raises.
     """
     promise = None
     try:
@@ -88,15 +170,18 @@ def wait_all(*promises: Any, timeout: float | None = None) -> list[Any]:
 def iterate(iterable: AsyncIterable[T], timeout: float | None = None) -> Iterator[T]:
     """Iterate over an async iterable in ordinary code, waiting for each item as :func:`wait` does.
 
-    The iterable runs in one task on the server's loop, from its first item to its ``aclose``. An
-    iteration that is left early closes it there, without waiting for the end of that.
+    The iterable runs in one task on the server's event loop, from its first item to its ``aclose``.
+    If you leave the iteration early, ``aclose`` is called there. Nothing waits for its end.
 
     Args:
         iterable: what ``async for`` takes.
-        timeout: seconds for each item; None for as long as it takes.
+        timeout: seconds for each item, 0 or more; None: no limit.
+
+    Raises:
+        TypeError: ``iterable`` is not an async iterable.
+        Exception: at an item: the iterable's error, or an error of :func:`wait`.
     """
-    if not hasattr(type(iterable), "__aiter__"):
-        raise TypeError(f"iterate() takes an async iterable, not {type(iterable).__name__}")
+    check_async_iterable(iterable)
     return _iterate(iterable, timeout)
 
 
@@ -124,11 +209,16 @@ def _iterate(iterable: AsyncIterable[T], timeout: float | None) -> Iterator[T]:
 def using(
     manager: AbstractAsyncContextManager[T, bool | None],
 ) -> AbstractContextManager[T, bool | None]:
-    """Make a plain context manager of an async one.
+    """Return a plain context manager for an async one.
 
-    ``with using(manager) as value:`` stands for ``async with``. It is entered and left in one task
-    on the server's loop, waiting as :func:`wait` does.
+    ``with using(manager) as value:`` does the same as ``async with``. The manager is entered and
+    left in one task on the server's event loop. This code waits for both as :func:`wait` does. A
+    manager that was entered is always left, even if the request is cancelled.
+
+    The start and the end of the block raise the manager's errors, and those of :func:`wait`. The
+    call itself raises TypeError if ``manager`` is not an async context manager.
     """
+    check_async_manager(manager)
     return _using(manager)
 
 
@@ -153,7 +243,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         return await manager.__aexit__(type(error), error, error.__traceback__)
 
     async def abandon(cancelled: BaseException) -> bool | None:
-        # What `async with` does when its task is cancelled, but that the block runs on.
+        # As `async with` does when its task is cancelled, except that the block goes on.
         nonlocal error
         error = cancelled
         return await leave()
@@ -163,7 +253,7 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         value = wait(actor.call(enter))
         try:
             look()
-        except Cancelled:  # it came meanwhile: the block is not run
+        except Cancelled:  # it came while the manager was entered: the block is not run
             wait(actor.clean_up(leave))
             raise
         try:
@@ -176,27 +266,30 @@ def _using(manager: AbstractAsyncContextManager[T, bool | None]) -> Iterator[T]:
         else:
             wait(actor.clean_up(leave))
     finally:
-        # Where the wait was given up, before or while it was left, it may be entered all the same.
+        # Where a wait above was given up, the manager may be entered all the same.
         actor.leave(leave, cleanup_time.seconds)
         error = None  # its traceback holds this frame: no cycle
 
 
 _pool = ThreadPool()
-os.register_at_fork(after_in_child=_pool.__init__)  # type: ignore[misc]
+at_fork(after_in_child=_pool.__init__)  # type: ignore[misc]
 
 
 def in_thread(
-    function: Callable[..., T], /, *args: Any, **kwargs: Any
+    function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> concurrent.futures.Future[T]:
-    """Call a function that blocks in another thread; return a promise of its result.
+    """Call a blocking function on another thread; return a promise of its result.
 
-    It runs with a copy of this context, in one of 32 threads kept for this. Those that wait
-    themselves, by :func:`wait` or for the promise's ``result()``, do not count.
+    May be called from any thread. The function runs with a copy of this context, on one of 32
+    threads that the process keeps for this. A thread that waits, by :func:`wait` or in a promise's
+    ``result()``, does not count. If the function raises an error, the promise fails with it.
 
     Raises:
-        RuntimeError: the program ends, or the system gives no thread.
+        TypeError: ``function`` cannot be called, or is async.
+        RuntimeError: the program is ending, or the system cannot start a thread.
     """
-    context = contextvars.copy_context()
+    check_function(function, "in_thread")
+    context = context_elsewhere()
     if kept:
         return _pool.submit(context.run, alone, function, *args, **kwargs)
     return _pool.submit(context.run, function, *args, **kwargs)

@@ -9,15 +9,18 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from bide.compiling import mypyc_attr
 from bide.errors import Cancelled, ServerStopping, WaitError
+from bide.systems import at_fork
 from bide.waiting.foreign import start_thread
-from bide.waiting.locks import holds_lock
+from bide.waiting.locks import Lock, holds_lock
 
 log = logging.getLogger("bide")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Blocked:
-    """What blocks a thread until something comes by a loop.
+    """A thread that is blocked until a loop brings an outcome.
 
     Attributes:
         loop: that loop.
@@ -33,32 +36,35 @@ class Blocked:
 
 
 class _BackgroundLoop:
-    """The process's loop for awaitables outside a request; any thread.
+    """The process's loop for awaitables outside a request; called from any thread.
 
-    A running server lends its own, so that a client made once for the process works in requests
-    and in the threads they start; else one background thread runs a loop, started at first need.
-    That loop turns for as long as the process lives: ``atexit`` functions may wait, in any order.
+    A running server lends its own loop. So a client object made once for the process works in
+    requests, and in threads that they start. Without a server, a background thread runs a loop,
+    started at first need. That loop turns for as long as the process lives, so that ``atexit``
+    functions may wait, in any order.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew; in a forked child, too, which has the objects and not the threads."""
+        self._lock = Lock()
         self._lent: list[asyncio.AbstractEventLoop] = []
         self._own: asyncio.AbstractEventLoop | None = None
         self._pid = 0
-        # Who blocks is added and then looks at the loops that were taken back; taking back is the
-        # other way round. So one of the two ends the wait.
+        # `block` adds the thread, and then checks whether its loop was taken back. `take_back`
+        # notes the loop, and then checks who is blocked. So one of the two ends the wait.
         self._blocked: set[Blocked] = set()
         self._taken_back: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
-    @holds_lock
     def lend(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._lent.append(loop)
             self._taken_back.discard(loop)
 
-    @holds_lock
     def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop lending a loop, and end the waits of the threads that it blocks."""
+        """Called when a server stops lending a loop: end the waits of threads blocked by it."""
         with self._lock:
             self._lent.remove(loop)
             if loop in self._lent:  # another server has lent it, too
@@ -82,7 +88,6 @@ class _BackgroundLoop:
         """Called when the thread goes on."""
         self._blocked.discard(blocked)
 
-    @holds_lock
     def get(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._pid != os.getpid():  # a forked child has the objects, not the threads
@@ -95,12 +100,11 @@ class _BackgroundLoop:
                 self._own = _start_loop(self._turn)
             return self._own
 
-    @holds_lock
     def keep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have a loop that its server is done with turn on, in a background thread.
+        """Go on running a loop whose server has ended, in a background thread.
 
-        What the application has made on it can still be closed: by ``atexit`` functions, or by the
-        program that goes on behind its server. It is the process's loop from now on.
+        So what the application has made on it can still be closed: by ``atexit`` functions, or by
+        the program that goes on after its server. From now on it is the process's background loop.
         """
         start_thread(self._turn, loop)
         with self._lock:
@@ -109,14 +113,15 @@ class _BackgroundLoop:
             self._own = loop
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run a loop for ever; what the application raises into it, or its stop, ends nothing."""
+        """Run a loop for ever, even when the application raises into it or stops it."""
         try:
             while True:
                 try:
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:
                     log.error(
-                        "the application raised into the event loop, which goes on", exc_info=error
+                        "the application has raised an error in the event loop, which goes on",
+                        exc_info=error,
                     )
         finally:  # an error of the loop itself, or it is closed
             if self._own is loop:
@@ -128,7 +133,7 @@ def _end(blocked: Blocked) -> None:
 
 
 def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.AbstractEventLoop:
-    """Run a new loop in a thread; it is made there, since a selector may belong to its thread."""
+    """Run a new loop in a thread. It is made there, since a selector may belong to its thread."""
     made: list[asyncio.AbstractEventLoop] = []
     ready = threading.Lock()
     ready.acquire()
@@ -144,14 +149,22 @@ def _start_loop(turn: Callable[[asyncio.AbstractEventLoop], None]) -> asyncio.Ab
         start_thread(run)
     except RuntimeError as error:  # the interpreter is ending (Python 3.12), or out of threads
         raise WaitError(
-            f"nothing can be waited for here: no event loop is started ({error})"
+            f"waiting is not possible here: no event loop is started ({error})"
         ) from error
     ready.acquire()
     if not made:
-        raise WaitError("nothing can be waited for here: no event loop could be made")
+        raise WaitError("waiting is not possible here: no event loop could be made")
     return made[0]
 
 
 background_loop = _BackgroundLoop()
 # A lock held by another thread at the fork would stay held in the child for ever.
-os.register_at_fork(after_in_child=background_loop.__init__)  # type: ignore[misc]
+at_fork(after_in_child=background_loop.forget)
+
+
+holds_lock(
+    _BackgroundLoop.lend,
+    _BackgroundLoop.take_back,
+    _BackgroundLoop.get,
+    _BackgroundLoop.keep,
+)

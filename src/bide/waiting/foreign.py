@@ -1,19 +1,19 @@
-"""What waiting knows of Twisted and gevent, and of others whose loops run below a request.
+"""What waiting knows of Twisted, of gevent, and of other loops that run below a request.
 
-None of them is imported for this. Where one of their objects is, or one of their loops runs, its
+Nothing here imports them. Where one of their objects exists, or one of their loops runs, its
 modules have been imported already.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
+from bide.systems import at_fork
 from bide.waiting.futures import LIBRARIES, PASS_ON, kept_by, waited_for
 from bide.waiting.outcome import Sink, Subscription, give_up, listen, withdraw
 
@@ -34,11 +34,11 @@ class DeferredSubscription(Subscription):
     """Listens to an object with ``addCallback``.
 
     A ``Deferred`` is not thread-safe and belongs to the reactor's thread. A bare object is
-    subscribed to on the waiting thread. The value is passed on to later callbacks; a failure is
-    taken, so that Twisted does not report it as unhandled.
+    subscribed to on the waiting thread. The value is passed on to later callbacks. A failure is
+    handled here, so that Twisted does not report it as unhandled.
     """
 
-    __slots__ = ("_asked", "_promise", "_sink", "on_thread")
+    __slots__ = ("_asked", "_promise", "_sink")
 
     waits = True
 
@@ -46,10 +46,14 @@ class DeferredSubscription(Subscription):
         self._promise = promise
         self._sink = sink
         self._asked = False
-        self.on_thread = not is_deferred(promise)  # a bare object has no thread of its own
+
+    @property
+    def on_thread(self) -> bool:
+        """True for a bare object, which has no thread of its own."""
+        return not is_deferred(self._promise)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
-        """Listen, on the reactor's thread for a ``Deferred``."""
+        """Begin to listen; to a ``Deferred`` on the reactor's thread."""
         on_reactor(self._promise, self._listen)
 
     def _listen(self) -> None:
@@ -94,7 +98,7 @@ class DeferredSubscription(Subscription):
         self._take_failure()
         cancel()
         if not is_deferred(promise):
-            give_up(self._sink)  # it may never tell; a Deferred does
+            give_up(self._sink)  # it may never call back; a Deferred does
 
 
 def is_deferred(promise: Any) -> bool:
@@ -117,7 +121,7 @@ def _is_shared(deferred: Any, own: object) -> bool:
 
 
 def on_reactor(promise: Any, function: Callable[[], object]) -> None:
-    """Call ``function``: on the thread of Twisted's reactor if that runs and owns the promise."""
+    """Call ``function``: on the reactor's thread if that runs and owns the promise; else here."""
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     threadable = sys.modules.get("twisted.python.threadable")
     if (
@@ -147,13 +151,13 @@ def _forget_reactor() -> None:
         threadable.ioThread = None
 
 
-os.register_at_fork(after_in_child=_forget_reactor)
+at_fork(after_in_child=_forget_reactor)
 
 # gevent and eventlet ------------------------------------------------------------------------------
 
 
 def runs_greenlets(frame: FrameType | None) -> bool:
-    """Whether a greenlet, of which this is a frame, is the event loop of others: gevent's hub."""
+    """Whether the greenlet with this frame is another library's event loop, such as gevent's."""
     while frame is not None:
         module = _HUBS.get(frame.f_code.co_qualname)
         if module is not None and frame.f_globals.get("__name__") == module:
@@ -163,10 +167,10 @@ def runs_greenlets(frame: FrameType | None) -> bool:
 
 
 def start_thread(function: Callable[..., None], *args: Any) -> None:
-    """Start a daemon thread of the system's, also where gevent has put greenlets in their place.
+    """Start a real daemon thread, even where gevent has replaced threads by greenlets.
 
-    asyncio's running loop belongs to the thread: in a greenlet of the same one it would be
-    everybody's.
+    asyncio's running loop belongs to the thread. A loop that runs in a greenlet would seem to run
+    in every greenlet of its thread.
     """
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):

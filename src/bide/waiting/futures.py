@@ -1,9 +1,9 @@
 """Futures: asyncio's, those of threads, and the like; and whether others wait for one, too.
 
-A promise that others wait for is not cancelled by one of them that gives up. A promise keeps the
-callbacks of those who wait for it. Bookkeeping looks the same (a set's ``discard``, a metric), so
-a callback counts only where it is known to be a wait: one of Bide's own, a coroutine's ``await``,
-or one of the libraries that promises come from.
+When one waiter gives up, a promise that others wait for is not cancelled. A promise keeps the
+callbacks of its waiters. Bookkeeping looks the same (a set's ``discard``, a metric). So a callback
+counts only where it is known to be a wait: one of Bide's own, a coroutine's ``await``, or one of
+the libraries that promises come from.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIBRARIES: Final[set[str]] = {"asyncio", "concurrent.futures"}
 """The packages whose callbacks are waits."""
 
 PASS_ON: Final[set[str]] = {"_call_check_cancel"}
-"""Callbacks of these packages that are not: they pass on what becomes of a promise."""
+"""Callbacks of these packages that are not waits: they pass on the outcome of a promise."""
 
 
 class FutureSubscription(Subscription):
@@ -30,7 +30,7 @@ class FutureSubscription(Subscription):
     waits = True
 
     def __init__(self, promise: asyncio.Future[Any], sink: Sink) -> None:
-        self._future: asyncio.Future[Any] | None = promise
+        self._future: Any = promise  # or an object that behaves as one
         self._sink = sink
         self._loop = promise.get_loop()
 
@@ -39,14 +39,14 @@ class FutureSubscription(Subscription):
         # A future that is done can be read on any thread, and its loop may be closed by now.
         future = self._future
         if future is None:
-            return  # another of several has failed meanwhile
+            return  # another promise of the same wait_all has failed meanwhile
         if future.done():
             settle_from(future, self._sink)
         else:
             on_loop(self._loop, listen, self._subscribe, self._sink)
 
     def _subscribe(self) -> None:
-        # A done future calls back by call_soon; asked here it costs no turn of the loop.
+        # A done future would call back by call_soon. Read here, it costs no turn of the loop.
         future = self._future
         if future is None:
             return
@@ -55,7 +55,7 @@ class FutureSubscription(Subscription):
         else:
             future.add_done_callback(self._done)
 
-    def _done(self, future: asyncio.Future[Any]) -> None:
+    def _done(self, future: Any) -> None:
         settle_from(future, self._sink)
 
     def cancel(self) -> None:
@@ -85,26 +85,30 @@ class CallbackSubscription(Subscription):
 
     __slots__ = ("_promise", "_sink")
 
-    on_thread = True
     waits = True
 
     def __init__(self, promise: Any, sink: Sink) -> None:
         self._promise = promise
         self._sink = sink
 
+    @property
+    def on_thread(self) -> bool:
+        """True: to cancel it is to call its own code."""
+        return True
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 - Subscription's signature
-        """Listen, on this thread: these objects are made to be shared."""
+        """Listen, on this thread: these objects may be used by several threads."""
         promise = self._promise
-        if promise is not None:  # else another of several has failed meanwhile
+        if promise is not None:  # else another promise of the same wait_all has failed meanwhile
             promise.add_done_callback(self._done)
 
     def _done(self, promise: Any) -> None:
         settle_from(promise, self._sink)
+        self._promise = None  # it keeps its callbacks, and so this object: no cycle
 
     def cancel(self) -> None:
         """Cancel what has not begun; a call that runs already runs to its end."""
-        # It keeps its callbacks, and so this: no cycle.
-        promise, self._promise = self._promise, None
+        promise, self._promise = self._promise, None  # no cycle, as above
         if promise is None:
             return
         if not _is_shared(promise, self):
@@ -116,6 +120,11 @@ class CallbackSubscription(Subscription):
             settle_from(promise, self._sink)
         else:
             give_up(self._sink)
+
+
+def is_awaited(promise: Any) -> bool:
+    """Whether somebody waits for a future of threads; from any thread."""
+    return _is_shared(promise, promise)
 
 
 def _is_shared(future: Any, own: object) -> bool:
@@ -147,7 +156,7 @@ def _waits(callback: Any, own: object) -> bool:
 
 
 def kept_by(promise: Any, name: str) -> list[Any]:
-    """Return what a promise keeps privately; nothing where it is kept in another way."""
+    """Return the items of a promise's private attribute; none where that is not iterable."""
     kept = getattr(promise, name, None)
     try:
         return list(kept) if kept else []

@@ -1,7 +1,7 @@
 """Calls for an event loop from other threads, delivered together.
 
-``call_soon_threadsafe`` wakes the loop for each call: a system call here, and a turn at the
-interpreter's lock there. A mailbox wakes it for the first of several only.
+``call_soon_threadsafe`` wakes the loop for each call. That costs a system call, and a turn at the
+interpreter's lock. A mailbox wakes the loop for the first of several calls only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Mailbox:
-    """One loop's. ``post`` from any thread; the rest on the loop.
+    """The calls for one loop. ``post`` may be called from any thread, the rest on the loop.
 
     A single token says whether the next call has to wake the loop. Posting appends the call and
     then takes the token; delivering gives the token back and then takes the calls. So a call is
@@ -26,7 +26,7 @@ class Mailbox:
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._token = [True]
         self._holding = False
-        # Not that of whoever posts first: it would keep a request's context.
+        # Not the context of whoever posts first: that would keep a request's context.
         self._context = contextvars.copy_context()
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
@@ -35,14 +35,17 @@ class Mailbox:
         Raises RuntimeError when the loop is closed.
         """
         self._calls.append((function, args))
+        token = self._token
+        if not token:
+            return
         try:
-            self._token.pop()
-        except IndexError:
+            token.pop()
+        except IndexError:  # another thread has taken it meanwhile
             return
         try:
             self._loop.call_soon_threadsafe(self._deliver, context=self._context)
         except RuntimeError:
-            self._token.append(True)  # for the next one to be told, too
+            self._token.append(True)  # so that the next post raises, too
             raise
 
     def hold(self) -> None:
@@ -54,7 +57,7 @@ class Mailbox:
         self._holding = True
 
     def release(self) -> None:
-        """Deliver what came meanwhile."""
+        """Deliver the calls that were kept since ``hold``."""
         if self._holding:
             self._holding = False
             self._deliver()
@@ -63,7 +66,7 @@ class Mailbox:
         self._token.append(True)
         calls = self._calls
         for _ in range(len(calls)):
-            if not calls:  # one has run the loop, which delivered the others
+            if not calls:  # a call has run the loop, which delivered the others
                 return
             function, args = calls.popleft()
             try:
@@ -78,7 +81,7 @@ _mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
 
 
 def open_mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox:
-    """Have ``on_loop`` use a mailbox for this loop, until it is closed; on the loop."""
+    """Make ``on_loop`` use a mailbox for this loop, until ``close_mailbox``; on the loop."""
     mailbox = _mailboxes.get(loop)
     if mailbox is None:
         mailbox = _mailboxes[loop] = Mailbox(loop)
@@ -86,12 +89,12 @@ def open_mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox:
 
 
 def close_mailbox(loop: asyncio.AbstractEventLoop) -> None:
-    """Go back to the loop's own way; what was posted is still delivered."""
+    """Make ``on_loop`` use the loop's own way again; calls already posted are delivered."""
     _mailboxes.pop(loop, None)
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """Call ``function`` on the loop's thread: at once if this is it, else soon.
+    """Call ``function`` on the loop's thread: at once on that thread, from others soon.
 
     Raises RuntimeError when the loop is closed.
     """
@@ -103,3 +106,12 @@ def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *a
         mailbox.post(function, *args)
     else:
         loop.call_soon_threadsafe(function, *args)
+
+
+def behind(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Call ``function`` soon, after all calls that ``on_loop`` has until now; on the loop."""
+    mailbox = _mailboxes.get(loop)
+    if mailbox is not None:
+        mailbox.post(function, *args)
+    else:
+        loop.call_soon(function, *args)

@@ -1,6 +1,7 @@
-"""What a wait waits for, in words for people: made when somebody asks, on whatever thread.
+"""Names of promises, for the status and the log: what a wait waits for.
 
-Nothing of the application's is called for it, so a name may be coarse.
+A name is made on the thread that asks for it. No code of the application is called, so it may be
+coarse.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from bide.waiting.actor import Call
 from bide.waiting.adapters import All
 
 _SHOWN: Final = 3
-"""Promises that are named of those that are waited for together."""
+"""How many promises of a ``wait_all`` are named; the others are counted."""
 
 _WRITTEN: Final = {
     CoroutineType: "coroutine",
     GeneratorType: "generator",
     AsyncGeneratorType: "async generator",
 }
-"""What has the name that it was written with, and how it is called."""
+"""Kinds of promises that are named as their function is, and what each kind is called."""
 
 
 def name_of_promise(promise: Any) -> str:
-    """Return its name: ``coroutine fetch``, ``task fetch``, ``Future``, ``Deferred``.
+    """Return a promise's name: ``coroutine fetch``, ``task fetch``, ``Future``, ``Deferred``.
 
     A promise of a private class has the name of the first public one that the class inherits from.
     """
@@ -47,6 +48,6 @@ def name_of_promise(promise: Any) -> str:
 
 
 def _written(made: Any) -> str:
-    """Return the name of what made this, without the functions that it was written in."""
+    """Return the name of the function that made this, without the functions around it."""
     name: str = made.__qualname__
     return name.rpartition("<locals>.")[2]

@@ -1,9 +1,9 @@
-"""One wait and its one outcome, Bide's own promise, and what a promise's end tells.
+"""One wait and its one outcome, and Bide's own promise.
 
-What else is a promise, and how each kind is listened to, is in :mod:`bide.waiting.adapters`.
+The other kinds of promises are in :mod:`bide.waiting.adapters`.
 
-Invariants: a sink is told any number of times, from any thread, and counts the first; nothing
-here blocks.
+Invariants: a sink may be told an outcome any number of times, from any thread, and only the first
+counts. Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from bide.waiting.parking import Parking
+
+from bide.compiling import mypyc_attr
 
 log = logging.getLogger("bide")
 
@@ -22,8 +27,9 @@ Over = Literal["", "timeout", "cancelled"]
 Ending = Literal["", "allowed", "cancelled"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sink:
-    """Where an outcome goes; from any thread, at any time, the first one counts."""
+    """Takes an outcome, from any thread and at any time; only the first one counts."""
 
     __slots__ = ()
 
@@ -32,34 +38,43 @@ class Sink:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Subscription:
-    """One sink's listening to one promise; made with the two.
-
-    Attributes:
-        begins: whether ``start`` begins what was promised, as it does with a coroutine.
-        on_thread: whether ``cancel`` belongs on the waiting thread, since it calls code that may
-            block; else it may be called from any.
-        cleans_up: whether this must be done although the request is cancelled.
-    """
+    """Listens to one promise, and tells one sink the outcome."""
 
     __slots__ = ()
 
-    begins: bool = False
-    on_thread: bool = False
-    cleans_up: bool = False
+    @property
+    def begins(self) -> bool:
+        """Whether ``start`` begins the promised work, as with a coroutine."""
+        return False
+
+    @property
+    def on_thread(self) -> bool:
+        """Whether ``cancel`` must be called on the waiting thread: its code may block.
+
+        Else any thread may call it.
+        """
+        return False
+
+    @property
+    def cleans_up(self) -> bool:
+        """Whether this must be done even when the request is cancelled."""
+        return False
 
     def __init__(self, promise: Any, sink: Sink) -> None:
         raise NotImplementedError
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Listen; awaitables run on ``loop`` unless they belong to another one."""
+        """Begin to listen. Awaitables run on ``loop``, unless they belong to another loop."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Ask for the outcome, and have one: cancel the promise, or wait for it no longer."""
+        """Cancel the promise, or stop listening; either way the sink is told an outcome."""
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Wait(Sink):
     """One wait, with one outcome: the first to settle it claims it.
 
@@ -70,19 +85,20 @@ class Wait(Sink):
       outcome already there (then nobody is woken, and nothing is queued for it).
 
     Attributes:
-        over: for what its time is over, if it is; the loop's. The promise is then asked to end,
-            and if it has a result after all, that counts.
+        over: why the wait's time is over; empty while it is not. Set on the loop, which then asks
+            the promise to end. If the promise has a result after all, that counts.
         ending: "cancelled" once a cancellation has asked the promise to end; "allowed" where it
-            may not, because this cleans up; the waiting thread's.
-        interrupted: whether the waiting thread is to go on to look around, and then to park again.
-        promise: what is waited for, while it is; for people who look.
+            must not, because this wait cleans up. Set on the waiting thread.
+        interrupted: whether the waiting thread must wake to check for a cancellation or the end of
+            its time. It may then park again.
+        promise: the promise, while it is waited for; for the status.
         for_client: whether this waits for the request's own client.
     """
 
     __slots__ = (
         "_claim",
         "_handover",
-        "_wake",
+        "_parking",
         "ending",
         "error",
         "interrupted",
@@ -95,10 +111,10 @@ class Wait(Sink):
 
     for_client = False
 
-    def __init__(self, wake: Callable[[Wait], None]) -> None:
+    def __init__(self, parking: Parking) -> None:
         self._claim = threading.Lock()
         self._handover = threading.Lock()
-        self._wake = wake
+        self._parking = parking
         self.value: Any = None
         self.error: BaseException | None = None
         self.reason: Reason = ""
@@ -106,7 +122,7 @@ class Wait(Sink):
         self.ending: Ending = ""
         self.interrupted = False
         self.promise: Any = None
-        self.parked: Any = None  # the hub's: what to resume; on the waiting thread only
+        self.parked: Any = None  # the greenlet that the hub resumes; on the waiting thread only
 
     def settle(
         self,
@@ -121,26 +137,27 @@ class Wait(Sink):
         self.error = error
         self.reason = reason
         if not self._handover.acquire(False):
-            self._wake(self)
+            self._parking.wake(self)
         return True
 
     def interrupt(self) -> None:
-        """Have the waiting thread look what has happened, without an outcome; from any thread."""
+        """Wake the waiting thread without an outcome, so that it checks why; from any thread."""
         self.interrupted = True
         if not self.reason:
-            self._wake(self)
+            self._parking.wake(self)
 
     def must_park(self) -> bool:
-        """Return whether the outcome is still to come; called once, by the waiting thread."""
+        """Whether the outcome is still to come; called once, by the waiting thread."""
         return self._handover.acquire(False)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Signal:
-    """Bide's own promise: fires once, from any thread, and may be listened to from any.
+    """Bide's own promise: fires once. Any thread may fire it, and any may listen.
 
-    Lock-free, so that it may fire in a destructor. Firing records the outcome and then looks
-    for callbacks; subscribing adds the callback and then looks for the outcome; popping hands
-    each callback to exactly one of the two.
+    Lock-free, so that it may fire in a destructor. Firing records the outcome, and then takes the
+    sinks. Listening adds a sink, and then checks for the outcome. Each sink is popped by exactly
+    one of the two.
     """
 
     __slots__ = ("_callbacks", "_claim", "_fired", "error", "value")
@@ -174,23 +191,24 @@ class Signal:
             self._deliver()
 
     def forget(self, sink: Sink) -> None:
-        """Drop a sink that has its outcome from elsewhere."""
+        """Remove a sink that has its outcome from elsewhere."""
         try:
             self._callbacks.remove(sink)
         except ValueError:  # taken out for delivery meanwhile; it ignores what it is told
             pass
 
     def _deliver(self) -> None:
-        while True:
+        callbacks = self._callbacks
+        while callbacks:
             try:
-                sink = self._callbacks.pop()
-            except IndexError:
+                sink = callbacks.pop()
+            except IndexError:  # the other side has taken it meanwhile
                 return
             sink.settle(self.value, self.error)
 
 
 def settle_from(future: Any, sink: Sink) -> None:
-    """Tell ``sink`` what a finished future holds; a cancelled one is an error."""
+    """Tell ``sink`` the outcome of a finished future; cancelled, it is an error."""
     error: BaseException | None = None
     value = None
     try:
@@ -209,12 +227,12 @@ def settle_from(future: Any, sink: Sink) -> None:
 
 
 def give_up(sink: Sink) -> None:
-    """Tell ``sink`` that nothing will come: what was promised is cancelled, or others' now."""
+    """Tell ``sink`` that no result will come: the outcome is ``asyncio.CancelledError``."""
     sink.settle(error=asyncio.CancelledError())
 
 
 def listen(subscribe: Callable[[], object], sink: Sink) -> None:
-    """Subscribe; what that raises is the outcome, since nobody is there to catch it."""
+    """Call ``subscribe``. An error that it raises is the outcome, since no caller catches it."""
     try:
         subscribe()
     except BaseException as error:  # noqa: BLE001 - it belongs to the waiting line
@@ -222,7 +240,7 @@ def listen(subscribe: Callable[[], object], sink: Sink) -> None:
 
 
 def withdraw(cancel: Callable[[], object], sink: Sink) -> None:
-    """Cancel a promise. It may fail at that: the wait ends all the same, and the log says why."""
+    """Cancel a promise. If that raises, the error is logged, and the wait ends all the same."""
     try:
         cancel()
     except BaseException:

@@ -7,17 +7,22 @@ import contextlib
 import math
 import sys
 import threading
+from typing import Final
 
 from greenlet import getcurrent, greenlet
 
+from bide.compiling import mypyc_attr
 from bide.errors import WaitError
 from bide.waiting.background import Blocked, background_loop
 from bide.waiting.foreign import runs_reactor
-from bide.waiting.locks import LOOP, PINS, obstacle
+from bide.waiting.locks import LOOP, PINS, QUICK, is_clear, obstacle
 from bide.waiting.outcome import Wait
 from bide.waiting.thread_pool import waiting_here
 
+_INTERPRETED: Final = __file__.endswith(".py")  # compiled functions have no frames
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Parking:
     """How a thread of control stops until its wait is settled.
 
@@ -26,7 +31,7 @@ class Parking:
         name: the thread's, for people.
     """
 
-    __slots__ = ()
+    __slots__ = ("name", "since")
 
     since: float
     name: str
@@ -40,6 +45,7 @@ class Parking:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ThreadParking(Parking):
     """Parks by blocking the thread; one object for each wait.
 
@@ -49,10 +55,9 @@ class ThreadParking(Parking):
 
     __slots__ = ("_blocked", "_turnstile")
 
-    since = math.inf  # it has the thread to itself: no others go on
-    name = ""  # whose waits block has no other parking to be looked for in
-
     def __init__(self, blocked: Blocked) -> None:
+        self.since = math.inf  # it has the thread to itself: no others go on
+        self.name = ""  # whose waits block has no other parking to be looked for in
         self._blocked = blocked
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
@@ -79,10 +84,11 @@ def refuse_under_lock(frames: int = 1) -> str:
     Return why a wait must not let others run on this thread, though it may block it; else "".
 
     Args:
-        frames: how many of those that it is called from are the wait's own, and hold none.
+        frames: how many of those that it is called from are the wait's own, and hold none. Not
+            counted where this module is compiled.
     """
     try:
-        found = obstacle(sys._getframe(frames))
+        found = obstacle(sys._getframe(frames if _INTERPRETED else 0))
     except ValueError:  # a greenlet begins with the wait
         found = ""
     running: greenlet | None = getcurrent()
@@ -107,7 +113,10 @@ def pinned(loop: asyncio.AbstractEventLoop, frames: int = 2) -> str:
         loop: the server's.
         frames: how many of those that it is called from are the wait's own.
     """
-    why = refuse_under_lock(frames + 1)
+    if QUICK and is_clear() and getattr(getcurrent(), "waiter", None) is not None:
+        why = ""
+    else:
+        why = refuse_under_lock(frames + 1)
     if not why and asyncio._get_running_loop() not in (None, loop):
         return LOOP
     return why

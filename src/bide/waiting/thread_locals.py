@@ -1,10 +1,10 @@
-"""What a library keeps for each thread, made each request's own.
+"""State that a library keeps for each thread, made each request's own.
 
-The requests of one thread take turns. What is registered here is put away when one of them waits
-and brought back when it goes on; each begins with none of it, and what it has left is dropped at
-its end. Where nothing is registered, a switch costs one look at an empty list.
+The requests of one thread take turns. What is registered here is put away when one of them waits,
+and brought back when it goes on. Each request begins with none of it, and what it has left is
+dropped at its end. Where nothing is registered, a switch costs one check of an empty list.
 
-All but the registering is on the thread that is switched.
+All functions but those that register are called on the thread that is switched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from bide.waiting.locks import holds_lock
 
@@ -24,28 +24,34 @@ T = TypeVar("T")
 L = TypeVar("L", bound=threading.local)
 
 
-class Kept(Protocol):
-    """A state that each thread has one of; all of it concerns the calling thread's."""
+class Kept:
+    """A base class of state that each thread has; all methods are about the calling thread's.
 
-    @property
-    def of(self) -> object:
-        """The object that has it; one is registered once."""
+    Attributes:
+        of: the object that keeps the state; each is registered once.
+    """
+
+    of: Any
 
     def take(self) -> Any:
         """Return the state; it is not changed before ``put`` or ``begin``."""
+        raise NotImplementedError
 
-    def put(self, state: Any, /) -> object:
-        """Set what ``take`` has returned."""
+    def put(self, state: Any) -> None:
+        """Set a state that ``take`` has returned."""
+        raise NotImplementedError
 
-    def begin(self) -> object:
-        """Set what a new request has."""
+    def begin(self) -> None:
+        """Set the state of a new request."""
+        raise NotImplementedError
 
-    def end(self) -> object:
-        """Drop what the request has left."""
+    def end(self) -> None:
+        """Drop the state of a request that has ended."""
+        raise NotImplementedError
 
 
 kept: Final[list[Kept]] = []
-"""What is registered; only added to, but by tests."""
+"""The states that are registered; only tests take one out."""
 
 
 @overload
@@ -61,23 +67,26 @@ def per_request(
 
 
 def per_request(local: Any, set: Any = None, /, *, begin: Any = None) -> Any:  # noqa: A002
-    """Make a ``threading.local`` each request's own; or what a getter and a setter stand for.
+    """Give each request its own ``threading.local``, or state behind a getter and a setter.
 
-    Called once, at import. From then on a request of Bide's finds after a wait what it had before
-    it. It begins with an empty local, on which ``__init__`` is called as on a new thread, and what
-    it leaves there is dropped at its end. What the thread has outside of requests is put away
-    meanwhile. What a getter and a setter stand for begins as the thread has it, and is set back.
+    Call this once, at import. From then on, each request of Bide finds the same values after a wait
+    as before. It begins with an empty local, on which ``__init__`` is called as on a new thread.
+    Its values are dropped at its end. The thread's own values are saved meanwhile, and restored.
 
-    What a request calls by :func:`bide.in_thread` begins and ends without it, too. Outside of
-    requests, and in threads that a request starts itself, nothing changes.
+    With a getter and a setter, a request begins with the value that the thread has. The thread's
+    value is set back when the request waits or ends.
+
+    A function that a request calls by :func:`bide.in_thread` does not see the request's state.
+    Nothing changes outside of requests, and in threads that a request starts itself.
 
     Args:
-        local: the object; it is returned. Or the getter: called without arguments.
-        set: the setter: called with what the getter has returned. Neither may wait.
-        begin: called at the start of each request, in the place of ``__init__``.
+        local: the local, which is returned; or the getter, called without arguments.
+        set: the setter, called with a value that the getter has returned. Neither may wait.
+        begin: called at the start of each request, instead of ``__init__``.
 
     Raises:
-        TypeError: ``local`` is neither; its ``__init__`` has arguments, and ``begin`` is not given.
+        TypeError: ``local`` is not a local or a getter; or its ``__init__`` needs arguments, and
+            there is no ``begin``.
     """
     if set is not None:
         keep(_Pair(local, set, begin))
@@ -85,16 +94,17 @@ def per_request(local: Any, set: Any = None, /, *, begin: Any = None) -> Any:  #
     if not isinstance(local, threading.local):
         raise TypeError(
             "per_request() takes a threading.local, or a getter and a setter, not "
-            f"{type(local).__name__}; what is kept in a ContextVar is each request's own already"
+            f"{type(local).__name__}; a ContextVar needs no per_request()"
         )
     keep(Local(local, begin))
     return local
 
 
 def keep(state: Kept) -> Callable[[], None]:
-    """Register a state of each thread, once.
+    """Register a state, once.
 
-    Returns what takes it out again, between requests; nothing, where it was there before.
+    Return a function that takes it out again; call that between requests. It does nothing where
+    the state was registered before.
     """
     if any(each.of is state.of for each in kept):
         return nothing
@@ -102,7 +112,7 @@ def keep(state: Kept) -> Callable[[], None]:
     return lambda: kept.remove(state)
 
 
-class Local:
+class Local(Kept):
     """The attributes of a ``threading.local``."""
 
     def __init__(self, local: threading.local, begin: Callable[[], object] | None = None) -> None:
@@ -111,16 +121,17 @@ class Local:
 
     def take(self) -> dict[str, Any]:
         """Return a copy of its attributes."""
-        return self.of.__dict__.copy()
+        attributes: dict[str, Any] = self.of.__dict__
+        return attributes.copy()
 
     def put(self, state: dict[str, Any]) -> None:
-        """Set its attributes, and have no others."""
+        """Replace its attributes by those of ``state``."""
         attributes = self.of.__dict__
         attributes.clear()
         attributes.update(state)
 
     def begin(self) -> None:
-        """Make it as it is on a new thread."""
+        """Reset it to its state on a new thread."""
         self.of.__dict__.clear()
         if self._begin is not None:
             self._begin()
@@ -138,14 +149,14 @@ def _initializer(local: threading.local) -> Callable[[], object] | None:
         inspect.signature(initialize).bind()
     except TypeError:
         raise TypeError(
-            f"a new {type(local).__name__} needs arguments: give per_request() a function `begin` "
-            "that makes it as it is on a new thread"
+            f"a new {type(local).__name__} needs arguments: give per_request() a function "
+            "`begin` that sets it up, as on a new thread"
         ) from None
     return initialize
 
 
-class _Pair:
-    """What a getter and a setter stand for."""
+class _Pair(Kept):
+    """The state behind a getter and a setter."""
 
     def __init__(
         self,
@@ -153,11 +164,25 @@ class _Pair:
         set: Callable[[Any], object],  # noqa: A002
         begin: Callable[[], object] | None,
     ) -> None:
-        self.of: object = get
-        self.take = get
-        self.put = set
-        self.begin = begin or nothing
-        self.end = nothing
+        self.of = get
+        self._get = get
+        self._set = set
+        self._begin = begin or nothing
+
+    def take(self) -> Any:
+        """Return what the getter returns."""
+        return self._get()
+
+    def put(self, state: Any) -> None:
+        """Call the setter."""
+        self._set(state)
+
+    def begin(self) -> None:
+        """Call the function ``begin``, if there is one; else leave it as the thread has it."""
+        self._begin()
+
+    def end(self) -> None:
+        """Drop nothing: ``put`` sets back what the thread has."""
 
 
 def nothing() -> None:
@@ -167,11 +192,11 @@ def nothing() -> None:
 # The switches -----------------------------------------------------------------------------------
 
 
-_FAILED: Final = "what was given to bide.per_request failed: %r"  # nothing else is ended for it
+_FAILED: Final = "what was given to bide.per_request failed: %r"  # logged; the request goes on
 
 
 def apart(switch: Callable[[], object]) -> None:
-    """Switch to what runs on this thread meanwhile; what is kept is put away until it returns."""
+    """Call ``switch``, which runs other code on this thread, with the state put away."""
     states = _taken()
     try:
         switch()
@@ -179,7 +204,6 @@ def apart(switch: Callable[[], object]) -> None:
         _put(states)
 
 
-@holds_lock  # no lock, but a wait here would switch in the midst of a switch
 def _taken() -> list[tuple[Kept, Any]]:
     states: list[tuple[Kept, Any]] = []
     for each in kept:
@@ -190,7 +214,6 @@ def _taken() -> list[tuple[Kept, Any]]:
     return states
 
 
-@holds_lock
 def _put(states: list[tuple[Kept, Any]]) -> None:
     for each, state in states:
         try:
@@ -200,7 +223,7 @@ def _put(states: list[tuple[Kept, Any]]) -> None:
 
 
 def wait_apart(switch: Callable[[], object]) -> None:
-    """Do the same for a request, which begins with none of what is registered meanwhile."""
+    """As :func:`apart`, for a request that waits; begin what is registered meanwhile."""
     known = len(kept)
     try:
         apart(switch)
@@ -209,9 +232,8 @@ def wait_apart(switch: Callable[[], object]) -> None:
             begin(known)
 
 
-@holds_lock
 def begin(known: int = 0) -> None:
-    """Have a request begin with none of what is kept, but for the first ``known``."""
+    """Begin each state for a request, except the first ``known``."""
     for each in kept[known:]:
         try:
             each.begin()
@@ -220,7 +242,7 @@ def begin(known: int = 0) -> None:
 
 
 def own(run: Callable[[], object]) -> None:
-    """Run a request from start to end, with a state of its own."""
+    """Run a request from start to end, with state of its own."""
     begin()
     try:
         run()
@@ -233,8 +255,11 @@ def own(run: Callable[[], object]) -> None:
 
 
 def alone(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call a function with a state of its own, on a thread that calls others after it."""
+    """Call a function with state of its own, on a thread that calls other functions later."""
     result: list[T] = []
     call = partial(function, *args, **kwargs)
     apart(partial(own, lambda: result.append(call())))
     return result[0]
+
+
+holds_lock(_taken, _put, begin)

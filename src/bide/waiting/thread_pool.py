@@ -1,11 +1,11 @@
 """The threads of ``in_thread``, and how many of them may run.
 
-A call that waits for another one must not keep that one from being begun. So a thread that waits,
-by ``wait`` or for the result of a call, leaves its place to another.
+A call that waits for another call must not keep that one from beginning. So a thread that waits, by
+``wait`` or for the result of a call, leaves its place to another thread.
 
-There is no lock, since a destructor may call in the middle of it. Whoever has a call puts it into
-the backlog, and then looks for a thread or a place for one. A thread that has nothing to do, or
-leaves its place, says so, and then looks into the backlog. So one of the two sees the other. This
+There is no lock, since a destructor may call ``submit`` at any point. ``submit`` puts its call into
+the backlog, and then looks for an idle thread or a place for a new one. A thread that becomes idle,
+or leaves its place, notes that, and then checks the backlog. So one of the two sees the other. This
 rests on what CPython makes atomic: single operations of lists and deques.
 """
 
@@ -19,17 +19,17 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Final
 
-from bide.forks import ending_children
+from bide.forks import EndingChildren
 
 THREADS: Final = 32
-"""Threads of a pool that may run at a time; those that wait do not count."""
+"""How many threads of a pool may run at a time; threads that wait do not count."""
 
 
 class ThreadPool:
     """Calls functions in threads of its own, started at need; from any thread.
 
     Args:
-        limit: threads that may run at a time.
+        limit: how many threads may run at a time.
     """
 
     def __init__(self, limit: int = THREADS) -> None:
@@ -46,13 +46,13 @@ class ThreadPool:
         """Call a function in a thread of the pool; return a promise of its result.
 
         Raises:
-            RuntimeError: the program ends, or the system gives no thread.
+            RuntimeError: the program is ending, or the system cannot start a thread.
         """
         if _take(self._unregistered):
             # Private, but what concurrent.futures uses: Python waits for threads before ``atexit``.
             threading._register_atexit(self._end)  # type: ignore[attr-defined]
         if self._ended:
-            raise RuntimeError("the program ends: in_thread begins no more calls")
+            raise RuntimeError("the program is ending: in_thread() starts no more calls")
         call = Call(function, args, kwargs)
         self._backlog.append(call)
         try:
@@ -67,7 +67,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def placeless(self) -> Iterator[None]:
-        """Leave this thread's place to another one meanwhile, because it waits."""
+        """Leave this thread's place to another thread in a ``with`` block, in which it waits."""
         if not _take(self._surplus):
             self._places.append(None)
         if self._backlog:
@@ -91,7 +91,7 @@ class ThreadPool:
 
     def _start(self) -> None:
         try:
-            # Not as the thread that calls, which may be a daemon: Python waits for calls.
+            # Not a daemon, even if the calling thread is: Python waits for the calls.
             threading.Thread(target=self._work, name="bide-in-thread", daemon=False).start()
         except BaseException:
             self._places.append(None)
@@ -111,7 +111,7 @@ class ThreadPool:
                     try:
                         self._idle.remove(inbox)
                         continue
-                    except ValueError:  # somebody is about to wake it
+                    except ValueError:  # another thread is about to wake it
                         pass
                 inbox.get()
                 continue
@@ -121,10 +121,10 @@ class ThreadPool:
                 return
 
     def _end(self) -> None:
-        """End the threads when they have done what there is; Python waits for them."""
+        """Called when Python ends: end each thread when there are no more calls for it."""
         self._ended = True
         while self._idle:
-            with contextlib.suppress(IndexError):  # it is woken by somebody else
+            with contextlib.suppress(IndexError):  # another thread wakes it
                 self._idle.pop().put(None)
 
 
@@ -146,22 +146,22 @@ def waiting_here() -> contextlib.AbstractContextManager[None]:
 _NO_POOL: Final = contextlib.nullcontext()
 
 
-class _Promise(concurrent.futures.Future[Any]):
-    """The result of a call; who asks for it in a thread of the pool waits for it there."""
+class Promise(concurrent.futures.Future[Any]):
+    """The promise of a call. A pool thread counts as waiting while it asks for the result."""
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return the result, or raise the error; as the class above says."""
+        """Return the result, or raise the error; see the class."""
         with waiting_here():
             return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error; as the class above says."""
+        """Return the error; see the class."""
         with waiting_here():
             return super().exception(timeout)
 
 
 class Call:
-    """One call, and what is promised of it."""
+    """One call, and the promise of its result."""
 
     __slots__ = ("args", "function", "kwargs", "promise")
 
@@ -171,14 +171,14 @@ class Call:
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.promise = _Promise()
+        self.promise = Promise()
 
     def run(self) -> None:
-        """Call, unless the promise was cancelled; on a thread of the pool."""
+        """Call the function, unless the promise was cancelled; on a thread of the pool."""
         if not self.promise.set_running_or_notify_cancel():
             return
         try:
-            with ending_children():
+            with EndingChildren():
                 result = self.function(*self.args, **self.kwargs)
         except BaseException as error:  # noqa: BLE001 - it is the promise's
             self.promise.set_exception(error)
@@ -187,7 +187,7 @@ class Call:
 
 
 def _take(tokens: list[None]) -> bool:
-    """Take one; whether there was one."""
+    """Take one token; return whether there was one."""
     try:
         tokens.pop()
     except IndexError:

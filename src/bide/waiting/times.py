@@ -1,9 +1,9 @@
 """Where the time of one call goes: it is queued, runs, waits, or waits for its own client.
 
-Only the call's own thread writes, when the call begins, stops and goes on. Any thread may look: a
-change replaces one reference, so what is seen was true at one moment.
+Only the call's own thread writes: when the call begins, parks and goes on. Any thread may read. A
+change replaces one reference, so what is read was true at one moment.
 
-Invariant: the four sums of a call add up to its age, since running is what the others leave of it.
+Invariant: the four sums of a call add up to its age. Running is the age less the other three.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
+from bide.compiling import mypyc_attr
+from bide.waiting.background import Blocked
 from bide.waiting.outcome import Wait
 from bide.waiting.parking import Parking
 
@@ -22,9 +24,9 @@ class Sums(NamedTuple):
 
     Attributes:
         queued: from the end of the request's head until the application was called.
-        running: in the application's code, or ready for it.
-        waiting: until what the application waited for was there.
-        sending: until the client took more of the response, or brought more of its body.
+        running: in the application's code, or ready to go on in it.
+        waiting: for the promises that the application waited for.
+        sending: until the client took more of the response, or sent more of its body.
     """
 
     queued: float
@@ -34,18 +36,19 @@ class Sums(NamedTuple):
 
 
 Spent = tuple[float, float, Wait | None, float]
-"""Seconds waiting and sending; the wait that goes on, and since when, in monotonic seconds."""
+"""Seconds waiting; seconds sending; the wait in progress; its beginning, in monotonic seconds."""
 
 _UNKNOWN: Final = math.inf
 _NOTHING: Final[Spent] = (0.0, 0.0, None, 0.0)
 
 
-class Times:
-    """The clock of one call.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Times(Blocked):
+    """The clock of one call: what waits, and counts how long.
 
     Attributes:
         begun: when the call was begun, in monotonic seconds; 0 before.
-        spent: what it has spent in waits.
+        spent: the time that it has spent in waits.
     """
 
     __slots__ = ("begun", "spent")
@@ -55,7 +58,7 @@ class Times:
         self.spent = _NOTHING
 
     def park(self, wait: Wait, parking: Parking) -> None:
-        """Stop in a wait until ``parking`` has the call go on, and count the time."""
+        """Park in a wait until ``parking`` lets the call go on, and count the time."""
         waiting, sending, _, _ = self.spent
         self.spent = (waiting, sending, wait, monotonic())
         try:
@@ -63,7 +66,7 @@ class Times:
         finally:
             waiting, sending, _, since = self.spent
             at = parking.since
-            # A parking that has not stopped since then, or reads no clock, does not know.
+            # The parking does not know when it has not parked since then, or reads no clock.
             if at < since or at == _UNKNOWN:
                 at = monotonic()
             if wait.for_client:
@@ -71,8 +74,8 @@ class Times:
             else:
                 self.spent = (waiting + at - since, sending, None, 0.0)
 
-    def run(self, function: Callable[[], None]) -> None:
-        """Call a function while the call is stopped in a wait: it runs meanwhile."""
+    def run_meanwhile(self, function: Callable[[], None]) -> None:
+        """Call a function while the call is parked in a wait; the time counts as running."""
         wait = self.spent[2]
         waiting, sending = _waited(self.spent, monotonic())
         self.spent = (waiting, sending, None, 0.0)
@@ -83,24 +86,27 @@ class Times:
                 waiting, sending, _, _ = self.spent
                 self.spent = (waiting, sending, wait, monotonic())
 
-    def look(self, started: float) -> tuple[Wait | None, Sums]:
-        """Return the wait that the call is stopped in, and the sums up to now; from any thread.
+    def sums(self, started: float) -> tuple[Wait | None, Sums, bool]:
+        """Return the wait in progress, the sums up to now, and whether the call has begun.
+
+        All of one moment; from any thread.
 
         Args:
             started: when the call was made, in monotonic seconds.
         """
-        # The clock last: nothing that is seen has happened later.
+        # The clock is read last, so that nothing read before it is later.
         begun = self.begun
         spent = self.spent
         now = monotonic()
         if not begun:
-            return None, Sums(now - started, 0.0, 0.0, 0.0)
+            return None, Sums(now - started, 0.0, 0.0, 0.0), False
         waiting, sending = _waited(spent, now)
-        return spent[2], Sums(begun - started, now - begun - waiting - sending, waiting, sending)
+        running = now - begun - waiting - sending
+        return spent[2], Sums(begun - started, running, waiting, sending), True
 
 
 def _waited(spent: Spent, now: float) -> tuple[float, float]:
-    """Return the seconds waiting and sending, with the wait that goes on."""
+    """Return the seconds waiting and sending, including the wait in progress."""
     waiting, sending, wait, since = spent
     if wait is None:
         return waiting, sending

@@ -1,31 +1,27 @@
-"""Where a thread of control waits: in a hub's greenlet, or by blocking its thread.
+"""How code waits: in a hub's greenlet, or by blocking its thread.
 
-An executor gives each conversation a :class:`Waiter`, and hangs it on the conversation's greenlet,
-where :func:`current_waiter` finds it. Anywhere else a wait blocks the calling thread, and
-awaitables run on the process's home loop. This module knows neither requests nor servers.
+An executor makes a :class:`Waiter` for each conversation. It is an attribute of the conversation's
+greenlet, where :func:`current_waiter` finds it. Anywhere else a wait blocks the calling thread, and
+awaitables run on the process's background loop. This module knows neither requests nor servers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from collections.abc import Callable
+from time import monotonic, sleep
 from typing import Any, Final, NoReturn
 
-from greenlet import getcurrent, greenlet
-
+from bide.compiling import mypyc_attr
 from bide.errors import Cancelled, WaitError
 from bide.waiting.adapters import SignalSubscription, adapter_for, discard, is_cancelling
-from bide.waiting.background import (
-    Blocked,
-)
+from bide.waiting.arguments import seconds
 from bide.waiting.background import (
     background_loop as background_loop,  # where waiting outside a request looks for it
 )
 from bide.waiting.cleanups import cleans_up, cleanup_time
+from bide.waiting.current import current_waiter as current_waiter
 from bide.waiting.deadlines import Deadline
-from bide.waiting.foreign import runs_greenlets
 from bide.waiting.loops import on_loop
 from bide.waiting.outcome import Over, Signal, Subscription, Wait, give_up, withdraw
 from bide.waiting.parking import Parking as Parking
@@ -34,24 +30,24 @@ from bide.waiting.parking import must_turn, pinned, refuse_under_lock, runs_loop
 from bide.waiting.times import Times
 
 TURN: Final = 0.01
-"""Seconds for which a response is sent to a quick client before others of its thread go on."""
+"""Seconds that sending to a quick client may take before other requests of the thread go on."""
 
 
 refusals: Final[list[Callable[[], object]]] = []
-"""Called before each wait of an application, on its thread; may raise WaitError."""
+"""Functions called before each wait of an application, on its thread. Each may raise WaitError."""
 
 
-class Waiter(Blocked):
-    """One conversation's place to wait: at most one wait at a time, each with one outcome.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Waiter(Times):
+    """The waits of one conversation: at most one at a time, each with one outcome.
 
-    ``wait`` and ``wait_io`` belong to the conversation's thread; ``cancel`` may be called from any.
-    The two meet without a lock: a wait is published and then looks for a cancellation;
-    ``cancel`` records the cancellation and then looks for a published wait.
+    ``wait`` and ``wait_io`` are called on the conversation's thread, ``cancel`` from any. They
+    share no lock. A wait is published, and then checks for a cancellation. ``cancel`` records the
+    cancellation, and then checks for a published wait.
 
     Attributes:
         current: the wait in progress.
         ends: called in turn, on its thread and in its context, when the conversation has ended.
-        times: where the conversation's time goes.
     """
 
     __slots__ = (
@@ -63,25 +59,24 @@ class Waiter(Blocked):
         "ends",
         "loop",
         "parking",
-        "times",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parking: Parking | None = None) -> None:
+        super().__init__()
         self.loop = loop
         self.parking = parking
         self.ends: tuple[Callable[[], None], ...] = ()
-        self.times = Times()
         self.current: Wait | None = None
         self._cancellation: Cancelled | None = None
-        self._firm = False  # ends what wait_io waits for, too
-        self._raised = False  # the cancellation, to the application
+        self._firm = False  # the cancellation ends `wait_io`, too
+        self._raised = False  # the cancellation has been raised to the application
         self._deadline: float | None = None  # of cleaning up, in monotonic seconds, once that began
 
     def cancel(self, cancellation: Cancelled, firm: bool = False) -> None:
-        """End the wait in progress, or the next one, by raising; from any thread.
+        """End the wait in progress, or the next one, by raising ``cancellation``; from any thread.
 
-        Running code is not interrupted. The first cancellation counts; a later one can make it
-        ``firm``, so that it ends a wait for the request's own client, too.
+        Running code is not interrupted. The first cancellation counts. A later one can make it
+        ``firm``: then it ends a wait for the request's own client, too.
         """
         if self._cancellation is None:
             self._cancellation = cancellation
@@ -91,12 +86,12 @@ class Waiter(Blocked):
             self._firm = True
         current = self.current
         if current is not None and (firm or type(current) is not ClientWait):
-            current.interrupt()  # whether it may be ended is seen on its own thread
+            current.interrupt()  # its own thread decides whether it may be ended
 
     def raised(self, cancellation: Cancelled) -> None:
-        """Called when the call's own connection has raised this: from now on waits clean up.
+        """Called when the call's own connection has raised ``cancellation``.
 
-        On the conversation's thread.
+        Later waits belong to the clean-up. On the conversation's thread.
         """
         self.cancel(_again(cancellation))
         self._begin_cleaning_up()
@@ -107,33 +102,34 @@ class Waiter(Blocked):
         """Whether ``cancel`` has been called."""
         return self._cancellation is not None
 
-    def wait(self, promise: Any, timeout: float | None = None) -> Any:
-        """Suspend until ``promise`` fires; see :func:`wait`."""
+    def wait(self, promise: Any, timeout: Any = None) -> Any:
+        """Suspend until ``promise`` fires; see :func:`bide.wait`."""
+        limit: float | None = None
         try:
             for refuse in refusals:
                 refuse()
             parking = self._place()
-            wait = Wait(parking.wake)
+            wait = Wait(parking)
             wait.promise = promise
-            if timeout is not None and not timeout >= 0:
-                raise ValueError(f"a timeout is a number of seconds, 0 or more, not {timeout!r}")
+            if timeout is not None:
+                limit = seconds(timeout)
             subscription = adapter_for(promise)(promise, wait)
         except BaseException:
             discard(promise)
             raise
-        # Not always None: a promise may wait itself while it is subscribed to.
+        # `current` is not always None: a promise may itself wait while it is subscribed to.
         outer, self.current = self.current, wait
         try:
             if self._cancellation is None:
-                self._run(wait, subscription, parking, timeout)
+                self._run(wait, subscription, parking, limit)
             else:
-                limit, why = self._admitted(wait, subscription, parking, timeout)
+                limit, why = self._admitted(wait, subscription, parking, limit)
                 self._run(wait, subscription, parking, limit, why)
         finally:
             self.current = outer
-            wait.promise = None  # it refers to its result, and what refers to the wait may live on
+            wait.promise = None  # it refers to its result, and the wait may live on
         if wait.error is None:
-            # Taken out: what refers to the wait still, refers to the outcome no more.
+            # Taken out, so that whatever still refers to the wait does not keep the value.
             value, wait.value = wait.value, None
             return value
         try:
@@ -143,24 +139,29 @@ class Waiter(Blocked):
             del promise, subscription, wait, outer
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call what may wait while a wait is in progress, for its parking; cancelling ends both."""
+        """Call a function, which may wait, while a wait is in progress; a cancellation ends both.
+
+        Called by the parking of that wait, on the conversation's thread.
+        """
         wait, known = self.current, self.cancelled
         try:
-            self.times.run(function)
+            self.run_meanwhile(function)
         finally:
             self.current = wait
             if wait is not None and self._cancellation is not None and not known:
                 wait.interrupted = True
 
     def keep_pace(self, behind: Signal | None) -> None:
-        """Wait for the client, where it is behind; where not, let others go on from time to time.
+        """Wait for the client if it is behind; if not, let others go on from time to time.
 
-        A client that takes all at once would else have the thread, and perhaps the event loop, for
-        as long as a response is.
+        Else a quick client would keep the thread, and perhaps the event loop, for a whole response.
+
+        Args:
+            behind: fires when the client has caught up; None where it is not behind.
         """
         if behind is None:
             parking = self.parking
-            if parking is None or time.monotonic() - parking.since < TURN:
+            if parking is None or monotonic() - parking.since < TURN:
                 return
             if pinned(self.loop):  # no others can go on here
                 return
@@ -169,13 +170,13 @@ class Waiter(Blocked):
         self.wait_io(behind)
 
     def wait_io(self, signal: Signal) -> Any:
-        """Suspend for the request's own connection, whose events end the wait themselves.
+        """Suspend until a signal of the request's own connection fires; return its value.
 
-        Unlike an application's wait it survives a half-closed connection: a client that has
+        Unlike an application's wait, this survives a half-closed connection: a client that has
         sent everything may still read. Only a firm cancellation ends it.
         """
         parking = self.place_for_client()
-        wait = ClientWait(parking.wake)
+        wait = ClientWait(parking)
         wait.promise = signal
         subscription = SignalSubscription(signal, wait)
         outer, self.current = self.current, wait
@@ -199,9 +200,10 @@ class Waiter(Blocked):
     def _admitted(
         self, wait: Wait, subscription: Subscription, parking: Parking, limit: float | None
     ) -> tuple[float | None, Over]:
-        """Let a wait begin though the request is cancelled, within the time to clean up, or raise.
+        """Allow a wait in a cancelled request, within the time to clean up; else raise.
 
-        The first one outside a clean-up raises the cancellation, unless its result is there.
+        The first wait outside a clean-up raises the cancellation, unless its result is there.
+        Return the wait's limit in seconds, and the reason with which it then ends.
         """
         if not self._raised and not subscription.cleans_up and not cleans_up():
             if not subscription.begins:
@@ -228,19 +230,19 @@ class Waiter(Blocked):
         limit: float | None,
         why: Over = "timeout",
     ) -> None:
-        """Subscribe and return once ``wait`` is settled."""
+        """Subscribe, and park until ``wait`` is settled."""
         deadline: Deadline | None = None
         try:
             subscription.start(self.loop)
             if limit is not None:
-                deadline = Deadline(wait, subscription, self.loop, cleanup_time.of_promise)
+                deadline = Deadline(wait, subscription, self.loop)
                 deadline.set(limit, why)
             if wait.must_park():
-                # What came before this wait could be interrupted is looked for.
+                # A cancellation may have come before this wait could be interrupted.
                 if self._cancellation is not None:
                     deadline = self._look(wait, subscription, deadline, parking)
                 while not wait.reason:
-                    self.times.park(wait, parking)
+                    self.park(wait, parking)
                     if wait.interrupted:
                         deadline = self._look(wait, subscription, deadline, parking)
         except BaseException:
@@ -256,17 +258,20 @@ class Waiter(Blocked):
     def _look(
         self, wait: Wait, subscription: Subscription, deadline: Deadline | None, parking: Parking
     ) -> Deadline | None:
-        """Find what a wait was interrupted for; on its own thread."""
+        """Check why a wait was interrupted, and act on it; on the wait's thread.
+
+        Return the wait's deadline.
+        """
         wait.interrupted = False
         if wait.reason:
             return deadline
         begins = not (wait.over or wait.ending) and (self._firm or type(wait) is not ClientWait)
         blocks = self._firm and isinstance(parking, ThreadParking)
         if (begins or blocks) and self._is_stranded():
-            wait.ending = "cancelled"  # it may never turn again, and nothing go on there
+            wait.ending = "cancelled"  # the loop may never turn again: nothing would go on there
             withdraw(subscription.cancel, wait)
             give_up(wait)
-        elif wait.over:  # and this is the thread to cancel its promise
+        elif wait.over:  # its promise is cancelled on this thread
             assert deadline is not None
             deadline.give_patience()
             withdraw(subscription.cancel, wait)
@@ -275,20 +280,18 @@ class Waiter(Blocked):
             allowed = subscription.cleans_up or cleans_up()
             wait.ending = "allowed" if allowed else "cancelled"
             if deadline is None:
-                deadline = Deadline(wait, subscription, self.loop, cleanup_time.of_promise)
+                deadline = Deadline(wait, subscription, self.loop)
             if wait.ending == "allowed":
-                assert deadline is not None
-                deadline.set(remaining, "cancelled", sooner=True)
+                deadline.bring_forward(remaining)
                 return deadline
-            if deadline is not None:
-                deadline.give_patience()
+            deadline.give_patience()
             withdraw(subscription.cancel, wait)
         return deadline
 
     def _is_stranded(self) -> bool:
         return self.loop.is_closed() or background_loop.was_taken_back(self.loop)
 
-    def _raise(self, wait: Wait, timeout: float | None) -> NoReturn:
+    def _raise(self, wait: Wait, timeout: Any) -> NoReturn:
         """Raise the error of a wait: TimeoutError or the cancellation, if it was ended for that."""
         error, wait.error = wait.error, None
         assert error is not None
@@ -304,11 +307,11 @@ class Waiter(Blocked):
             del error
 
     def _place(self) -> Parking:
-        """Choose how to stop: in the hub, unless something that is the thread's is in progress.
+        """Choose how to park: in the hub, unless something that is the thread's is in progress.
 
-        A running loop belongs to the thread, not to the greenlet: were this greenlet to park below
-        one of its own (asgiref's ``async_to_sync`` up the stack), the next conversation of the
-        thread would find that loop running. So it blocks the thread, or is refused.
+        A running loop belongs to the thread, not to the greenlet. Suppose that this greenlet parked
+        below a loop of its own (asgiref's ``async_to_sync`` up the stack). Then the thread's next
+        conversation would find that loop running. So the wait blocks the thread, or is refused.
         """
         why = pinned(self.loop, 4)
         if self.parking is not None and not why:
@@ -322,31 +325,33 @@ class Waiter(Blocked):
         return self._place()
 
     def look(self) -> None:
-        """Raise the cancellation, if it has come and was not raised yet; not in a clean-up."""
+        """Raise the cancellation if there is one that was not raised yet; not in a clean-up."""
         if self._cancellation is not None and not self._raised and not cleans_up():
             raise self._raised_again()
 
     def _begin_cleaning_up(self) -> float:
-        """Return the seconds that are left to clean up; the first call begins them."""
-        now = time.monotonic()
+        """Return the seconds that are left to clean up; the first call starts that time."""
+        now = monotonic()
         if self._deadline is None:
             self._deadline = now + cleanup_time.seconds
         return self._deadline - now
 
     def _pause(self, parking: Parking) -> None:
-        # Code that swallows the cancellation and waits again, in a loop, would have the thread to
-        # itself.
+        # Code that swallows the cancellation and waits again, in a loop, would keep the thread.
         if isinstance(parking, ThreadParking):
-            time.sleep(TURN)  # its loop may never turn again
+            sleep(TURN)  # its loop may never turn again
             return
-        pause = Wait(parking.wake)
+        pause = Wait(parking)
         on_loop(self.loop, self.loop.call_later, TURN, pause.settle)
         if not self.loop.is_closed() and pause.must_park():
             while not pause.reason:
-                self.times.park(pause, parking)
+                self.park(pause, parking)
 
     def _raised_again(self) -> Cancelled:
-        """Make the cancellation to raise. When it is the first, there is still time to clean up."""
+        """Return a new copy of the cancellation, to raise.
+
+        After the first, at least ``cleanup_time.of_promise`` seconds are left to clean up.
+        """
         assert self._cancellation is not None
         remaining = self._begin_cleaning_up()
         if not self._raised and self._deadline is not None:
@@ -371,43 +376,17 @@ def _again(cancellation: Cancelled) -> Cancelled:
 # Where there is no conversation -------------------------------------------------------------
 
 
-def look() -> None:
-    """Raise the cancellation of the request that this code runs in, as :meth:`Waiter.look`."""
-    waiter = current_waiter()
-    if waiter is not None:
-        waiter.look()
-
-
-def current_waiter() -> Waiter | None:
-    """Find the conversation that this code runs in; None outside.
-
-    Looked for along the parents, since a library may run below the conversation in a greenlet of
-    its own (SQLAlchemy's asyncio bridge does).
-    """
-    running: greenlet | None = getcurrent()
-    while running is not None:
-        waiter: Waiter | None = getattr(running, "waiter", None)
-        if waiter is not None:
-            return waiter
-        parent = running.parent
-        # gevent's hub runs greenlets of anybody: its parent is merely who needed it first.
-        if parent is not None and runs_greenlets(running.gr_frame or sys._getframe()):
-            return None
-        running = parent
-    return None
-
-
 def waiter_here() -> Waiter:
     """Return the current conversation's waiter, or one that blocks this thread.
 
     Raises:
-        WaitError: there is no conversation, and this thread runs an event loop, which a blocked
-            thread would stop, or a lock is held.
+        WaitError: there is no conversation, and a lock is held, or this thread runs an event loop,
+            which waiting would stop.
     """
     waiter = current_waiter()
     if waiter is not None:
         return waiter
-    refuse_under_lock()  # before the home loop's own is taken
+    refuse_under_lock()  # before the background loop's own lock is taken
     if runs_loop():
         raise WaitError(
             "this thread runs an event loop, which waiting would stop: use `await` here, "

@@ -1,6 +1,6 @@
-"""The words for an application that breaks PEP 3333: which one, what it gave, and the remedy.
+"""The error messages for an application that breaks PEP 3333: what it did, and the remedy.
 
-Words only: the conversation refuses.
+Only messages are made here; the conversation refuses.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from bide.exchange.messages import Head, short
 log = logging.getLogger("bide")
 
 _BUFFERS: Final = (bytes, bytearray, memoryview)
-_noted: Final[set[str]] = set()  # applications whose Connection header was told; any thread
+_noted: Final[set[str]] = set()  # applications whose Connection header was logged; any thread
 
 
 class BreachError(LocalProtocolError):
-    """The application gave no response. Logged without a traceback: that shows Bide's frames."""
+    """The application returned no response. Logged without a traceback: that shows Bide's."""
 
 
 def nothing_returned(name: str) -> BreachError:
@@ -62,7 +62,7 @@ def wrong_block(name: str, block: Any) -> TypeError:
 
 
 def wrong_value(name: str, value: Any) -> TypeError:
-    """Make the error for a promise in the iterable that gave no bytes."""
+    """Make the error for a promise in the iterable whose result is not bytes."""
     return TypeError(
         f"a promise that {name} yielded gave {short.repr(value)} ({type(value).__name__}), "
         "not bytes"

@@ -1,36 +1,42 @@
 """One call of a WSGI application, from start to close, in straight-line code (PEP 3333).
 
-It is written once and runs in a greenlet; on which thread, and what waiting means there, is its
-executor's. Everything here happens on the conversation's thread and in its context, but for
-``cancel`` and ``reject``.
+It is written once and runs in a greenlet. The executor decides on which thread, and so what waiting
+means. Everything here runs on the conversation's thread and in its context, except ``cancel`` and
+``reject``.
 """
 
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
-from http import HTTPStatus
 from time import monotonic
-from types import CoroutineType, TracebackType
+from types import CoroutineType
 from typing import Any, Final
 
+from bide.compiling import mypyc_attr
 from bide.errors import (
     Cancelled,
     ClientDisconnected,
     LocalProtocolError,
     RemoteProtocolError,
-    RequestTimeout,
-    ServerStopping,
     ThreadEnded,
+    WebSocketClosed,
 )
-from bide.exchange.stream import ENDED, IDLE, NotStartedError, Stream
-from bide.executors.hub import Job
+from bide.exchange.answers import (
+    answer_cancelled,
+    answer_failure,
+    answer_malformed,
+    answer_rejected,
+    refusal_in,
+)
+from bide.exchange.breaches import NotStartedError, SwitchedError
+from bide.exchange.identity import current
+from bide.exchange.stream import ENDED, IDLE, SWITCHED, Stream
 from bide.forks import end_child
+from bide.twins import key_of
 from bide.waiting.adapters import kind_of
 from bide.waiting.api import iterate
 from bide.waiting.locks import begins
-from bide.waiting.outcome import Signal
 from bide.waiting.waiter import Waiter
 from bide.wsgi.breaches import (
     BreachError,
@@ -44,36 +50,29 @@ from bide.wsgi.breaches import (
 from bide.wsgi.environ import request_environ
 from bide.wsgi.file_responses import file_of, send_file
 from bide.wsgi.input import Input
-from bide.wsgi.push import Guard, Write
+from bide.wsgi.push import Write
+from bide.wsgi.pushing import Pushing
 from bide.wsgi.site import ForkedSite, Site
 
 log = logging.getLogger("bide")
 
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Any]
 
 _END: Final = object()
-# Iterators over blocks that are all there.
-_MADE: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
+_MADE: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))  # iterators over what is there
+_LEAVES: Final = (StopIteration, SwitchedError, WebSocketClosed)  # a WebSocket's ordinary ends
 _LARGE: Final = 64 * 1024  # bytes of a response that a client may not take at once
-_PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 
-class Conversation(Job):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Conversation(Pushing):
     """One request's call of a WSGI application.
 
     Attributes:
-        site: what it has in common with the application's other conversations.
-        finished: set when the application took ``finish``; see :mod:`bide.wsgi.push`.
-        guard: see :mod:`bide.wsgi.push`.
+        site: what it shares with the application's other conversations.
     """
 
-    __slots__ = (
-        "_more",
-        "finished",
-        "guard",
-        "site",
-    )
+    __slots__ = ("_more", "site")
 
     def __init__(
         self,
@@ -87,16 +86,21 @@ class Conversation(Job):
         self._more = more
         self.stream = stream
         self.waiter = waiter
-        self.times = waiter.times
+        self.times = waiter
         self.started = monotonic()
         self.expired = False
-        self.finished: Signal | None = None
-        self.guard: weakref.ref[Guard] | None = None
+        self.finished = None
+        self.guard = None
         self.over = False
 
     @property
+    def begun_by(self) -> Any:
+        """The dispatcher that has begun it."""
+        return self.site
+
+    @property
     def thread_name(self) -> str:
-        """The thread that it has begun on, for people; empty before."""
+        """The name of the thread that it runs on; empty before it begins."""
         parking = self.waiter.parking
         return parking.name if parking is not None and self.times.begun else ""
 
@@ -106,14 +110,13 @@ class Conversation(Job):
         """End the wait in progress, or the next one, by raising; as :meth:`Waiter.cancel`."""
         self.waiter.cancel(cancellation, firm)
 
-    def reject(self, retry_after: int) -> None:
-        """Answer 503 in place of running; on the loop, for a conversation that no executor has."""
-        headers = [*_PLAIN, ("Retry-After", str(retry_after))]
-        self._answer("503 Service Unavailable", b"All threads are busy.\n", headers)
+    def reject(self, retry_after: int, code: int = 503, stops: bool = False) -> None:
+        """Answer 503 or 429 in place of running; on the loop, when no executor has it."""
+        answer_rejected(self.stream, retry_after, code, stops)
         self.site.done(self)
 
     def describe(self) -> str:
-        """Name the request and the application, for people; from any thread."""
+        """Return a text that names the request and the application; from any thread."""
         request = self.stream.request
         return f"{request.method} {request.target.decode('latin-1')} of {self.site.name}"
 
@@ -121,42 +124,41 @@ class Conversation(Job):
 
     def run(self) -> None:
         """Call the application and send what it returns; never raises."""
+        if self.stream.identity is not None:
+            current.set(self.stream.identity)
         try:
             if not self.stream.gone:
                 self._converse()
         except RemoteProtocolError as error:
-            status = HTTPStatus(error.status)
-            self._answer(f"{status} {status.phrase}", f"{error}\n".encode(), _PLAIN)
-        except RequestTimeout:
-            self._answer("504 Gateway Timeout", b"The request took too long.\n", _PLAIN)
-        except ServerStopping:
-            self._answer("503 Service Unavailable", b"The server stops.\n", _PLAIN)
+            answer_malformed(self.stream, error)
         except ThreadEnded:
-            self._answer_failure()
+            answer_failure(self.stream)
         except Cancelled as cancelled:
-            # Also a client that only closed its sending side is gone now: whoever still pushes to
-            # it is told so.
-            if isinstance(cancelled, ClientDisconnected):
-                self.stream.gone = True
-            self.stream.cut()
+            answer_cancelled(self.stream, cancelled)
         except BaseException as error:  # noqa: BLE001 - it is logged
             # Whatever it is, SystemExit and KeyboardInterrupt too, ends this request only.
-            self.failed(error)
+            refusal = refusal_in(error)  # of a task group
+            if refusal is not None:
+                answer_cancelled(self.stream, refusal)
+            elif self.stream.state is SWITCHED and isinstance(error, _LEAVES):
+                self.stream.leave()
+            else:
+                self.failed(error)
         finally:
             self._finish()
 
     def after_fork(self) -> None:
-        """Give it up in a forked child, where its code may have been forked; on its thread."""
+        """Called in a forked child, perhaps forked by its own code: end the wait; on its thread."""
         self.site = ForkedSite(self.site)
         self.stream.after_fork()
         self.waiter.ends = ()
         self.waiter.cancel(ClientDisconnected("a forked child has no client"), firm=True)
 
     def lost(self) -> None:
-        """End the conversation though its code cannot: answer 500, or cut what it has begun."""
+        """Called when its code cannot go on: answer 500, or cut the response that it has begun."""
         if not self.over:
             try:
-                self._answer_failure()
+                answer_failure(self.stream)
             finally:
                 self._finish()
 
@@ -171,26 +173,31 @@ class Conversation(Job):
     def _end(self, end: Callable[[], None]) -> None:
         try:
             end()
-        except BaseException:
-            log.exception("the application failed when it had ended: %s", self.describe())
+        except BaseException:  # as any error of the application, SystemExit too
+            log.exception("cleaning up after the application failed: %s", self.describe())
 
     def environ(self) -> dict[str, Any]:
-        """Make what the application is called with; called once, right before the call."""
-        stream = self.stream
-        environ = request_environ(self.site.environ, stream.peer, stream.request)
-        environ["wsgi.input"] = Input(stream)
+        """Return the environ for the application; called once, right before the call."""
+        environ = request_environ(self.site.environ, self.stream.peer, self.stream.request)
+        environ["wsgi.input"] = Input(self.stream)
         return self.extended(environ)
 
     def extended(self, environ: dict[str, Any]) -> dict[str, Any]:
         """Add Bide's own keys."""
         environ["bide.disconnected"] = self._disconnected
         environ["bide.status"], environ["bide.state"] = self.site.status, self.site.state
+        identity = self.stream.identity
+        if identity is not None and identity.id:
+            # Under the header's name too, where libraries look for it, in place of what was sent.
+            environ["bide.request_id"] = environ[key_of(identity.header.encode())] = identity.id
+        if identity is not None and identity.trace:
+            environ["bide.trace_id"] = identity.trace
         if self._more is not None:
             environ.update(self._more)
         return environ
 
     def failed(self, error: BaseException) -> None:
-        """Log what the application raised, and answer 500, or cut what it has begun."""
+        """Log what the application raised, and answer 500, or cut the response it has begun."""
         if type(self.site) is ForkedSite:
             end_child(error)
         try:
@@ -199,19 +206,20 @@ class Conversation(Job):
             else:
                 log.error("the application failed: %s", self.describe(), exc_info=error)
         finally:
-            self._answer_failure()
+            answer_failure(self.stream)
 
-    def _answer_failure(self) -> None:
-        self._answer("500 Internal Server Error", b"Internal Server Error\n", _PLAIN)
-
-    @begins
     def _converse(self) -> None:
         environ = self.environ()
-        result = self.site.application(environ, self.start_response)
-        del environ  # it may be what keeps finish; see bide.wsgi.push
+        try:
+            result = self.site.application(environ, self.start_response)
+        finally:
+            route = environ.get("bide.route")
+            if type(route) is str:
+                self.stream.route = route
+            del environ  # it may hold finish; see bide.wsgi.push
         if type(result) is CoroutineType:
             result = self.waiter.wait(result)
-        if result is None:
+        if result is None and self.stream.state is not SWITCHED:
             if self.finished is None:
                 raise nothing_returned(self.site.name)
             self.waiter.wait(self.finished)
@@ -224,12 +232,17 @@ class Conversation(Job):
             self.waiter.raised(cancelled)  # close() may wait to clean up
             raise
         finally:
-            close = getattr(result, "close", None)
+            kind = type(result)
+            # Compiled, to look in vain costs 3,200 instructions: a twentieth of a short request.
+            plain = kind is list or kind is tuple
+            close = None if plain else getattr(result, "close", None)
             if close is not None:
                 self.close(close)
 
     def _send_all(self, result: Any) -> None:
         stream = self.stream
+        if stream.state is SWITCHED:
+            return stream.leave()  # whatever was returned is closed and ignored
         kind = type(result)
         if (kind is list or kind is tuple) and len(result) == 1 and self.finished is None:
             block = result[0]
@@ -240,7 +253,7 @@ class Conversation(Job):
         if file is not None and not self.finished and send_file(stream, self.waiter, file):
             return
         check_iterable(self.site.name, result)
-        # One that is both kinds, as Django's streaming responses are, is PEP 3333's here.
+        # An iterable of both kinds, as Django's streaming responses are, is iterated as PEP 3333's.
         iterator: Iterator[Any] = (
             iterate(result)
             if isinstance(result, AsyncIterable) and not isinstance(result, Iterable)
@@ -296,8 +309,8 @@ class Conversation(Job):
                 try:
                     block = self._value(block)
                 except BaseException as error:
-                    # It belongs to the application. But the time to clean up is over with a second
-                    # cancellation: one that swallows it would spin for ever.
+                    # It belongs to the application. But with a second cancellation the time to
+                    # clean up is over: an application that swallows it would spin for ever.
                     if isinstance(error, Cancelled):
                         if cancelled:
                             raise
@@ -322,13 +335,16 @@ class Conversation(Job):
         return value
 
     def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+        # Of any type: what an application gives. What is wrong with it is said by the head.
+        self,
+        status: Any,
+        headers: Any,
+        exc_info: Any = None,
     ) -> Write:
         """PEP 3333's ``start_response``; what it returns also unpacks into write and finish.
 
         Raises:
-            LocalProtocolError: called a second time without ``exc_info``, or with a status or a
-                header that must not be sent.
+            LocalProtocolError: called twice without ``exc_info``, or with what must not be sent.
         """
         stream = self.stream
         if exc_info is not None:
@@ -337,6 +353,8 @@ class Conversation(Job):
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # no cycle through this frame
+        elif stream.state is SWITCHED:
+            return Write(self)  # ignored, as what is returned
         elif stream.state != IDLE:
             raise LocalProtocolError("start_response was called twice: give exc_info the 2nd time")
         stream.start(status, headers)
@@ -353,25 +371,13 @@ class Conversation(Job):
         try:
             close()
         except Cancelled:
-            pass  # the client left while it waited: what is to be done for it has been done
-        except BaseException:
+            pass  # the client left while it waited: that has been handled already
+        except BaseException:  # as above
             log.exception("the application failed in close(): %s", self.describe())
-
-    def _answer(self, status: str, body: bytes, headers: list[tuple[str, str]]) -> None:
-        """Answer in the application's place, or cut what it has begun."""
-        stream = self.stream
-        try:
-            if stream.head_sent:
-                stream.cut()
-            else:
-                stream.start(status, headers)
-                stream.end(body)
-        except Cancelled:
-            stream.cut()
 
 
 def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
-    """Throw an error in at the iterable's ``yield``; give the block that it yields next."""
+    """Throw an error into the iterable at its ``yield``; return the block that it yields next."""
     throw = getattr(iterator, "throw", None)
     if throw is None:
         raise error
@@ -381,3 +387,6 @@ def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
         return _END
     finally:
         del error  # its traceback holds this frame: no cycle
+
+
+begins(Conversation.run)

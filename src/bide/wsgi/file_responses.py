@@ -1,4 +1,4 @@
-"""Responses that are files: the kernel sends them where it can."""
+"""Responses that are files: the kernel sends them if it can."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PART: Final = 1024 * 1024  # bytes that the kernel sends before others may go o
 
 
 def file_of(result: Any, head: Head | None) -> FileWrapper | None:
-    """Return the file that a response is, or is a part of; it stands where the response begins.
+    """Return the file that a response sends, or a part of; positioned at the response's start.
 
-    Werkzeug answers a range request by an iterator of its own over the file, which seeks when it is
-    asked for the first block. So the seek is done here.
+    Werkzeug answers a range request by an iterator of its own over the file, which seeks at its
+    first block. So the seek is done here.
     """
     if isinstance(result, FileWrapper):
         return result
@@ -36,10 +36,10 @@ def file_of(result: Any, head: Head | None) -> FileWrapper | None:
 
 
 def send_file(stream: Stream, waiter: Waiter, wrapper: FileWrapper) -> bool:
-    """Let the kernel send a file, and end the response.
+    """Send a file by the kernel, and end the response; on the conversation's thread.
 
-    On the conversation's thread. Return false when the kernel cannot; nothing was sent then, and
-    the wrapper gives no more than the head's Content-Length, however the file grows.
+    Return false if the kernel cannot send it. Then nothing was sent, and the wrapper yields no more
+    than the head's Content-Length, however the file grows.
     """
     head = stream.head
     if head is None or stream.head_sent or stream.bodiless:

@@ -1,6 +1,6 @@
-"""``wsgi.file_wrapper`` (PEP 3333, Optional Platform-Specific File Handling), and what it may send.
+"""``wsgi.file_wrapper`` (PEP 3333, Optional Platform-Specific File Handling).
 
-Which file the kernel can send by itself is decided here. Sending it is the stream's.
+Here it is decided which files the kernel can send by itself. The stream sends them.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
+import sys
 from typing import Any
 
 
 class FileWrapper:
-    """An iterator over a file-like object's blocks, which the server may send in a better way.
+    """An iterator over a file-like object's blocks; the kernel may send the file instead.
 
-    It begins where the file stands. ``close``, ``seekable``, ``seek`` and ``tell`` are the file's,
-    so that whoever sends a part of it can seek here, as Werkzeug does for range requests.
+    It begins at the file's position. ``close``, ``seekable``, ``seek`` and ``tell`` are the file's,
+    so that code that sends a part can seek here, as Werkzeug does for range requests.
 
     Attributes:
         left: bytes that may still be read; None: to the file's end.
@@ -34,7 +34,7 @@ class FileWrapper:
             self.tell = file.tell
 
     def seekable(self) -> bool:
-        """Whether ``seek`` works: what the file says; else whether it has a ``seek``."""
+        """Return what the file's ``seekable`` returns; without one, whether it has a ``seek``."""
         seekable = getattr(self.file, "seekable", None)
         return hasattr(self.file, "seek") if seekable is None else bool(seekable())
 
@@ -53,12 +53,13 @@ class FileWrapper:
 
 
 def kernel_part(file: Any) -> tuple[int, int, int] | None:
-    """Return what of a file the kernel can send: descriptor, offset and bytes; None: nothing.
+    """Return the part of a file that the kernel can send: descriptor, offset and bytes; or None.
 
-    Only a plain binary file on a disk, read from where it stands to its end. Exact types: a gzip
+    Only a plain binary file on a disk, from its position to its end. Exact types count: a gzip
     file, too, has the ``fileno`` of what it decompresses.
     """
-    if isinstance(file, tempfile._TemporaryFileWrapper):
+    tempfile = sys.modules.get("tempfile")  # without it there is no file of its kind
+    if tempfile is not None and isinstance(file, tempfile._TemporaryFileWrapper):
         file = file.file
     if type(file) is io.BufferedRandom:
         file.flush()

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import NoReturn, Self
+from operator import index
+from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex
 
 from bide.errors import ClientDisconnected
 from bide.exchange.stream import Stream
 from bide.waiting.outcome import Signal
 from bide.waiting.waiter import current_waiter, waiter_here
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_UNSUPPORTED: Final = (
+    "wsgi.input is read once, forwards: it cannot be sought in or written to, and has no "
+    "descriptor; copy it into a file (shutil.copyfileobj) for that"
+)
 
 
 class Input:
@@ -41,48 +50,50 @@ class Input:
         self._at = 0
         self._ended = False
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: SupportsIndex | None = -1) -> bytes:
         """Read ``size`` bytes, fewer only at the end; all of it without a size."""
+        left = _number(size)
         blocks: list[bytes] = []
         try:
-            if size is None or size < 0:
+            if left < 0:
                 blocks.append(self._rest())
                 while self._next():
                     blocks.append(self._rest())
                 return b"".join(blocks)
-            while size > 0:
+            while left > 0:
                 if self._at == len(self._block) and not self._next():
                     break
-                part = self._block[self._at : self._at + size]
+                part = self._block[self._at : self._at + left]
                 self._at += len(part)
-                size -= len(part)
+                left -= len(part)
                 blocks.append(part)
         except BaseException:
             self._put_back(blocks)
             raise
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
-    def read1(self, size: int | None = -1) -> bytes:
+    def read1(self, size: SupportsIndex | None = -1) -> bytes:
         """Read what has come, at most ``size`` bytes, and wait only where nothing has."""
-        if size == 0 or (self._at == len(self._block) and not self._next()):
+        left = _number(size)
+        if left == 0 or (self._at == len(self._block) and not self._next()):
             return b""
-        if size is None or size < 0:
+        if left < 0:
             return self._rest()
-        part = self._block[self._at : self._at + size]
+        part = self._block[self._at : self._at + left]
         self._at += len(part)
         return part
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:
+    def readinto(self, buffer: Buffer) -> int:
         """Fill ``buffer``, or as much as is left; return how many bytes that were."""
         return _fill(buffer, self.read)
 
-    def readinto1(self, buffer: bytearray | memoryview) -> int:
+    def readinto1(self, buffer: Buffer) -> int:
         """Read into ``buffer`` as :meth:`read1` does; return how many bytes that were."""
         return _fill(buffer, self.read1)
 
-    def readline(self, size: int | None = -1) -> bytes:
+    def readline(self, size: SupportsIndex | None = -1) -> bytes:
         """Read up to and with the next newline, or ``size`` bytes, whichever is less."""
-        left = -1 if size is None else size
+        left = _number(size)
         blocks: list[bytes] = []
         try:
             while left != 0:
@@ -103,15 +114,16 @@ class Input:
             raise
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
-    def readlines(self, hint: int | None = -1) -> list[bytes]:
+    def readlines(self, hint: SupportsIndex | None = -1) -> list[bytes]:
         """Read lines to the end, or until they have ``hint`` bytes together."""
+        most = _number(hint)
         lines: list[bytes] = []
         size = 0
         try:
             for line in self:
                 lines.append(line)
                 size += len(line)
-                if hint is not None and 0 < hint <= size:
+                if 0 < most <= size:
                     break
         except BaseException:
             self._put_back(lines)
@@ -155,13 +167,33 @@ class Input:
     def flush(self) -> None:
         """Do nothing: there is nothing to write."""
 
-    def _unsupported(self, *_: object) -> NoReturn:
-        raise io.UnsupportedOperation(
-            "wsgi.input is read once, forwards: it cannot be sought in or written to, and has no "
-            "descriptor; copy it into a file (shutil.copyfileobj) for that"
-        )
+    def seek(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
 
-    seek = tell = truncate = fileno = detach = write = writelines = _unsupported
+    def tell(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
+
+    def truncate(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
+
+    def fileno(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
+
+    def detach(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
+
+    def write(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
+
+    def writelines(self, *_: object) -> NoReturn:
+        """Raise UnsupportedOperation."""
+        raise io.UnsupportedOperation(_UNSUPPORTED)
 
     def _rest(self) -> bytes:
         rest = self._block[self._at :] if self._at else self._block
@@ -170,7 +202,7 @@ class Input:
         return rest
 
     def _put_back(self, blocks: list[bytes]) -> None:
-        """Keep what was read before a wait was cancelled, for who reads on."""
+        """Keep what was read before a wait was cancelled, for the next read."""
         self._block = b"".join([*blocks, self._block[self._at :]])
         self._at = 0
 
@@ -197,7 +229,11 @@ class Input:
 io.BufferedIOBase.register(Input)
 
 
-def _fill(buffer: bytearray | memoryview, read: Callable[[int], bytes]) -> int:
+def _number(size: SupportsIndex | None) -> int:
+    return -1 if size is None else index(size)
+
+
+def _fill(buffer: Buffer, read: Callable[[int], bytes]) -> int:
     with memoryview(buffer) as view, view.cast("B") as target:
         data = read(len(target))
         target[: len(data)] = data

@@ -1,46 +1,28 @@
-"""Push: an application writes when it likes, from any thread, until it calls ``finish``.
+"""Push: an application writes at any time, from any thread, until it calls ``finish``.
 
-What ``start_response`` returns is PEP 3333's ``write`` callable, and unpacks into ``write`` and
-``finish``. Of the conversation this module knows only what :class:`Pushing` names.
+``start_response`` returns PEP 3333's ``write`` callable, which also unpacks into ``write`` and
+``finish``. Of the conversation this module knows only its base class, :class:`Pushing`.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from bide.errors import BideError, ClientDisconnected, FinishLost, WriteWouldBlock
 from bide.exchange.stream import Stream
 from bide.waiting.outcome import Signal
 from bide.waiting.parking import runs_loop
-from bide.waiting.waiter import Waiter, current_waiter, waiter_here
-
-
-class Pushing(Protocol):
-    """The conversation, as far as this module knows it.
-
-    Attributes:
-        stream: its stream.
-        waiter: where it waits.
-        finished: set when the application takes ``finish``; fires when that is called.
-        guard: refers to what lives as long as ``finish`` can be called.
-    """
-
-    stream: Stream
-    waiter: Waiter
-    finished: Signal | None
-    guard: weakref.ref[Guard] | None
-
-    def describe(self) -> str:
-        """Name the request and the application, for people."""
+from bide.waiting.waiter import current_waiter, waiter_here
+from bide.wsgi.pushing import Pushing
 
 
 class Write:
     """PEP 3333's ``write``, with ``finish`` beside it; from any thread, in the order of the calls.
 
-    The conversation does not hold it: once the application has dropped every reference, nobody
-    can call ``finish`` any more, and the request ends with an error.
+    The conversation does not refer to it. When the application has dropped every reference,
+    ``finish`` can never be called, and the request ends with an error.
     """
 
     __slots__ = ("_guard", "_pushing")
@@ -67,7 +49,7 @@ class Write:
         if waiter is None and runs_loop():
             if stream.behind:
                 raise WriteWouldBlock(
-                    "the client is behind, and this thread runs an event loop: "
+                    "the client reads too slowly, and this thread runs an event loop: "
                     "write from a thread (asyncio.to_thread), where it can wait"
                 )
             stream.send(data)
@@ -86,9 +68,9 @@ class Write:
 
     @property
     def finish(self) -> Callable[[], None]:
-        """Take over the end of the response: it has not ended until this has been called.
+        """The function that ends the response, which does not end before this has been called.
 
-        Taken by one thread at a time; called from any.
+        One thread at a time may take it; any thread may call it.
         """
         if self._guard is None:
             pushing = self._pushing
@@ -139,12 +121,12 @@ class Guard:
     def __del__(self) -> None:
         if self._finished.fired:
             return
-        if self._stream.gone:  # who pushed may have learned it, and given up, before the loop
+        if self._stream.gone:  # the pushing thread may have seen it, and ended, before the loop
             self._finished.fire(error=ClientDisconnected("the client has left"))
             return
         self._finished.fire(
             error=FinishLost(
-                f"{self._described} took finish() and dropped it without calling it: "
+                f"{self._described} took finish() and lost it without calling it: "
                 "the response could never end"
             )
         )

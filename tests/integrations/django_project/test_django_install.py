@@ -59,7 +59,7 @@ def test_a_django_that_has_other_insides_is_named() -> None:
     )
     result = python(code, DJANGO_SETTINGS_MODULE=SETTINGS)
     last = result.stderr.splitlines()[-1]
-    assert "StartError: bide.integrations.django does not know Django" in last
+    assert "StartError: bide.integrations.django does not support Django" in last
     assert "_restore_context" in last
 
 
@@ -67,7 +67,7 @@ def test_a_django_without_settings_is_named() -> None:
     """With what to do."""
     result = python("import bide.integrations.django as integration; integration.install()")
     assert (
-        "StartError: bide.integrations.django is installed where Django has no settings"
+        "StartError: bide.integrations.django needs Django's settings: set"
         in (result.stderr.splitlines()[-1])
     )
 

@@ -57,7 +57,7 @@ def test_a_stream_has_the_requests_context_and_thread(project: Project) -> None:
         return StreamingHttpResponse(blocks())
 
     served = project.serve({"view": view}, threads=1)
-    assert served.get("/view").text == "set by the view fr\nbide-lane-1"
+    assert served.get("/view").text == "set by the view fr\nbide-thread-1"
 
 
 def test_gzip_middleware_keeps_a_stream_a_stream(project: Project) -> None:

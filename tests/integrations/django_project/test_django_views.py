@@ -62,7 +62,7 @@ def test_a_blocking_call_of_a_coroutine_is_made_on_the_requests_thread(project: 
         return HttpResponse(f"{thread.name} {threading.current_thread().name}")
 
     served = project.serve({"view": view}, threads=1)
-    assert served.get("/view").text == "bide-lane-1 the server's loop"
+    assert served.get("/view").text == "bide-thread-1 the server's loop"
 
 
 def test_a_blocking_call_on_the_loop_executor_is_made_in_a_thread(project: Project) -> None:
@@ -303,7 +303,7 @@ def test_a_client_that_leaves_cancels_the_coroutine_which_cleans_up_on_the_threa
     before, cancelled, after = events
     assert cancelled == "cancelled"
     assert before == after
-    assert before.startswith("bide-lane-1" if executor == "threads" else "bide-django-1")
+    assert before.startswith("bide-thread-1" if executor == "threads" else "bide-django-1")
 
 
 def test_leaving_while_a_call_of_a_coroutine_waits_raises_at_its_line(project: Project) -> None:

@@ -190,7 +190,7 @@ def test_refusal_is_a_complete_response() -> None:
 def test_server_that_drains_makes_each_response_the_last() -> None:
     """The client is told, and the connection ends behind it."""
     client = connect(WHOLE)
-    client.protocol.draining = True
+    client.protocol.retire()
     client.send(GET + GET)
     assert client.received == response(*STAMP, length(5), CLOSED, body=b"hello")
     assert client.transport.closed == "linger"
@@ -199,6 +199,33 @@ def test_server_that_drains_makes_each_response_the_last() -> None:
 # The request's body, at and after the response's end ---------------------------------------------
 
 SMALL = Limits(window=8, discard=100)
+
+
+def test_connection_that_is_to_end_tells_its_client_so_first() -> None:
+    """A response whose head was sent before is not the last: the client would send one more."""
+    client = connect()
+    client.send(GET)
+    client.stream.start("200 OK", FIVE)
+    client.stream.send(b"he")
+    client.protocol.retire()
+    client.stream.end(b"llo")
+    assert client.transport.closed == ""
+    client.send(GET)
+    client.stream.start("200 OK", FIVE)
+    client.stream.end(b"hello")
+    assert client.received == response(length(5), *STAMP, body=b"hello") + response(
+        length(5), *STAMP, CLOSED, body=b"hello"
+    )
+    assert client.transport.closed == "linger"
+
+
+def test_idle_connection_that_is_to_end_stays_until_the_server_stops() -> None:
+    """Its client may be sending a request at this moment."""
+    client = exchange(GET, WHOLE)
+    client.protocol.retire()
+    assert client.transport.closed == ""
+    client.protocol.drain()
+    assert client.transport.closed == "close"
 
 
 def test_body_that_was_not_read_is_drained_and_the_next_request_served() -> None:
@@ -342,3 +369,30 @@ def test_connection_knows_whether_it_is_receiving() -> None:
         client.send(piece)
         seen.append(client.protocol.receiving)
     assert seen == [False, False, True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            "this is not HTTP but TLS: write http:// in the URL, or give the server a "
+            "--certificate",
+        ),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "this is not HTTP but a PROXY header: see --proxy-protocol",
+        ),
+        (
+            b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\x13\x88\x00P",
+            "this is not HTTP but a PROXY header: see --proxy-protocol",
+        ),
+    ],
+)
+def test_another_protocol_is_called_by_its_name(sent: bytes, said: str) -> None:
+    """In the answer, whatever its client makes of that, and so in the log."""
+    client = connect()
+    client.send(sent)
+    assert [str(error) for error in client.owner.errors] == [said]
+    assert client.received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert client.received.endswith(f"\r\n\r\n{said}\n".encode())

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from bide.errors import LocalProtocolError
+from bide.exchange.body import Body
 from bide.exchange.limits import Limits
 from bide.waiting.outcome import Signal
 from tests.protocols.exchanges import (
     BLOCKS,
+    CHUNKED_POST,
     CLOSED,
     NOTHING,
     STAMP,
@@ -164,6 +166,31 @@ def test_window_pauses_the_connection_and_reading_resumes_it() -> None:
     assert not client.transport.reading
 
 
+@pytest.mark.parametrize(
+    ("head", "more", "end"),
+    [(post(20), b"x" * 5, b"x" * 15), (CHUNKED_POST, b"5\r\nhello\r\n", b"0\r\n\r\n")],
+    ids=["length", "chunked"],
+)
+def test_connection_waits_for_what_comes_while_the_application_does(
+    head: bytes, more: bytes, end: bytes
+) -> None:
+    """So that more is read at once; what is only held is read in small pieces."""
+    client = connect()
+    seen = [client.protocol.waits()]
+    client.send(head)
+    seen.append(client.protocol.waits())
+    assert isinstance(client.stream.receive(), Signal)
+    seen.append(client.protocol.waits())
+    client.send(more)
+    seen.append(client.protocol.waits())
+    client.stream.receive()
+    client.stream.receive()
+    seen.append(client.protocol.waits())
+    client.send(end)
+    seen.append(client.protocol.waits())
+    assert seen == [False, False, True, False, True, False]
+
+
 def test_window_is_let_go_when_the_response_ends() -> None:
     """What is in it is dropped, and the rest of the body is read."""
     client = connect(limits=SMALL)
@@ -202,19 +229,18 @@ def test_reader_that_takes_all_between_the_look_and_the_mark_is_not_left_paused(
     client.send(post(100))
     looks = iter([True])
 
-    class Racing(type(client.stream.body)):  # type: ignore[misc]
+    class Racing(Body):
         __slots__ = ()
 
         @property
         def full(self) -> bool:
-            seen: bool = super().full
+            seen = super().full
             if next(looks, False):
                 self.receive()  # by the application, after the loop's look
             return seen
 
-    body = client.stream.body
+    body = client.stream.body = Racing(client.stream.body.window)
     body.feed(b"12345678")
-    body.__class__ = Racing
     client.protocol._mind_window(client.stream)
     assert (client.transport.calls, body.paused) == (["pause", "resume"], False)
 

@@ -59,7 +59,7 @@ def understood(requests: tuple[Expected, ...]) -> Result:
 
 
 def way(pieces: list[bytes]) -> str:
-    """Say how bytes are split."""
+    """Return a text that says how bytes are split."""
     if len(pieces) == 1:
         return "whole"
     if all(len(piece) == 1 for piece in pieces):

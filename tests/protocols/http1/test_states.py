@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bide.exchange.limits import Limits
-from bide.protocols.http1.reading import (
+from bide.protocols.http1.states import (
     CHUNKED,
     CHUNKS,
     COUNTED,
@@ -42,7 +42,7 @@ def sending(data: bytes) -> Step:
 
 
 def fill(client: Client) -> None:
-    """Have as many requests wait as may, and one more come with the last."""
+    """Queue as many requests as may wait, and receive one more with the last."""
     client.owner.full = True
     client.send(GET + GET)
 

@@ -360,7 +360,7 @@ def test_head_with_a_control_character_is_refused() -> None:
 
 
 def test_head_with_every_other_character_is_sent() -> None:
-    """HTAB, and all of Latin-1 that is no control of ASCII, in a value and in the reason."""
+    """HTAB, and all of Latin-1 but the controls of ASCII, in a value and in the reason."""
     text = "".join(chr(code) for code in range(1, 256) if code not in CONTROLS)
     client = exchange(GET, Response(headers=[("X", f"a{text}b")], status=f"200 a{text}b"))
     data = b"a" + text.encode("latin-1") + b"b"

@@ -17,6 +17,7 @@ from twisted.python.usage import Options as Usage
 from twisted.python.usage import UsageError
 from twisted.web.server import Site
 
+from bide.applications.interfaces import check
 from bide.applications.loading import load
 from bide.errors import LoadError
 from bide.hosts.twisted.resource import Resource
@@ -69,6 +70,7 @@ class Options(Usage):
                 raise UsageError(f"--port is {each!r}: {error or type(error).__name__}") from None
         try:
             self["application"] = load(self["app"])
+            check(self["application"], self["app"])
         except LoadError as error:
             raise UsageError(str(error)) from error
 

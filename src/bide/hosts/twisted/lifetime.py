@@ -14,7 +14,7 @@ from bide.waiting.api import in_thread
 
 
 class ReactorLifetime(Lifetime):
-    """A server's start and stop; on the reactor's thread, by one that asks at a time.
+    """A server's start and stop; on the reactor's thread, one call at a time.
 
     Coroutine functions run as Twisted runs them, and may await ``Deferred`` objects.
 
@@ -27,7 +27,7 @@ class ReactorLifetime(Lifetime):
         self._loop = loop
 
     async def start(self) -> None:
-        """Call the functions for the start, once.
+        """Call the ``on_start`` functions, once.
 
         Raises:
             ApplicationFailed: one of them has raised, which is the cause.

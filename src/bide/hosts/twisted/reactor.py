@@ -38,7 +38,7 @@ def loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
 
 
 def await_both_kinds(loop: asyncio.AbstractEventLoop) -> None:
-    """Let the tasks of a loop await ``Deferred`` objects; one that has a task factory is left."""
+    """Allow a loop's tasks to await ``Deferred`` objects, unless it has a task factory already."""
     if loop.get_task_factory() is None:
         loop.set_task_factory(_task)  # type: ignore[arg-type]
 
@@ -58,25 +58,25 @@ class _BothKinds(Coroutine[Any, Any, Any]):
         self._awaited: Deferred[Any] | None = None
 
     def send(self, value: Any) -> Any:
-        """Go on. The ``Deferred`` itself gives its result, or raises, where it is awaited."""
+        """Continue. Where a ``Deferred`` is awaited, it returns its own result, or raises."""
         self._awaited = None
         return self._translated(self._coro.send(value))
 
     def throw(self, *error: Any) -> Any:
-        """Raise where it waits: it is cancelled, and so is the ``Deferred``."""
+        """Raise an error where the coroutine waits, after cancelling the ``Deferred``."""
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.cancel()
         return self._translated(self._coro.throw(*error))
 
     def close(self) -> None:
-        """End."""
+        """Close the coroutine."""
         self._coro.close()
 
     def __await__(self) -> Any:
         return self._coro.__await__()
 
-    def __getattr__(self, name: str) -> Any:  # its name and its frame, for whoever shows the task
+    def __getattr__(self, name: str) -> Any:  # its name and its frame, for code that shows tasks
         return getattr(self._coro, name)
 
     def _translated(self, awaited: Any) -> Any:
@@ -85,12 +85,12 @@ class _BothKinds(Coroutine[Any, Any, Any]):
         future: Any = self._loop.create_future()
         self._awaited = awaited
         awaited.addBoth(_fired, future)
-        future._asyncio_future_blocking = True  # a task's word for "awaited"
+        future._asyncio_future_blocking = True  # how a task sees that it is awaited
         return future
 
 
 def _fired(result: Any, future: asyncio.Future[None]) -> Any:
-    """Let the task go on, and keep the result for it; a failure that nobody awaits is dropped."""
+    """Wake the task, and keep the result for it; drop a failure that no task awaits any more."""
     if not future.done():
         future.set_result(None)
         return result
@@ -114,7 +114,7 @@ class ReactorLoop:
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> None:
-        """Call on the reactor's thread."""
+        """Call ``callback`` on the reactor's thread, soon; from any thread."""
         if context is None:
             self._reactor.callFromThread(callback, *args)
         else:
@@ -129,7 +129,7 @@ class ReactorLoop:
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> _Timer:
-        """Call after so many seconds."""
+        """Call ``callback`` after ``delay`` seconds."""
         if context is None:
             return _Timer(self._reactor.callLater(delay, callback, *args))
         return _Timer(self._reactor.callLater(delay, context.run, callback, *args))
@@ -140,7 +140,7 @@ class ReactorLoop:
         return seconds
 
     def is_closed(self) -> bool:
-        """Never: a reactor is not closed."""
+        """Return false: a reactor is never closed."""
         return False
 
     def is_running(self) -> bool:
@@ -182,7 +182,7 @@ class _Task:
 
     def __init__(self, deferred: Deferred[Any]) -> None:
         self._deferred = deferred
-        self._callbacks: list[Callable[[Any], object]] = []
+        self._callbacks: list[tuple[Callable[[Any], object], contextvars.Context | None]] = []
         self._done = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -199,18 +199,27 @@ class _Task:
     def _finish(self) -> None:
         self._done = True
         callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+        for callback, context in callbacks:
+            self._call(callback, context)
+
+    def _call(self, callback: Callable[[Any], object], context: contextvars.Context | None) -> None:
+        if context is None:
             callback(self)
+        else:
+            context.run(callback, self)
 
     def add_done_callback(
         self, callback: Callable[[Any], object], context: contextvars.Context | None = None
     ) -> None:
-        """Call back with this when it is done: now, if it is."""
-        called = callback if context is None else lambda task: context.run(callback, task)
+        """Call ``callback`` with this task when it is done; at once if it is done."""
         if self._done:
-            called(self)
+            self._call(callback, context)
         else:
-            self._callbacks.append(called)
+            self._callbacks.append((callback, context))
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Do not call back with this."""
+        self._callbacks = [each for each in self._callbacks if each[0] != callback]
 
     def result(self) -> Any:
         """Return what it returned, or raise what it raised."""
@@ -242,7 +251,7 @@ class BideReactor(AsyncioSelectorReactor):
         raise RuntimeError("Bide runs the reactor: leave reactor.run() out")
 
     def stop(self) -> None:
-        """Have the server stop, which stops this."""
+        """Tell the server to stop, which then stops the reactor."""
         self.stopped()
 
     def crash(self) -> None:
@@ -274,11 +283,11 @@ def install(loop: asyncio.AbstractEventLoop) -> BideReactor:
 
 
 def running_on(loop: asyncio.AbstractEventLoop, stopped: Callable[[], object]) -> BideReactor:
-    """Let the reactor that is installed run, on its loop, which is running.
+    """Start the installed reactor on its loop, which is running.
 
     Args:
         loop: from :func:`install`'s caller.
-        stopped: called when somebody calls the reactor's ``stop``.
+        stopped: called when the reactor's ``stop`` is called.
 
     Raises:
         StartError: the loop is not the reactor's.

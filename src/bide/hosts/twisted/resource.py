@@ -17,14 +17,18 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from bide.applications.loading import ApplicationFailed
+from bide.applications.mounts import Mounts
+from bide.errors import LoadError
 from bide.exchange.messages import Request
 from bide.exchange.peer import Peer
 from bide.exchange.stream import Stream
 from bide.hosts.channel import HostChannel
 from bide.hosts.twisted.lifetime import ReactorLifetime
 from bide.hosts.twisted.reactor import loop_of
-from bide.serving.dispatcher import Dispatcher, hosted
+from bide.serving.dispatcher import Dispatcher
+from bide.serving.hosting import hosted
 from bide.settings import DEFAULTS, Settings
+from bide.waiting.cleanups import cleanup_time
 from bide.waiting.waiter import background_loop
 from bide.wsgi.conversation import Application, Conversation
 
@@ -33,27 +37,28 @@ log = logging.getLogger("bide")
 WINDOW: Final = DEFAULTS.limit_unread
 """Bytes of a request's body that are in memory for the application."""
 _LOOK: Final = 0.01
-"""Seconds between two looks at whether all requests have ended, when the reactor stops."""
+"""Seconds between two checks whether all requests have ended, when the reactor stops."""
 
 
 @implementer(IResource)
 class Resource:
-    """A leaf resource that calls a WSGI application; on the reactor's thread.
+    """A leaf resource of twisted.web that calls a WSGI application (PEP 3333).
 
-    ``on_start`` functions are called when the reactor starts, or else at the first request, and the
-    requests that come meanwhile wait. ``on_stop`` functions are called when the reactor stops.
+    All methods are called on the reactor's thread. ``on_start`` functions are called when the
+    reactor starts, or else at the first request; requests that come meanwhile wait. ``on_stop``
+    functions are called when the reactor stops.
 
     Args:
-        reactor: Twisted's; its shutdown cancels what still waits, and waits until that has ended.
+        reactor: Twisted's. Its shutdown cancels requests that wait, and waits for their end.
         application: the WSGI callable.
         executor: "auto", "loop" (the reactor's thread) or "threads"; as ``--executor``.
-        threads: threads that run the application at most; waiting takes none.
-        queue: requests that may wait for a thread; more are answered 503.
-        queue_timeout: seconds that they may wait.
+        threads: how many threads run the application at most; requests that wait do not count.
+        queue: how many requests may wait for a thread; more are answered 503.
+        queue_timeout: seconds that they may wait; then they are answered 503.
 
     Raises:
-        LoadError: it is no WSGI application.
-        SettingError: an option with a value that it cannot have.
+        LoadError: ``application`` is not a WSGI application.
+        SettingError: an option has a value that it cannot have.
     """
 
     isLeaf = True
@@ -68,6 +73,11 @@ class Resource:
         queue: int = DEFAULTS.queue,
         queue_timeout: float = DEFAULTS.queue_timeout,
     ) -> None:
+        if isinstance(application, Mounts):
+            raise LoadError(
+                "several applications are put into Twisted's own tree, a bide.hosts.twisted."
+                "Resource for each; bide itself serves what bide.mount returns"
+            )
         self.reactor = reactor
         self._loop: Any = loop_of(reactor)
         self._lends = isinstance(self._loop, asyncio.AbstractEventLoop)
@@ -79,7 +89,7 @@ class Resource:
         )
         self._starting: Any = None  # the task
         self._early: list[_Exchange] = []  # requests that wait for it
-        # As a server of Bide's does, for what threads of the application wait for.
+        # As Bide's server does, for waits of the application's own threads.
         if self._lends:
             background_loop.lend(self._loop)
         self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
@@ -87,9 +97,9 @@ class Resource:
             reactor.callWhenRunning(self._start)
 
     def render(self, request: Any) -> int:
-        """Serve a request; ``IResource``'s."""
+        """Called by twisted.web (``IResource``): serve a request."""
         exchange = _Exchange(self._loop, self.dispatcher, request)
-        # Not inside the protocol's own call: an application on this thread may take its time.
+        # Not inside the protocol's own call: an application on this thread may take long.
         self._loop.call_soon(self._begin, exchange)
         return NOT_DONE_YET
 
@@ -113,7 +123,7 @@ class Resource:
         try:
             task.result()
         except (ApplicationFailed, asyncio.CancelledError) as error:
-            # The next request has it tried again.
+            # The next request tries again.
             said = str(error) or "the functions registered with on_start were cancelled"
             log.error("%s", said, exc_info=error.__cause__)
             for exchange in early:
@@ -133,11 +143,11 @@ class Resource:
     def stop(self) -> Deferred[None]:
         """Cancel what waits, call ``on_stop`` functions, and end the threads.
 
-        For one that is taken out of its site.
+        Call it for a resource that is removed from its site while the reactor goes on.
 
         Returns:
-            what fires when it has ended, in bounded time: requests have ten seconds, and so have
-            the functions.
+            A ``Deferred`` that fires when all has ended, in bounded time: requests have ten
+            seconds, and so have the functions.
         """
         self.reactor.removeSystemEventTrigger(self._trigger)
         return self._shut_down()
@@ -148,16 +158,14 @@ class Resource:
         for exchange in early:
             exchange.begin()  # and is answered 503
         ended: Deferred[None] = Deferred()
-        self._look(ended, self.reactor.seconds() + self.dispatcher.cleanup_seconds)
+        self._look(ended, self.reactor.seconds() + cleanup_time.seconds)
         return ended
 
     def _look(self, ended: Deferred[None], deadline: float) -> None:
         if (self.dispatcher.in_progress or self._starting) and self.reactor.seconds() < deadline:
             self.reactor.callLater(_LOOK, self._look, ended, deadline)
             return
-        stopping = self._loop.create_task(
-            self.dispatcher.lifetime.stop(self.dispatcher.cleanup_seconds)
-        )
+        stopping = self._loop.create_task(self.dispatcher.lifetime.stop(cleanup_time.seconds))
         # What was answered last is sent in the reactor's next turn; then connections are closed.
         stopping.add_done_callback(lambda _: self.reactor.callLater(_LOOK, self._end, ended))
 
@@ -170,7 +178,7 @@ class Resource:
 
 @implementer(IPushProducer)
 class _Exchange:
-    """One request; on the reactor's thread, but for what the conversation calls."""
+    """One request; on the reactor's thread, except for what the conversation calls."""
 
     def __init__(self, loop: Any, dispatcher: Dispatcher, request: Any) -> None:
         self._loop = loop  # asked, not the reactor, which takes a millisecond more on asyncio's
@@ -201,7 +209,7 @@ class _Exchange:
         self._feed()
 
     def fail(self) -> None:
-        """Answer 500: the application has not started."""
+        """Answer 500, since the application could not start."""
         if self._over:
             return
         self._over = True
@@ -221,7 +229,7 @@ class _Exchange:
     # The reactor's ------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Read from the body, which Twisted has taken in, as the application does."""
+        """Read from the body, which Twisted has received whole, as fast as the application does."""
         body = self._stream.body
         content: Any = self._request.content
         while not self._over and not body.complete:
@@ -269,7 +277,7 @@ class _Exchange:
         elif self._request.chunked or (head is not None and head.length):
             channel.loseConnection()  # after what is on its way; no last chunk, or too few bytes
         else:
-            # The end would be the response's: a reset, once the transport had its turn to send.
+            # A plain end would make it look complete: reset, once the transport could send.
             self._loop.call_later(0, channel.transport.abortConnection)
 
     def _end(self) -> None:
@@ -326,7 +334,7 @@ def _request(request: Any) -> Request:
 
 
 def _root_and_path(request: Any) -> tuple[bytes, bytes]:
-    """Return what led to the resource, and what is left, both decoded."""
+    """Return the path that led to the resource, and the rest of the path, both decoded."""
     root = b"".join(b"/" + each for each in request.prepath)
     path = b"".join(b"/" + each for each in request.postpath)
     if not path and root.endswith(b"/"):  # the resource is the child "" of another

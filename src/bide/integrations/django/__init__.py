@@ -1,15 +1,15 @@
 """Django: async views that hold no thread, and database connections that waiting does not mix.
 
-One line in the settings, and ``get_wsgi_application()`` as ever::
+Add one line to the settings, and call ``get_wsgi_application()`` as always::
 
     INSTALLED_APPS = [..., "bide.integrations.django"]
 
-- ``async_to_sync`` parks the request, whose coroutine runs on the server's event loop: so do async
+- ``async_to_sync`` parks the request and runs its coroutine on the server's event loop. So do async
   views and middleware, and async iterators in a ``StreamingHttpResponse``, block by block.
-- ``sync_to_async`` comes back to the request's own thread, and so to its own connections.
+- ``sync_to_async`` makes its call on the request's own thread, and so with its own connections.
 - Each request has database connections of its own: see :mod:`.databases`.
 
-All of it applies to requests that Bide runs. Elsewhere, in ``runserver``, in commands and in test
+All of this applies to requests that Bide runs. Elsewhere, in ``runserver``, in commands and in test
 clients, Django does what it always does.
 """
 
@@ -27,16 +27,19 @@ except ImportError:
     ) from None
 
 OLDEST = (5, 2)
-"""The version of Django that this is made for, and later ones."""
+"""The oldest version of Django that this is made for."""
 
 
 def install() -> Callable[[], None]:
-    """Let Django wait as Bide does, in this process; Django calls it for ``INSTALLED_APPS``.
+    """Make Django in this process wait as Bide does; Django calls this for ``INSTALLED_APPS``.
 
-    Returns what takes it back. Called again it changes nothing, and takes nothing back.
+    Returns:
+        A function that undoes this; call it between requests. If this was installed already, the
+        function does nothing.
 
     Raises:
-        StartError: Django is too old, or not the one that this knows, or has no settings.
+        StartError: Django is too old, or its code differs from what this replaces, or it has no
+            settings.
         ImproperlyConfigured: the setting ``BIDE`` has a value that it cannot have.
     """
     if django.VERSION < OLDEST:
@@ -49,7 +52,7 @@ def install() -> Callable[[], None]:
         from bide.integrations.django import patches
     except (ImportError, AttributeError) as error:
         raise StartError(
-            f"bide.integrations.django does not know Django {django.get_version()} with this "
+            f"bide.integrations.django does not support Django {django.get_version()} with this "
             f"asgiref: {error}"
         ) from error
     return patches.install()

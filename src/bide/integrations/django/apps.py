@@ -1,4 +1,4 @@
-"""What ``INSTALLED_APPS`` finds."""
+"""The configuration of the Django app ``bide.integrations.django``, for ``INSTALLED_APPS``."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class BideConfig(AppConfig):  # type: ignore[misc]
     verbose_name = "Bide"
 
     def ready(self) -> None:
-        """Install it."""
+        """Install the integration."""
         install()

@@ -56,7 +56,7 @@ KINDS[_Main] = _MainSubscription
 
 
 def async_to_sync(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Take the place of ``AsyncToSync.__call__``: wait for the coroutine, on the server's loop."""
+    """Replaces ``AsyncToSync.__call__``: run the coroutine on the server's loop, and wait."""
     executor = executor_here()
     if executor is None or self.force_new_loop or not executor.parks:
         return _alone(self, *args, **kwargs)
@@ -67,7 +67,7 @@ def async_to_sync(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any
     try:
         return executor.waiter.wait(main)
     except Cancelled:
-        # Its clean-up may need this thread, and has it for as long as clean-ups may take.
+        # The coroutine's clean-up may need this thread, which waits while clean-ups may go on.
         executor.waiter.wait(main.ended)
         raise
     finally:
@@ -75,7 +75,7 @@ def async_to_sync(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 def _alone(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Do as asgiref does, which must not find a frame where it looks for an executor of its own."""
+    """Call asgiref's own method; it must not find a ``Frame`` where it keeps its own executor."""
     executors = AsyncToSync.executors
     frame = getattr(executors, "current", None)
     if not isinstance(frame, Frame):
@@ -95,7 +95,7 @@ async def _run(
     context: list[contextvars.Context],
     handled: BaseException | None,
 ) -> Any:
-    """Do what ``AsyncToSync.main_wrap`` does: carry the context, and the error being handled."""
+    """As ``AsyncToSync.main_wrap``: carry the context, and the error that is being handled."""
     _restore_context(context[0])
     token = frame_of_context.set(frame)
     task = asyncio.current_task()
@@ -118,7 +118,7 @@ async def _run(
 
 
 async def sync_to_async(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Take the place of ``SyncToAsync.__call__``: the call is made on the request's own thread."""
+    """Replaces ``SyncToAsync.__call__``: make the call on the request's own thread."""
     frame = frame_of_context.get()
     executors = AsyncToSync.executors
     before = getattr(executors, "current", None)
@@ -142,7 +142,7 @@ async def sync_to_async(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) 
 def _call(
     executor: RequestExecutor, function: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
-    """Make a call in the frame that has been opened for it."""
+    """Make a call in the frame that was opened for it."""
     if executor_here() is not executor:  # a worker thread, or the request is over
         return function(*args, **kwargs)
     frame = executor.frame
@@ -155,13 +155,14 @@ def _call(
 
 
 def iterate_response(self: Any) -> Iterator[bytes]:
-    """Take the place of ``StreamingHttpResponse.__iter__``: block by block, not as one list."""
+    """Replaces ``StreamingHttpResponse.__iter__``: iterate block by block, not over one list."""
     executor = executor_here()
     if not self.is_async or executor is None or not executor.parks:
         blocks: Iterator[bytes] = _iterate_response(self)
         return blocks
     stream = _stream(self, executor.waiter)
-    # Django's ``close()`` calls it: the iterator is closed in the request, not by the collector.
+    # Django's ``close()`` calls this, so that the iterator is closed in the request, and not by the
+    # garbage collector.
     self._resource_closers.append(stream.close)
     return stream
 
@@ -193,7 +194,7 @@ def _stream(response: Any, waiter: Waiter) -> Generator[bytes, None, None]:
 
 
 def begin(**_: Any) -> None:
-    """Receive ``request_started``: what this request starts has its calls made by it."""
+    """Receive ``request_started``: what this request starts makes its calls in this frame."""
     executor = executor_here()
     if executor is not None:
         frame_of_context.set(executor.frame)

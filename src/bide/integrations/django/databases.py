@@ -1,12 +1,12 @@
 """Database connections: each request of Bide's has its own, and each stays on its own thread.
 
-Django keeps one connection for each thread, and the requests of a lane share that: one that waits
-in the midst of a transaction would find others in it. Here a request takes a connection from its
-thread's pool when it first uses the database and gives it back in the end, so that
-``CONN_MAX_AGE`` goes on from request to request. A thread has so many at most, see
+Django keeps one connection for each thread, and the requests of a lane would share it: while one
+waits in the middle of a transaction, others would use that transaction. Here a request takes a
+connection from its thread's pool when it first uses the database, and gives it back at its end. So
+``CONN_MAX_AGE`` counts across requests. The connections of a thread are limited, see
 :mod:`.options`. A request that finds none free waits for one, parked.
 
-All of a pool is on its own thread.
+A pool is used only on its own thread.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Held:
     """The connections of one request.
 
     Attributes:
-        wrappers: Django's, by alias.
-        taking: whether the request waits for a connection now.
+        wrappers: Django's connection objects, by alias.
+        taking: whether the request waits for a free connection now.
     """
 
     def __init__(self, pool: Pool, waiter: Waiter | None) -> None:
@@ -61,7 +61,7 @@ class Held:
 
 
 class Pool:
-    """One thread's connections, by alias: idle, or lent to requests; and who waits for one."""
+    """One thread's connections, by alias: idle, or lent to requests; and the requests that wait."""
 
     def __init__(self) -> None:
         self.idle: dict[str, list[Any]] = defaultdict(list)
@@ -73,7 +73,7 @@ class Pool:
         lent = self.lent[alias]
         if self.idle[alias]:
             wrapper = self.idle[alias].pop()
-            # What request_started does for a connection that is there already.
+            # As ``request_started`` does for an existing connection.
             wrapper.queries_log.clear()
             wrapper.close_if_unusable_or_obsolete()
         elif len(lent) < options.current.connections_per_thread:
@@ -85,7 +85,7 @@ class Pool:
         return wrapper
 
     def _spared(self, alias: str) -> Any:
-        """Take a connection from a request that waits, and does not need it."""
+        """Take a connection from a request that waits and does not need it; else return None."""
         whole = options.current.keep_connection == "request"
         for wrapper, holder in self.lent[alias].items():
             if _is_needed(wrapper) or (whole and wrapper.connection is not None):
@@ -121,16 +121,16 @@ class Pool:
             held.taking = False
 
     def take_back(self, alias: str, wrapper: Any) -> None:
-        """Have a connection back: for the request that waits first, or idle."""
+        """Called when a connection comes back: lend it to the first that waits, or keep it idle."""
         self.lent[alias].pop(wrapper, None)
         try:
-            if wrapper.in_atomic_block:  # nobody will leave that block any more
+            if wrapper.in_atomic_block:  # no code will leave that block any more
                 wrapper.close()
                 wrapper = _new(alias)
             wrapper.close_if_unusable_or_obsolete()
             for other in self.idle[alias]:
                 other.close_if_unusable_or_obsolete()
-        except Exception:
+        except Exception:  # whatever the driver raises; the others that wait get a new one
             log.exception("a connection to the database %r could not be closed", alias)
             wrapper = _new(alias)
         if self.queue[alias]:
@@ -141,16 +141,18 @@ class Pool:
             self.idle[alias].append(wrapper)
 
     def close(self) -> None:
-        """Close those that are idle; on the pool's thread."""
+        """Close the idle connections; on the pool's thread."""
         for wrappers in self.idle.values():
             while wrappers:
                 wrappers.pop().close()
 
 
 class _Closing:
-    """Closes a pool when its thread ends: that drops what it keeps, and does it on itself.
+    """Closes a pool when its thread ends.
 
-    Nothing else may refer to it. The pool itself is in tracebacks, which any thread may drop.
+    The ending thread drops its locals, and so calls this object's destructor on itself. Nothing
+    else may refer to this object. The pool would not do: tracebacks refer to it, and any thread may
+    drop them.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -161,7 +163,7 @@ class _Closing:
 
 
 def _is_needed(wrapper: Any) -> bool:
-    """Whether a connection has a state that another request must not meet."""
+    """Whether a connection has state that another request must not see, such as a transaction."""
     return bool(
         wrapper.in_atomic_block
         or wrapper.execute_wrappers
@@ -182,7 +184,7 @@ def _new(alias: str) -> Any:
 
 
 def _watch_cursors(wrapper: Any) -> weakref.WeakSet[Any]:
-    """Keep in sight the cursors that are referred to: each may be in the midst of its rows."""
+    """Return the set of a connection's live cursors: each may be in the middle of its rows."""
     cursors: weakref.WeakSet[Any] = weakref.WeakSet()
     prepare = type(wrapper)._prepare_cursor
     itself = weakref.ref(wrapper)
@@ -214,8 +216,7 @@ def _pool_here() -> Pool:
 def _executor_here() -> RequestExecutor | None:
     """Return the executor of the request whose connections this code uses.
 
-    None outside, and in coroutines: Django refuses its database to them, and what it asks there is
-    its own affair.
+    None outside of a request, and in coroutines, to which Django refuses its database.
     """
     if asyncio._get_running_loop() is not None:
         return None
@@ -223,7 +224,7 @@ def _executor_here() -> RequestExecutor | None:
 
 
 def held_here() -> Held | None:
-    """Return the connections of the request that this code runs in; None where there is none."""
+    """Return the connections of the request that this code runs in; None outside of one."""
     executor = _executor_here()
     if executor is None:
         return None
@@ -237,13 +238,13 @@ def held_here() -> Held | None:
 
 
 class Local:
-    """Takes the place of ``connections._connections``: an attribute for each alias."""
+    """Replaces ``connections._connections``: an attribute for each alias."""
 
     def __init__(self, own: Any) -> None:
         object.__setattr__(self, "_own", own)
 
     def __getattr__(self, alias: str) -> Any:
-        # Django asks several times in each request, which may have no connection at all.
+        # Django reads this several times in each request, also in one without a connection.
         executor = _executor_here()
         if executor is None:
             return getattr(self._own, alias)
@@ -269,11 +270,11 @@ class Local:
         wrapper = held.wrappers.pop(alias, None)
         if wrapper is None:
             raise AttributeError(alias)
-        held.pool.lent[alias].pop(wrapper, None)  # whoever takes it out closes it
+        held.pool.lent[alias].pop(wrapper, None)  # the code that takes it out closes it
 
 
 def create_connection(alias: str) -> Any:
-    """Take the place of ``connections.create_connection``: from the pool, in a request."""
+    """Replaces ``connections.create_connection``: in a request, take one from the pool."""
     held = held_here()
     return _create(alias) if held is None else held.pool.lend(alias, held)
 

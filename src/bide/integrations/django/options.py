@@ -1,4 +1,4 @@
-"""The setting ``BIDE``: a dictionary, each of whose keys may be left out."""
+"""The Django setting ``BIDE``: a dictionary, each of whose keys may be left out."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.core.exceptions import ImproperlyConfigured
 
 @dataclass(frozen=True)
 class Options:
-    """What ``BIDE`` says.
+    """The values of the setting ``BIDE``.
 
     Attributes:
         wait_in_atomic: whether a request may wait inside ``transaction.atomic()``.
         connections_per_thread: how many connections to one database a thread of the server has at
             most; a request that finds none free waits for one.
-        connection_timeout: seconds for which it waits.
-        keep_connection: how long a request keeps the connection that it has used: to its end, or
-            for as long as a transaction or a cursor needs it.
+        connection_timeout: seconds that it waits at most.
+        keep_connection: how long a request keeps a connection that it has used. ``"request"``: to
+            its end; ``"transaction"``: for as long as a transaction or a cursor needs it.
     """
 
     wait_in_atomic: bool = True
@@ -29,11 +29,11 @@ class Options:
 
 
 current = Options()
-"""What is in force; set when the integration is installed."""
+"""The options in force; set when the integration is installed."""
 
 
 def read() -> Options:
-    """Read the setting; raises ImproperlyConfigured."""
+    """Return the options of the setting; raise ImproperlyConfigured for a wrong key or value."""
     given = getattr(settings, "BIDE", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"BIDE is a dictionary, not {type(given).__name__}")
@@ -48,7 +48,7 @@ def read() -> Options:
 
 
 def _wanted(name: str, value: Any) -> str:
-    """Return what a value should be; empty where it is that."""
+    """Return what an option's value should be; empty if it is right."""
     kind = type(value)
     if name == "WAIT_IN_ATOMIC":
         return "" if kind is bool else "True or False"

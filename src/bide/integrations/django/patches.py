@@ -1,4 +1,4 @@
-"""What is put in the place of Django's and asgiref's own, and taken back."""
+"""Replaces parts of Django and asgiref, and puts the originals back."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _installed: list[tuple[Any, str, Any]] = []
 
 
 def install() -> Callable[[], None]:
-    """Put everything in its place; see :func:`bide.integrations.django.install`."""
+    """Replace all parts; see :func:`bide.integrations.django.install`."""
     if _installed:
         return _nothing
     if not settings.configured and not os.environ.get("DJANGO_SETTINGS_MODULE"):
         raise StartError(
-            "bide.integrations.django is installed where Django has no settings: set "
-            "DJANGO_SETTINGS_MODULE, or call settings.configure(), before"
+            "bide.integrations.django needs Django's settings: set DJANGO_SETTINGS_MODULE, or "
+            "call settings.configure(), before"
         )
     options.current = options.read()
     _put(AsyncToSync, "__call__", asynchronous.async_to_sync)

@@ -1,13 +1,12 @@
 """A request's own thread, for the blocking code of the coroutines that it waits for.
 
-asgiref has an executor for that: while ``async_to_sync`` blocks a thread, ``sync_to_async`` has
-its calls made there. A request of Bide's that waits has parked and blocks no thread, so its
-:class:`RequestExecutor` takes the place of its parking, and makes the calls between going to sleep
-and going on.
+asgiref has an executor for that: while ``async_to_sync`` blocks a thread, ``sync_to_async`` makes
+its calls there. A request of Bide's that waits has parked and blocks no thread. So its
+:class:`RequestExecutor` replaces its parking, and makes the calls while the request is parked.
 
-Calls of one request are never made one within the other, but for those that the inner one waits
-for itself: each call has a *frame* of its own, and what it starts comes back to that. So what
-runs beside a call does not get into the call's transaction.
+One call of a request is never made within another, except for calls that the other waits for. Each
+call has a *frame* of its own, in which the calls of what it starts are made. So what runs beside a
+call does not get into the call's transaction.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from bide.waiting.waiter import Waiter, current_waiter
 T = TypeVar("T")
 
 frame_of_context: ContextVar[Frame | None] = ContextVar("bide.django.frame", default=None)
-"""Where the blocking calls of this code are made; copied into every task that it starts."""
+"""The frame in which this code's blocking calls are made; copied into every task it starts."""
 
 
 class Item:
@@ -44,7 +43,7 @@ class Item:
         self.future: Future[Any] = Future()
 
     def run(self) -> None:
-        """Make the call, unless it is not wanted any more; never raises."""
+        """Make the call, unless its promise was cancelled; never raises."""
         if not self.future.set_running_or_notify_cancel():
             return
         try:
@@ -56,24 +55,24 @@ class Item:
 
 
 class Frame:
-    """Makes calls on the thread of the request, while that waits in this frame: an executor.
+    """An executor that makes calls on the request's thread, while the request waits in this frame.
 
-    ``submit`` may be called from any thread. Two sides meet without a lock: a call is queued and
-    then looks whether the frame has ended; a frame that ends says so and then looks for calls.
+    ``submit`` may be called from any thread, without a lock. ``queue`` adds the call, and then
+    checks whether the frame has ended. A frame that ends notes that, and then takes what is queued.
     """
 
     __slots__ = ("_items", "_outer", "_wait", "ended", "executor", "task_context")
 
     def __init__(self, executor: RequestExecutor, outer: Frame | None) -> None:
         self.executor = executor
-        self.task_context: list[asyncio.Task[Any]] | None = None  # asgiref's: whom to cancel
+        self.task_context: list[asyncio.Task[Any]] | None = None  # asgiref's: the tasks to cancel
         self._outer = outer
         self._items: deque[Item] = deque()
-        self._wait: Wait | None = None  # that is parked here
+        self._wait: Wait | None = None  # the wait that is parked here
         self.ended = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Queue a call."""
+        """Queue a call; return the promise of its result. From any thread."""
         item = Item(functools.partial(fn, *args, **kwargs))
         self.queue(item)
         return item.future
@@ -93,7 +92,7 @@ class Frame:
         if self._has_ended():
             try:
                 self._items.remove(item)
-            except ValueError:  # the frame's end has found it
+            except ValueError:  # `end` has taken it
                 return
             self._pass_on(item)
 
@@ -114,7 +113,7 @@ class Frame:
                 if self._items:
                     self.executor.waiter.call(functools.partial(self._make, self._items.popleft()))
                 else:
-                    self.executor.inner.park(wait)
+                    self.executor.park_inside(wait)
         finally:
             self._wait = before
 
@@ -127,7 +126,7 @@ class Frame:
             inner.end()
 
     def end(self) -> None:
-        """Make no more calls; those that came meanwhile are made around it."""
+        """End the frame; calls that are still queued are made in the outer frame."""
         self.ended = True
         while True:
             try:
@@ -141,19 +140,20 @@ class RequestExecutor(Parking):
     """The parking of a request, which makes calls while the request is parked.
 
     Attributes:
-        frame: the innermost one, in which the request's code runs now.
-        on_loop: whether the request runs on the event loop's thread, which must not be blocked: its
-            calls are made by a worker thread.
-        held: what the database connections of this request are kept in; theirs.
-        ends: called in turn when the request has ended.
+        frame: the innermost frame, in which the request's code runs now.
+        on_loop: whether the request runs on the event loop's thread, which must not be blocked. Its
+            calls are then made by a worker thread.
+        held: the database connections of this request; set by :mod:`.databases`.
+        ends: functions called in turn when the request has ended.
     """
 
-    __slots__ = ("_worker", "ended", "ends", "frame", "held", "inner", "name", "on_loop", "waiter")
+    __slots__ = ("_worker", "ended", "ends", "frame", "held", "inner", "on_loop", "waiter")
 
     def __init__(self, waiter: Waiter, inner: Parking) -> None:
         self.waiter = waiter
         self.inner = inner
         self.name = inner.name
+        self.since = inner.since
         self.on_loop = asyncio._get_running_loop() is waiter.loop
         self.held: Any = None
         self.frame = Frame(self, None)
@@ -177,7 +177,7 @@ class RequestExecutor(Parking):
         del self.frame, self.waiter
 
     def _end_held(self) -> None:
-        # Looked at on the worker thread: calls of a request that was left may have been made since.
+        # Read on the worker thread: calls of a request that has ended may have been made since.
         if self.held is not None:
             self.held.end()
 
@@ -195,22 +195,25 @@ class RequestExecutor(Parking):
         finally:
             _here.executor = None
 
-    @property
-    def since(self) -> float:  # type: ignore[override]
-        """When the one that runs now went on."""
-        return self.inner.since
-
     def wake(self, wait: Wait) -> None:
-        """Let ``park`` look again; from any thread."""
+        """Wake ``park``, which checks the wait and the queue again; from any thread."""
         self.inner.wake(wait)
 
     def park(self, wait: Wait) -> None:
         """Make calls until ``wait`` is settled or interrupted."""
-        (self.inner if self.ended else self.frame).park(wait)
+        if self.ended:
+            self.park_inside(wait)
+        else:
+            self.frame.park(wait)
+
+    def park_inside(self, wait: Wait) -> None:
+        """Park where the request would park without this."""
+        self.inner.park(wait)
+        self.since = self.inner.since
 
     @property
     def parks(self) -> bool:
-        """Whether a wait parks here: no foreign event loop runs on this thread."""
+        """Whether a wait parks here: not where a foreign event loop runs on this thread."""
         return asyncio._get_running_loop() in (None, self.waiter.loop)
 
 
@@ -222,7 +225,7 @@ _here = _Here()
 
 
 def served_here() -> RequestExecutor | None:
-    """Return the executor of the request whose call this worker thread makes; else None."""
+    """Return the executor of the request whose call this worker thread makes; None elsewhere."""
     return _here.executor
 
 

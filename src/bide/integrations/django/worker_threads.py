@@ -1,7 +1,7 @@
 """Threads for the blocking calls of requests that run on the event loop.
 
-asgiref alone has one thread for the thread-sensitive calls of all requests. Here are a few; each
-request has all of its calls made by the same one, with connections of its own.
+asgiref by itself has one thread for the thread-sensitive calls of all requests. Here there are a
+few threads. All calls of a request are made on the same one, with connections of its own.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 WORKER_THREADS: Final = 8
-"""How many threads at most."""
+"""How many threads there are at most."""
 
 
 class WorkerThread:
-    """One thread; all but its calls is on the event loop's thread.
+    """One thread. Everything here is called on the event loop's thread.
 
     Attributes:
         executor: makes calls on the thread.
-        requests: how many requests have their calls made here.
+        requests: how many requests make their calls here.
     """
 
     def __init__(self, number: int) -> None:
@@ -30,7 +30,7 @@ _threads: list[WorkerThread] = []
 
 
 def choose() -> WorkerThread:
-    """Return the thread that serves the fewest requests; a new one before one serves two."""
+    """Return an idle thread; else a new one; at the limit, the one that serves the fewest."""
     idle = [each for each in _threads if not each.requests]
     if not idle and len(_threads) < WORKER_THREADS:
         _threads.append(WorkerThread(len(_threads) + 1))
@@ -39,6 +39,6 @@ def choose() -> WorkerThread:
 
 
 def dismiss() -> None:
-    """End the threads, each when it has made its calls; no request may be in progress."""
+    """End the threads, each after its last call; called when no request is in progress."""
     while _threads:
         _threads.pop().executor.shutdown()

@@ -1,8 +1,8 @@
 """A chunked body (RFC 9112 section 7.1): where its data is, and where it ends.
 
 It reads sizes, extensions and data itself, so that data costs the same whatever it consists of, and
-a size line is refused at its first bad byte however it is split. Trailers are for whoever parses
-fields. Bytes only: no sockets, no threads.
+a size line is refused at its first bad byte however it is split. Trailers are passed on to the
+parser of fields. Bytes only: no sockets, no threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bide.exchange.limits import Limits
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _FRAMING_DUE: Final = 128
 """Bytes of framing that each chunk may bring: far more than any client needs."""
-_CHUNK_DUE: Final = 64
+CHUNK_DUE: Final = 64
 """Bytes of data for each chunk beyond the limit. A million chunks of one byte are an attack."""
 _LARGEST: Final = 2**64
 
@@ -170,7 +170,7 @@ class Chunked:
         excess, chunks, fed = self._excess, self._chunks, self._fed
         blocks = []
         # These lines stay below their due: only what was in excess before can reach the limit.
-        while excess + 32 < limits.framing and chunks < limits.chunks + fed // _CHUNK_DUE:
+        while excess + 32 < limits.framing and chunks < limits.chunks + fed // CHUNK_DUE:
             line = _SIZE_LINE.match(data, at)
             if line is None:
                 break
@@ -233,7 +233,7 @@ class Chunked:
             return
         self._chunks += 1
         self._excess = max(0, self._excess - _FRAMING_DUE)
-        if self._chunks > self._limits.chunks + self._fed // _CHUNK_DUE:
+        if self._chunks > self._limits.chunks + self._fed // CHUNK_DUE:
             raise RemoteProtocolError("the body has too many small chunks")
 
     def _take_data(self, data: bytes, at: int) -> int:

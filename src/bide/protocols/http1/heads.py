@@ -3,15 +3,20 @@
 httptools (llhttp) parses. Around it stand the checks on the wire that it is looser about. It is fed
 so that a feed never goes beyond the end of a message: a head up to its empty line, a body of known
 length up to that, of a chunked one the trailers alone, up to their empty line.
+
+Where :mod:`bide.native` is compiled, it first looks whether a head is plain: of such a one llhttp
+sees nothing, nor of its body. What it takes, the strict way would take, and understand the same.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import httptools
 
 from bide.errors import RemoteProtocolError
 from bide.exchange.limits import Limits
-from bide.exchange.messages import Request
+from bide.exchange.messages import Request, decoded
 from bide.protocols.http1.syntax import (
     CLOSES,
     KEEPS_ALIVE,
@@ -28,6 +33,45 @@ from bide.protocols.http1.syntax import (
     split_target,
     without_trailing_blanks,
 )
+from bide.twins import Plain
+
+
+class PlainRequest(Request):
+    """A request whose head was plain; it makes its headers of that when they are asked for."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, head: bytes, plain: Plain) -> None:
+        self._head = head
+        (
+            _,
+            self.method,
+            self.target,
+            self.raw_path,
+            escaped,
+            self.query,
+            self.version,
+            self.persistent,
+            length,
+            self.fields,
+        ) = plain
+        self.root = b""
+        self.path = decoded(self.raw_path) if escaped else self.raw_path
+        self.pairs = None
+        self.has_body = length > 0
+
+    def split(self) -> list[tuple[bytes, bytes]]:
+        """Make the headers, of the head: each line is ``Name: value``."""
+        headers = []
+        for line in self._head.split(b"\r\n")[1:-2]:
+            name, _, value = line.partition(b": ")
+            headers.append((name, value))
+        return headers
+
+
+# Outside of heads; never changed.
+_NOTHING_MEANT: Final[dict[bytes, bytes]] = {}
+_NOTHING_REPEATED: Final[list[tuple[bytes, bytes]]] = []
 
 
 class HeadParser:
@@ -35,6 +79,7 @@ class HeadParser:
 
     Attributes:
         length: bytes of the body that the last head announces; None for a chunked one.
+        plain: whether the last head was plain.
         expects_continue: whether its client waits to be told to send that body.
         upgrades: whether the last head asks for another protocol.
     """
@@ -47,22 +92,31 @@ class HeadParser:
         "_repeated",
         "expects_continue",
         "length",
+        "plain",
         "upgrades",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._parser: httptools.HttpRequestParser | None = self._new_parser()
+        self._parser: httptools.HttpRequestParser | None = None  # made when there is need of it
         self._headers: list[tuple[bytes, bytes]] | None = None  # None outside of heads
-        self._meant: dict[bytes, bytes] = {}
-        self._repeated: list[tuple[bytes, bytes]] = []  # of what means something, in order
+        self._meant = _NOTHING_MEANT  # in a head that is parsed: what means something
+        self._repeated = _NOTHING_REPEATED  # and what came again of that, in order
         self.length: int | None = 0
+        self.plain = False
         self.expects_continue = False
         self.upgrades = False
 
     def close(self) -> None:
         """Drop llhttp's parser, which refers to this object; when the connection ends."""
         self._parser = None
+
+    def take(self, head: bytes, plain: Plain) -> Request:
+        """Make the request of a plain head, which has been parsed."""
+        self.length = plain[8]
+        self.plain = True
+        self.expects_continue = self.upgrades = False
+        return PlainRequest(head, plain)
 
     def parse(self, head: bytes, end: int) -> Request:
         """Parse a complete head, whose request line ends at ``end``.
@@ -71,11 +125,12 @@ class HeadParser:
             RemoteProtocolError: the request must be refused; with the status to answer.
         """
         limits = self._limits
+        self.plain = False
         headers = self._headers = []
         meant = self._meant = {}
         self._repeated = []
         method, target, version = split_request_line(head[:end])
-        # Counted before each is made an object of: its line, and the empty one, are no headers.
+        # Counted before objects are made. The request line and the empty line are not headers.
         if len(head) > 4 * limits.fields and head.count(b"\r\n") - 2 > limits.fields:
             raise RemoteProtocolError(f"the request has more than {limits.fields} headers", 431)
         # By find: to ask by ``in`` costs five times as much, for bytes.
@@ -85,7 +140,7 @@ class HeadParser:
         self.feed(head if method in PARSED else STAND_IN + head[len(method) :])
         self._headers = None
         if method == "CONNECT":
-            raise RemoteProtocolError("this is no proxy: CONNECT is not served", 405)
+            raise RemoteProtocolError("this is not a proxy: CONNECT is not served", 405)
         if self._repeated:
             join_repeated(meant, self._repeated)
         host = meant.get(b"host")
@@ -103,6 +158,7 @@ class HeadParser:
         else:
             request.persistent = version == "1.1"
             self.length = 0
+        self._meant, self._repeated = _NOTHING_MEANT, _NOTHING_REPEATED
         return request
 
     def _note_meanings(self, request: Request) -> None:
@@ -135,11 +191,16 @@ class HeadParser:
     def feed(self, data: bytes) -> None:
         """Feed a piece of the last head's body, of known length, or of its trailers.
 
+        Nothing is done with the body of a plain head: llhttp does not know of it.
+
         Raises:
             RemoteProtocolError: the data is malformed.
         """
+        if self.plain:
+            return
         parser = self._parser
-        assert parser is not None
+        if parser is None:
+            parser = self._parser = self._new_parser()
         self.upgrades = False
         try:
             parser.feed_data(data)

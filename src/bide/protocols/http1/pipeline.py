@@ -17,11 +17,11 @@ A token says whether the next one may begin. It is a list's one element::
        └─────────────────────────────────────────────────┘
          nothing is queued, and the client has half-closed or the server drains
 
-The loop and the thread of a response that ends meet here. Each first writes its own mark, and then
-looks for the other's. The loop queues a stream, or marks that it wants to hear of the end; then it
-looks whether the token is there. A response that ends puts the token back; then it looks at the
-queue and at the mark, and calls the loop. So somebody begins the next stream, and only the loop
-takes the token: it is begun once.
+The loop, and the thread of a response that ends, both act here. Each first writes its own mark, and
+then checks the other's. The loop queues a stream, or marks that it must be called at the end; then
+it checks whether the token is there. A response that ends puts the token back; then it checks the
+queue and the mark, and calls the loop. So the next stream is always begun. Only the loop takes the
+token, so it is begun once.
 
 A request for another protocol (``Upgrade``) that the connection's owner may follow holds up what
 comes behind it. That is kept as it is: HTTP/1 if the response ends, else the other protocol's.
@@ -29,22 +29,22 @@ comes behind it. That is kept as it is: HTTP/1 if the response ends, else the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from bide.compiling import mypyc_attr
 from bide.errors import RemoteProtocolError
 from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
+from bide.protocols.caught_up import CaughtUp
 from bide.protocols.http1.writing import Responses
 from bide.protocols.interfaces import BODY, HEAD, IDLE, Owner, Transport
-from bide.waiting.outcome import Sink
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pipeline(Responses):
     """The requests of one connection, in order; on the loop, but for ``next``."""
 
     __slots__ = (
         "_catching_up",
+        "_ending",
         "_half_closed",
         "_queue",
         "_turn",
@@ -57,6 +57,7 @@ class Pipeline(Responses):
         self._queue: list[Stream | RemoteProtocolError] = []  # short, and mostly empty
         self._turn = [True]  # the token
         self._catching_up = False  # the loop is called when the client has
+        self._ending = False  # the server has begun to drain
         self._half_closed = False
         self._upgrading = False  # the last request may change the protocol
         self._wants_end = False  # the loop is called when the response has ended
@@ -128,14 +129,18 @@ class Pipeline(Responses):
     def next(self, stream: Stream) -> None:
         """Called when the connection goes on after a response; from any thread."""
         self.owner.ended(stream)
-        self._turn.append(True)
+        self._put_back()
         if self._queue or self._wants_end:
             self.owner.call_soon(self._go_on)
+
+    def _put_back(self) -> None:
+        """Put the token back. A method, so that tests let the loop come before or after it."""
+        self._turn.append(True)
 
     def _go_on(self) -> None:
         if self._upgrading and self._turn and not self._queue:  # it stays with HTTP/1
             self._upgrading = False
-            self._wants_end = self._half_closed or self.draining
+            self._wants_end = self._half_closed or self._ending
             self._read_on()
         self._advance()
 
@@ -153,9 +158,9 @@ class Pipeline(Responses):
             if self._catching_up or not self._turn:
                 return  # it goes on from there
             room = self.transport.room()
-            if room is not None:  # else whoever asks and takes nothing would fill the memory
+            if room is not None:  # else a client that sends requests and reads nothing fills memory
                 self._catching_up = True
-                room.listen(_CaughtUp(self.owner, self._caught_up))
+                room.listen(CaughtUp(self.owner, self._caught_up))
                 return
             self._turn.pop()
             item = self._queue.pop(0)
@@ -165,19 +170,26 @@ class Pipeline(Responses):
                 self.answer_refusal(item)
                 return
             self.owner.begin(item)
-        last = self._half_closed or self.draining
+        last = self._half_closed or self._ending
         if last and self._turn and not (self.receiving or self._upgrading):
             self.transport.close(linger=True)
 
     # The connection's ----------------------------------------------------------------------------
 
+    def retire(self) -> None:
+        """Say in each response that the connection is closed after it.
+
+        One whose response has begun already stays open: its client may be sending the next request.
+        """
+        self.draining = True
+
     def drain(self) -> None:
         """Close when idle, or before half a request; else after the response in progress.
 
-        A request that has come is served, though nobody has read it yet.
+        A request that has come is served, even if it has not been read yet.
         """
-        if not self.draining:
-            self.draining = self._wants_end = True
+        if not self._ending:
+            self.draining = self._ending = self._wants_end = True
             self.transport.look()
         if self._turn and not (self._queue or self._upgrading):
             self.transport.close(linger=self.receiving)
@@ -201,18 +213,3 @@ class Pipeline(Responses):
             self.refuse(RemoteProtocolError("the request took too long", 408))
         else:
             self.transport.abort()
-
-
-class _CaughtUp(Sink):
-    """Has the loop go on when the client has taken enough, or is gone."""
-
-    __slots__ = ("_function", "_owner")
-
-    def __init__(self, owner: Owner, function: Callable[[], None]) -> None:
-        self._owner = owner
-        self._function = function
-
-    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:  # noqa: ARG002
-        """Call the loop; from any thread."""
-        self._owner.call_soon(self._function)
-        return True

@@ -5,18 +5,7 @@ Heads are parsed by :mod:`bide.protocols.http1.heads`, chunked bodies by
 the limits, and what comes when. No sockets, no threads, no event loop: bytes come in by
 ``data_received``, on the loop.
 
-It is always in one of these states, which only ``_move`` changes; ``MOVES`` has every move::
-
-              part                length
-      head <--------+        +------------> counted
-        |           |        |                 |
-        +--whole--> |        | <-----end-------+
-                      idle
-        +--go on--> |        | <-----end-------+
-        |           |        |                 |
-      held <--------+        +------------> chunked
-              hold                chunks
-                                              each of them --stop--> stopped
+It is always in one of the states of :mod:`bide.protocols.http1.states`; only ``_move`` changes it.
 
 Invariants:
 
@@ -31,72 +20,49 @@ from __future__ import annotations
 
 from typing import Final
 
+from bide.compiling import mypyc_attr
 from bide.errors import ClientDisconnected, RemoteProtocolError
 from bide.exchange.limits import Limits
+from bide.exchange.messages import Request
 from bide.exchange.stream import ENDED, Stream
 from bide.exchange.totals import UNBOUND, Total
+from bide.native import parse
 from bide.protocols.http1.chunked import Chunked
 from bide.protocols.http1.heads import HeadParser
 from bide.protocols.http1.pipeline import Pipeline
+from bide.protocols.http1.states import (
+    CHUNKED,
+    CHUNKS,
+    COUNTED,
+    END,
+    GO_ON,
+    HEAD,
+    HELD,
+    HOLD,
+    IDLE,
+    LENGTH,
+    MOVES,
+    PART,
+    STOP,
+    STOPPED,
+    WHOLE,
+)
 from bide.protocols.http1.syntax import (
     HOPELESS,
     body_too_large,
+    name_other,
     skip_empty_lines,
     split_request_line,
 )
 from bide.protocols.interfaces import Owner, Transport
 
-IDLE: Final = "idle"
-"""The next byte begins a head, or an empty line before one."""
-HEAD: Final = "head"
-"""A head has begun, and is kept until its end has come."""
-COUNTED: Final = "counted"
-"""A body of known length is coming."""
-CHUNKED: Final = "chunked"
-"""A chunked body is coming."""
-HELD: Final = "held"
-"""What comes is kept unparsed."""
-STOPPED: Final = "stopped"
-"""What comes is dropped."""
-
-PART: Final = "part"
-"""A head has come in part."""
-WHOLE: Final = "whole"
-"""The rest of it has come."""
-LENGTH: Final = "length"
-"""A head has announced a body of known length."""
-CHUNKS: Final = "chunks"
-"""A head has announced a chunked body."""
-END: Final = "end"
-"""The body has come to its end."""
-HOLD: Final = "hold"
-"""Enough requests wait, or the last one may change the protocol."""
-GO_ON: Final = "go on"
-"""Fewer wait, or the protocol stays."""
-STOP: Final = "stop"
-"""Nothing more can be a request: after an error, the last request, or the client's end."""
-
-MOVES: Final = {
-    (IDLE, PART): HEAD,
-    (IDLE, LENGTH): COUNTED,
-    (IDLE, CHUNKS): CHUNKED,
-    (IDLE, HOLD): HELD,
-    (IDLE, STOP): STOPPED,
-    (HEAD, WHOLE): IDLE,
-    (HEAD, STOP): STOPPED,
-    (COUNTED, END): IDLE,
-    (COUNTED, STOP): STOPPED,
-    (CHUNKED, END): IDLE,
-    (CHUNKED, STOP): STOPPED,
-    (HELD, GO_ON): IDLE,
-    (HELD, STOP): STOPPED,
-}
-"""The state that follows, by state and event. There is no other move."""
-
 _EMPTY_LINE: Final = b"\r\n\r\n"
+_HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\n"
+"""What clients of HTTP/2 begin with, so that others refuse it (RFC 9113 section 3.4)."""
 _NOTHING: Final = bytearray()  # never written to; most connections need no other
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HTTP1(Pipeline):
     """One connection: its way in, and with its bases its order and its way out."""
 
@@ -120,7 +86,7 @@ class HTTP1(Pipeline):
         self.state = IDLE  # by the loop
         self._parser = HeadParser(limits)
         self._buffer: bytearray = _NOTHING  # in HEAD: what has come of it
-        self._blank = 0  # bytes of empty lines since the last head
+        self._blank = -1  # bytes of empty lines since the last head; negative before all
         self._line = -1  # bytes of its request line; -1 while that is not complete
         self._held = b""  # in HELD: what has come
         self._stream: Stream | None = None  # in COUNTED and CHUNKED: whose body is coming
@@ -179,10 +145,14 @@ class HTTP1(Pipeline):
             else:
                 if state is HELD:
                     self._held += data[at:]
-                    self.transport.pause_reading()  # somebody may have read on
+                    self.transport.pause_reading()  # reading may have been resumed
                 break
         if self._stream is not None:
             self._mind_window(self._stream)
+
+    def waits(self) -> bool:
+        """Whether the application waits for more of the body that is coming."""
+        return self._stream is not None and self._stream.body.awaited
 
     def read_on(self) -> None:
         """Take what was held, if anything was."""
@@ -218,22 +188,36 @@ class HTTP1(Pipeline):
 
     def _receive_head(self, data: bytes, at: int) -> int:
         """Take a head, and what came with it of its body; return where that ends."""
-        if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
-            self._blank -= at
-            at = skip_empty_lines(data, at)
-            self._blank += at
-        end = data.find(_EMPTY_LINE, at) + 4
-        if end < 4:
-            if at < len(data):
-                self._move(PART)
-                self._buffer = bytearray(data[at:])
-                self._line = -1
-                self._check_incomplete(0)
-            return len(data)
-        stream = self._take_head(data[at:end])
-        if stream is None:
+        parser = self._parser
+        plain = None if parse is None else parse(data, at, self.limits)
+        if plain is not None:
+            end = plain[0]
+            request: Request | None = parser.take(data[at:end], plain)
+        else:
+            if data.startswith(b"\r\n", at):  # RFC 9112 section 2.2: ignore empty lines before
+                self._blank -= at
+                at = skip_empty_lines(data, at)
+                self._blank += at
+            end = data.find(_EMPTY_LINE, at) + 4
+            if end < 4:
+                self._take_part(data, at)
+                return len(data)
+            if self._blank < 0 and data.startswith(_HTTP2, at) and self.owner.speaks_http2():
+                self._move(HOLD)
+                self._held = data[at:]
+                self.owner.switch_to_http2()
+                return len(data)
+            request = self._parse_head(data[at:end])
+        if request is None:
             return end
-        if self._parser.upgrades and self._may_upgrade(stream):
+        self._blank = 0
+        if request.has_body:
+            stream = self._expect_body(request)
+        else:
+            if not request.persistent:
+                self._stop()
+            stream = Stream(request, self, 0)
+        if parser.upgrades and self._may_upgrade(stream):
             self._move(HOLD)
             self._held = data[end:]
             self.begin_upgrade(stream)
@@ -242,6 +226,14 @@ class HTTP1(Pipeline):
             end = self._receive_body(data, end)
         self.begin(stream)
         return end
+
+    def _take_part(self, data: bytes, at: int) -> None:
+        """Keep the beginning of a head, if anything of it has come."""
+        if at < len(data):
+            self._move(PART)
+            self._buffer = bytearray(data[at:])
+            self._line = -1
+            self._check_incomplete(0)
 
     def _may_upgrade(self, stream: Stream) -> bool:
         """Whether a request without a body may change the protocol (RFC 9110 section 7.8)."""
@@ -264,6 +256,8 @@ class HTTP1(Pipeline):
     def _check_incomplete(self, scanned: int) -> None:
         """Refuse at once what cannot become a good head, instead of waiting for its end."""
         head = self._buffer
+        if self._blank < 0 and len(head) < len(_HTTP2) and _HTTP2.startswith(bytes(head)):
+            return  # it may be
         complete = self._line
         if complete < 0:
             # From the byte before, where a CR may stand whose LF came now.
@@ -288,22 +282,19 @@ class HTTP1(Pipeline):
             self.refuse(RemoteProtocolError("the head of the request is too long", 431), seen)
         return self.state is STOPPED
 
-    def _take_head(self, head: bytes) -> Stream | None:
-        """Parse a complete head; return its stream, or None when it is refused."""
+    def _parse_head(self, head: bytes) -> Request | None:
+        """Parse a complete head; return None when it is refused."""
         end = head.find(b"\r\n")
-        if self._too_long(end, len(head), head):
-            return None
-        self._blank = 0
+        if not self._too_long(end, len(head), head):
+            try:
+                return self._parser.parse(head, end)
+            except RemoteProtocolError as error:
+                self.refuse(error, head)
+        return None
+
+    def _expect_body(self, request: Request) -> Stream:
+        """Make the stream of a request whose body is to come."""
         parser = self._parser
-        try:
-            request = parser.parse(head, end)
-        except RemoteProtocolError as error:
-            self.refuse(error, head)
-            return None
-        if not request.has_body:
-            if not request.persistent:
-                self._stop()
-            return Stream(request, self, 0)
         stream = self._stream = Stream(request, self, self.limits.window, self._unread)
         stream.expects_continue = parser.expects_continue
         self.remaining = parser.length
@@ -374,11 +365,14 @@ class HTTP1(Pipeline):
 
     def refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
         """Parse no further; answer with the error, or fail the body in which it came."""
-        error.show(head or self._buffer)
+        begun = head or self._buffer
+        if self._stream is None:
+            error = name_other(error, begun)
+        error.show(begun)
         stream = self._stop()
         if stream is not None:
-            # First mark the failure, then look at the response. A response that ends first marks
-            # that, then looks for a failure. So one of the two closes.
+            # First mark the failure, then check the response. A response that ends first marks
+            # that, then checks for a failure. So one of the two closes.
             stream.body.fail(error)
             if stream.state == ENDED:
                 self.transport.close(linger=True)
@@ -389,7 +383,7 @@ class HTTP1(Pipeline):
         full = stream.body.full
         if not full:
             return
-        # First the mark, then a second look. The reader first takes, then looks for the mark. So
+        # First the mark, then a second check. The reader first takes, then checks for the mark. So
         # one of the two resumes.
         stream.body.paused = True
         self.transport.pause_reading()

@@ -13,7 +13,6 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from bide.errors import RemoteProtocolError
-from bide.exchange.messages import Head
 
 _METHODS: Final = {
     each.encode(): each
@@ -56,6 +55,25 @@ HOPELESS: Final = re.compile(
 """What no head may have, however it goes on: controls, a bare LF, a first byte of no method."""
 
 
+_OTHERS: Final = {
+    # RFC 8446 section 5.1: a handshake, of TLS 1.0 or later.
+    b"\x16\x03": (
+        "this is not HTTP but TLS: write http:// in the URL, or give the server a --certificate"
+    ),
+    b"PROXY ": "this is not HTTP but a PROXY header: see --proxy-protocol",
+    b"\x00\r\nQUIT\n": "this is not HTTP but a PROXY header: see --proxy-protocol",  # of version 2
+}
+"""What a head that begins so is, in place of one of HTTP/1."""
+
+
+def name_other(error: RemoteProtocolError, head: bytes | bytearray) -> RemoteProtocolError:
+    """Return an error that names what came in place of HTTP; the same where that is not known."""
+    for begins, told in _OTHERS.items():
+        if head.startswith(begins):
+            return RemoteProtocolError(told)
+    return error
+
+
 def skip_empty_lines(data: bytes, at: int) -> int:
     """Return where the first line that is not empty begins."""
     end = _LINE_ENDS.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
@@ -82,14 +100,14 @@ def split_request_line(line: bytes) -> tuple[str, bytes, str]:
             method, target, _ = parts
             # llhttp skips CR and LF before a method, and ends a target at a LF.
             # By find: to ask by ``in`` costs five times as much, for bytes.
-            if target.find(b"\n") < 0 and (method in _METHODS or _is_method(method)):
+            if target.find(b"\n") < 0 and (method in _METHODS or is_method(method)):
                 return _METHODS.get(method) or method.decode("ascii"), target, version
         elif re.fullmatch(rb"HTTP/[0-9]\.[0-9]", parts[2]) and not HOPELESS.search(line):
             raise RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
     raise RemoteProtocolError("the request line is not `METHOD TARGET HTTP/1.1`")
 
 
-def _is_method(method: bytes) -> bool:
+def is_method(method: bytes) -> bool:
     """Whether this may be a method: any token but the one in HTTP/2's preface (RFC 9113, 3.4)."""
     return method != b"PRI" and _METHOD.fullmatch(method) is not None
 
@@ -199,14 +217,6 @@ def plain_head(remaining: int | None) -> bytes:
     if remaining is None:
         return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % remaining
-
-
-def encode_head(head: Head) -> bytes:
-    """Encode a response's status line and headers, each with its CRLF (RFC 9112 sections 4, 5)."""
-    lines = [f"HTTP/1.1 {head.code} {head.reason}\r\n"]
-    for name, value in head.headers:
-        lines.append(f"{name}: {value}\r\n")
-    return "".join(lines).encode("latin-1")
 
 
 SERVER_LINE: Final = b"Server: bide\r\n"

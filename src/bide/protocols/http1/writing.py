@@ -9,10 +9,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from bide.errors import LocalProtocolError, RemoteProtocolError
+from bide.compiling import mypyc_attr
+from bide.errors import RemoteProtocolError
 from bide.exchange.limits import Limits
-from bide.exchange.stream import CUT, ENDED, READY, Stream
-from bide.protocols.http1.syntax import encode_head, stamp
+from bide.exchange.stream import CUT, ENDED, OPEN, Stream
+from bide.native import encode
+from bide.protocols.http1.syntax import stamp
 from bide.protocols.interfaces import Owner, Protocol, Transport
 from bide.waiting.locks import holds_lock
 from bide.waiting.outcome import Signal
@@ -30,6 +32,7 @@ _CHUNKED: Final = "chunked"
 _CLOSE: Final = "close"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Responses(Protocol):
     """The channel of a connection's streams.
 
@@ -47,6 +50,8 @@ class Responses(Protocol):
     __slots__ = (
         "_framing",
         "_persistent",
+        "_size",
+        "_size_line",
         "draining",
         "limits",
         "lock",
@@ -69,27 +74,53 @@ class Responses(Protocol):
         # Of the response that is going out:
         self._framing = _NONE
         self._persistent = False
+        self._size = 0  # of the last chunk that went out without a head, and its first line
+        self._size_line = b""
 
     def send(self, stream: Stream, block: bytes, last: bool) -> bool:
-        """Write a block, the head before it where it was not sent; return false if nobody takes it.
+        """Write a block, and the head first if it was not sent; return false if the client is gone.
 
         Called under the lock. Head and first block go in one piece, and so do last block and end.
+        What stands between them may be gathered.
         """
-        data = self._encode_head(stream, len(block), last) if stream.state == READY else b""
-        framing = self._framing
-        if framing == _CHUNKED:
-            if len(block) >= _LARGE:
-                end = b"\r\n" + _LAST_CHUNK if last else b"\r\n"
-                return self.transport.write(b"%b%x\r\n" % (data, len(block)), block, end)
-            if block:
-                data = b"%b%x\r\n%b\r\n" % (data, len(block), block)
+        size = len(block)
+        if stream.state is OPEN:
+            framing = self._framing
             if last:
-                data += _LAST_CHUNK
-        elif framing != _NONE:
-            if data and len(block) >= _LARGE:
-                return self.transport.write(data, block)
-            data = data + block if data else block
-        return self.transport.write(data) if data else True
+                return self._send_last(stream, block, size)
+            if framing is _CHUNKED:
+                if size != self._size:
+                    self._size = size
+                    self._size_line = b"%x\r\n" % size
+                if size < _LARGE:
+                    return self.transport.gather(block, self._size_line, b"\r\n")
+                return self.transport.put(self._size_line, block, b"\r\n")
+            if framing is _NONE:
+                return True
+            return self.transport.gather(block) if size < _LARGE else self.transport.put(block)
+        data = self._encode_head(stream, size, last)
+        end = b""
+        if self._framing is _NONE:
+            block = b""
+        elif self._framing is _CHUNKED and size:
+            data = b"%b%x\r\n" % (data, size)
+            end = b"\r\n"
+        if size >= _LARGE and block:
+            return self.transport.put(data, block, end)
+        return self.transport.put(data + block + end)
+
+    def _send_last(self, stream: Stream, block: bytes, size: int) -> bool:
+        if self._framing is _CHUNKED:
+            end = _LAST_CHUNK if stream.trailers is None else _end_with(stream.trailers)
+            if not block:
+                return self.transport.put(end)
+            line = b"%x\r\n" % size
+            if size >= _LARGE:
+                return self.transport.put(line, block, b"\r\n" + end)
+            return self.transport.put(line + block + b"\r\n" + end)
+        if self._framing is _NONE or not block:
+            return self.transport.flush()
+        return self.transport.put(block)
 
     def _encode_head(self, stream: Stream, size: int, last: bool) -> bytes:
         head = stream.head
@@ -99,14 +130,14 @@ class Responses(Protocol):
             # The application goes on, and may read later, when 100 can no longer be sent. A client
             # that is told 300 or more sends no body (RFC 9110 section 10.1.1).
             stream.expects_continue = False
-            self.transport.write(_CONTINUE)
-        # With ``expects_continue``: nobody can tell whether the client will send the body.
+            self.transport.put(_CONTINUE)
+        # With ``expects_continue``, it is not known whether the client will send the body.
         persistent = request.persistent and not (
             self.draining
             or head.closes
             or stream.body.failed
             or stream.expects_continue
-            or self._remains_too_much(stream)
+            or (not stream.body.complete and self._remains_too_much(stream))
         )
         length = b""
         if stream.bodiless:
@@ -132,8 +163,13 @@ class Responses(Protocol):
             end = b"\r\n"
         else:
             end = b"Connection: keep-alive\r\n\r\n"
-        # Formatting with ``%`` would cost a third more.
-        return encode_head(head) + stamp(head.dated, head.served) + length + end
+        dated = stamp(head.dated, head.served)
+        return encode(head.code, head.reason, head.headers, dated, length, end)
+
+    def inform(self, stream: Stream, fields: list[tuple[str, str]]) -> None:
+        """Send headers ahead of the response's own; never to HTTP/1.0 (RFC 9110 section 15.2)."""
+        if stream.request.version == "1.1":
+            self.transport.put(encode(103, "Early Hints", fields, b"", b"", b"\r\n"))
 
     def room(self, stream: Stream) -> Signal | None:  # noqa: ARG002 - one at a time is sent
         """Return what fires when the client has caught up; None when it is not behind."""
@@ -147,7 +183,6 @@ class Responses(Protocol):
         """Return what fires when the client takes bytes again."""
         return self.transport.writable()
 
-    @holds_lock
     def wanted(self, stream: Stream) -> None:
         """Send 100 Continue, once (RFC 9110 section 10.1.1).
 
@@ -155,14 +190,8 @@ class Responses(Protocol):
             LocalProtocolError: the response has begun without it, so the body would never come.
         """
         with self.lock:
-            if stream.expects_continue:
-                if stream.head_sent:
-                    raise LocalProtocolError(
-                        "the response has begun, and the client has not been told to send its body "
-                        "(Expect: 100-continue): read wsgi.input before the answer"
-                    )
-                stream.expects_continue = False
-                self.transport.write(_CONTINUE)
+            if stream.asks_for_body():
+                self.transport.put(_CONTINUE)
 
     def taken(self, stream: Stream) -> None:
         """Read the connection again: the window has room."""
@@ -215,3 +244,12 @@ class Responses(Protocol):
             )
         )
         self.transport.close(linger=True)
+
+
+def _end_with(trailers: list[tuple[str, str]]) -> bytes:
+    """Return the last chunk, and the trailers behind it (RFC 9112 section 7.1.2)."""
+    lines = [f"{name}: {value}\r\n" for name, value in trailers]
+    return b"0\r\n%b\r\n" % "".join(lines).encode("latin-1")
+
+
+holds_lock(Responses.wanted)

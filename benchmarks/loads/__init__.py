@@ -1,0 +1,1 @@
+"""What is done to a server and measured: one module for each kind of load."""

@@ -1,0 +1,1 @@
+"""One ASGI call: a coroutine on the event loop."""

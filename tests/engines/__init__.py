@@ -1,0 +1,1 @@
+"""With other people's engines, as they are: see `make test-engines`."""
