@@ -3,7 +3,9 @@
 import socket
 import ssl
 import sys
+import threading
 import time
+from collections.abc import Iterable
 
 import httpx
 import pytest
@@ -16,7 +18,9 @@ from hyperframe.frame import PingFrame
 from bide import wait
 from bide.protocols.http2.guard import PREFACE
 from bide.protocols.http2.setup import STREAMS
-from bide.serving import counters
+from bide.serving import counters, draining
+from bide.serving.arrival import Arrival
+from bide.serving.connection import Connection
 from tests.conftest import Serve
 from tests.contract.test_stopping import Watched
 from tests.failures import Failures, same
@@ -169,8 +173,9 @@ def test_a_stop_gives_a_slow_client_the_time_for_what_was_sent_last(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not say what it holds")
 @pytest.mark.parametrize("http2", [True, False])
+@pytest.mark.parametrize("answered", ["before the stop", "before the connection is told", "after"])
 def test_a_stop_gives_a_client_the_time_for_what_the_system_holds(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, http2: bool
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, http2: bool, answered: str
 ) -> None:
     """It reads nothing before all was sent, and then it sends, too: that must reset nothing."""
     watched, gate, body = Watched(monkeypatch), Gate(), bytes(500_000)
@@ -188,9 +193,21 @@ def test_a_stop_gives_a_client_the_time_for_what_the_system_holds(
     else:
         client.send(request())
     served.until_waiting(1)
+
+    if answered == "before the stop":
+        gate.open()
+        served.until_idle()
+    skipped, drain_all = threading.Event(), draining.drain_all
+
+    def told(connections: Iterable[Connection | Arrival]) -> None:
+        if answered == "after" or skipped.is_set():
+            drain_all(connections)
+        skipped.set()
+
+    monkeypatch.setattr(draining, "drain_all", told)
     with HandClock(served) as clock:
         served.begin_stop()
-        until(lambda: served.server.draining)
+        happened(skipped)
         gate.open()
         happened(watched.waits)
 

@@ -532,22 +532,23 @@ def test_a_lingering_close_ends_by_itself(pair: Pair) -> None:
     assert pair.is_closed()
 
 
-def sent_and_not_taken(pair: Pair) -> int:
+def sent_and_not_taken(pair: Pair, linger: bool = True) -> int:
     """Close it when the system has taken more than the client has; return how much was written."""
     total = pair.fill()
     pair.client.settimeout(TIMEOUT)
     data = pair.client.recv(total // 2)
     pair.transport.ready(WRITE)
     assert not pair.transport.queued
-    pair.transport.close(linger=True)
+    pair.transport.close(linger)
     pair.loop.settle()
     return total - len(data)
 
 
 @LINUX
-def test_a_client_that_has_not_taken_all_is_read_on_within_a_bound(tcp: Pair) -> None:
+@pytest.mark.parametrize("linger", [True, False])
+def test_a_client_that_has_not_taken_all_is_read_on_within_a_bound(tcp: Pair, linger: bool) -> None:
     """It may answer what it reads, as those of HTTP/2 do: that would be a reset after a close."""
-    rest = sent_and_not_taken(tcp)
+    rest = sent_and_not_taken(tcp, linger)
     for _ in range(MOST_PERIODS - 1):
         tcp.loop.advance(LINGER)
         assert (tcp.is_closed(), tcp.transport.under_way) == (False, True)

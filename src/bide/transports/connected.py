@@ -254,7 +254,8 @@ class Connected(Pollable):
 
         Args:
             linger: read and drop what the client still sends, for a moment, so that a reset
-                does not overtake the last answer (RFC 9112 section 9.6).
+                does not overtake the last answer (RFC 9112 section 9.6). A connection lingers
+                anyway if the system still holds some of what was sent.
         """
         with self.lock:
             self.flush()
@@ -262,7 +263,7 @@ class Connected(Pollable):
                 return
             self._move(CLOSE)
             if linger:
-                self.lingering = Lingering(self.loop, self._linger, self.end, self._holds)
+                self.lingering = self._to_linger()
         self.ask(on_loop, self.loop, self.finish)
 
     def finish(self) -> None:
@@ -270,6 +271,8 @@ class Connected(Pollable):
         with self.lock:
             if self.state is not CLOSING or self.queued or self.in_use or not self.say_end():
                 return
+            if self.lingering is None and self._holds():
+                self.lingering = self._to_linger()
             lingering = None if self.client_ended else self.lingering
             if lingering is not None:
                 try:
@@ -283,6 +286,9 @@ class Connected(Pollable):
         else:
             self.resume_reading()
             lingering.start()
+
+    def _to_linger(self) -> Lingering:
+        return Lingering(self.loop, self._linger, self.end, self._holds)
 
     @property
     def under_way(self) -> bool:
