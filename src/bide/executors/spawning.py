@@ -48,8 +48,8 @@ def spawn(
     It runs where requests run, on a thread or on the event loop, in a copy of this context. It
     holds no thread while it waits. It goes on when this request ends. When the server stops, it has
     as much time as requests, ``graceful_timeout``. Then its wait raises ``ServerStopping``. An
-    error that nobody waits for is logged. If the promise is cancelled before the function begins,
-    it never begins.
+    error is logged unless somebody waits for the promise when it is raised. If the promise is
+    cancelled before the function begins, it never begins.
 
     Outside a request, it runs on the threads of the first server in the process. It has a thread of
     its own under another server, for an ASGI application, and for an application that runs one
