@@ -382,6 +382,12 @@ class Served:
         assert self.stopping is not None
         self.loop.call_soon_threadsafe(self.stopping.set)
 
+    def tell_to_stop(self) -> None:
+        """Begin to stop the server; return once it accepts no more, and its connections know it."""
+        self.begin_stop()
+        until(lambda: self.server.draining)
+        self.turn(2)  # it says so first, and tells them in the loop's next turn
+
     def join(self, *, leaving: bool = False) -> None:
         """Return once the server has stopped and its loop has ended.
 

@@ -19,7 +19,7 @@ from bide.serving.deadlines import Allowances, Look
 from bide.waiting.outcome import Signal
 from tests.conftest import Serve
 from tests.contract.test_races_of_connections import Server, answer
-from tests.served import Environ, Log, answering, happened, request, until
+from tests.served import Environ, Log, answering, happened, request
 
 
 @pytest.fixture
@@ -222,8 +222,7 @@ def test_an_upload_on_its_way_is_served_when_the_server_stops(serve: Serve) -> N
     client = served.connect()
     client.send(upload(4) + b"bo")
     served.until_waiting(1)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     client.send(b"dy")
     response = client.response()
     assert (response.status, response.body) == (200, b"body")

@@ -346,8 +346,7 @@ def test_a_server_that_stops_lives_and_is_not_ready(serve: Serve) -> None:
     for client, path in zip(clients, ("/%61live", "/ready"), strict=True):
         client.send(request(path))
     until(lambda: served.pipelined == 2)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     gate.open()
     assert [client.response().text for client in clients] == ["first", "first"]
     answers = [client.response() for client in clients]

@@ -191,8 +191,7 @@ def test_a_server_that_stops_lets_work_end_and_ends_daemons_with_the_last_reques
     served = serve(answering(answer))
     assert served.get().body == b"done"
     served.until_waiting(2)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     assert served.status.waiting == 2
     gate.open()
     served.join(leaving=True)

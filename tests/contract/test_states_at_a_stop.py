@@ -307,7 +307,7 @@ def test_what_is_in_progress_when_the_server_stops_is_finished(serve: Serve, exe
         for state in states(executor):
             with failures.of(state.enter.__name__):
                 served, site, client = start_in(serve, executor, state, graceful_timeout=LONG)
-                stop(served)
+                served.tell_to_stop()
                 site.release.set()
                 site.gate.open()
                 same(state.go_on(client), state.in_time)
@@ -317,13 +317,6 @@ def test_what_is_in_progress_when_the_server_stops_is_finished(serve: Serve, exe
                 served.join(leaving=not stays)
                 same(served.status.connections, 0)
                 client.close()
-
-
-def stop(served: Served) -> None:
-    """Return once the server has told its connections that it stops."""
-    served.begin_stop()
-    until(lambda: served.server.draining)
-    served.turn()
 
 
 @pytest.mark.parametrize("executor", ALL)

@@ -50,8 +50,7 @@ def test_a_request_in_flight_is_finished(serve: Serve) -> None:
     begun, waiting = served.request("/begun"), served.request("/waiting")
     begun.head()
     served.until_waiting(2)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     gate.open()
     response = waiting.response()
     assert (response.body, response.header("Connection")) == (b"finished", "close")
@@ -79,8 +78,7 @@ def test_nobody_is_accepted_any_more(serve: Serve) -> None:
     served = serve(answering(lambda environ: wait(gate.promise())))
     client = served.request()
     served.until_waiting(1)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     with pytest.raises(ConnectionRefusedError):
         served.connect()
     second = serve(answering(lambda environ: b"the next"), bind=served.address)
@@ -216,8 +214,7 @@ def test_requests_in_the_queue_are_finished_too(serve: Serve) -> None:
     clients = [served.request() for _ in range(3)]
     happened(begun)
     until(lambda: served.status.queued == 2)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     release.set()
     for client in clients:
         assert client.response().body == b"x"

@@ -350,8 +350,7 @@ def test_a_client_in_its_handshake_is_served_by_a_server_that_stops(serve: Serve
     client = served.connect(shakes=False)
     client.sock.greet()
     until(lambda: served.status.connections == 1)
-    served.begin_stop()
-    until(lambda: served.server.draining)
+    served.tell_to_stop()
     client.sock.shake()
     client.send(request())
     assert client.response().status == 200

@@ -18,9 +18,10 @@ from hyperframe.frame import PingFrame
 from bide import wait
 from bide.protocols.http2.guard import PREFACE
 from bide.protocols.http2.setup import STREAMS
-from bide.serving import counters, draining
+from bide.serving import counters
 from bide.serving.arrival import Arrival
 from bide.serving.connection import Connection
+from bide.serving.rounds import drain_all
 from tests.conftest import Serve
 from tests.contract.test_stopping import Watched
 from tests.failures import Failures, same
@@ -197,14 +198,14 @@ def test_a_stop_gives_a_client_the_time_for_what_the_system_holds(
     if answered == "before the stop":
         gate.open()
         served.until_idle()
-    skipped, drain_all = threading.Event(), draining.drain_all
+    skipped = threading.Event()
 
     def told(connections: Iterable[Connection | Arrival]) -> None:
         if answered == "after" or skipped.is_set():
             drain_all(connections)
         skipped.set()
 
-    monkeypatch.setattr(draining, "drain_all", told)
+    monkeypatch.setattr("bide.serving.draining.drain_all", told)
     with HandClock(served) as clock:
         served.begin_stop()
         happened(skipped)
