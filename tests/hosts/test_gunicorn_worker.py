@@ -332,7 +332,7 @@ def test_a_stop_finishes_what_is_in_progress(gunicorn: Start, tmp_path: Path) ->
 
 def test_what_does_not_finish_in_time_is_told_so(gunicorn: Start) -> None:
     """Before the arbiter kills: an answer to the client, and the application may clean up."""
-    program = gunicorn("--graceful-timeout", "1")
+    program = gunicorn("--graceful-timeout", "10")  # of which the last 2 s are for the end
     address = program.listening()
     client = ask(address, "/never")
     program.until("it waits")
