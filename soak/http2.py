@@ -5,8 +5,9 @@
 Each attack of :mod:`soak.http2_attacks`, or those that are named, is made again and again for five
 seconds, by two connections at a time, from processes of their own. Beside it a client asks on a
 connection of its own. Printed are the server's CPU seconds, the most memory that it has used, and
-that client's p99 and its slowest answer. Before that come the same without an attack, and with two
-processes that compute and send nothing: on a machine of two cores that alone costs the others time.
+that client's p99 and its slowest answer. The server has one core; the attackers have the others,
+where they yield to that client (``nice``), so that it only waits for the server. Before that come
+the same without an attack, and with two processes that compute and send nothing.
 Ends with 1 if an answer of that client was missing or wrong, or if the server has grown by more
 than 150 MB. It needs Linux.
 """
@@ -38,6 +39,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def attack(name: str, address: str, seconds: float) -> None:
     """Attack for so long, one connection after the other; in a process of its own."""
+    os.nice(19)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if name == COMPUTING:
@@ -51,6 +53,12 @@ def cpu(process: int) -> float:
     """Return the seconds of processor time that a process has used."""
     text = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(text[11]) + int(text[12])) / TICKS
+
+
+def _pin(process: int, cores: set[int]) -> None:
+    """Have all threads of a process run on these cores; what it starts later does, too."""
+    for thread in os.listdir(f"/proc/{process}/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 def most_memory(process: int) -> int:
@@ -93,8 +101,12 @@ def measure(name: str) -> bool:
     with tempfile.TemporaryDirectory() as place:
         Path(place, "attacked.py").write_text(SOURCE, encoding="utf-8")
         arguments = ["attacked:app", "--bind", "127.0.0.1:0", "--access-log", "off"]
+        cores = os.sched_getaffinity(0)
         program = Program([*PROGRAM, *arguments], Path(place))
         try:
+            if len(cores) > 1:
+                _pin(program.pid, {max(cores)})
+                os.sched_setaffinity(0, cores - {max(cores)})  # and the attackers
             address = program.serving()
             Other(address, 0.5)
             begun, memory = cpu(program.pid), most_memory(program.pid)
@@ -112,6 +124,7 @@ def measure(name: str) -> bool:
                 each.join()
         finally:
             program.close()
+            os.sched_setaffinity(0, cores)
     print(
         f"{name or 'no attack':20} CPU {used:5.2f} s of {SECONDS:.0f}, memory {memory} to {most} "
         f"MB, {len(other.times):4} answers, {other.wrong} wrong, {other.told}",
