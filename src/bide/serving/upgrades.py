@@ -102,7 +102,7 @@ class Upgrading(Serving):
 
     def http2(self, transport: Transport, owner: Owner) -> Protocol:
         """Make the protocol of a connection whose client speaks HTTP/2."""
-        # Here, since a server without such clients should not load it.
+        # Here, since a server without TLS seldom has such clients, and should not load it.
         from bide.protocols.http2.connection import HTTP2
 
         return HTTP2(transport, owner, self.limits, self.unread_total, self.unsent_total)

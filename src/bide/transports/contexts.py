@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bide.errors import SettingError
-from bide.protocols.http2.served import serves
+from bide.protocols.http2.served import load, serves
 from bide.settings import Settings
 from bide.transports.certificates import Pair, chain_of
 from bide.waiting.locks import holds_lock
@@ -161,7 +161,10 @@ def _context(pair: Pair, settings: Settings) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[settings.tls_minimum]
     context.options |= OPTIONS
     context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(PROTOCOLS if serves(settings) else PROTOCOLS[1:])
+    http2 = serves(settings)
+    context.set_alpn_protocols(PROTOCOLS if http2 else PROTOCOLS[1:])
+    if http2:
+        load()
     pair.load(context)
     if settings.client_ca:
         # A name's context cannot ask for more than the first one: it is for all names alike.

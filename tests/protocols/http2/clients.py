@@ -22,6 +22,7 @@ from bide.exchange.limits import Limits
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.protocols.http2.connection import HTTP2
+from bide.protocols.http2.receiving import TURN
 from bide.protocols.interfaces import Way
 from tests.protocols.fakes import Answer, FakeOwner, FakeTransport
 
@@ -79,12 +80,17 @@ class Response:
 class Client:
     """Both ends of one connection.
 
+    Attributes:
+        hurried: whether a turn of the server's loop has time for one frame only; else for all.
+
     Args:
         answer: answers each stream when it begins; without it the test does.
         limits: of the server.
         window: the client's first window for each stream; None: the usual one.
         unread: the total of bodies; None: one without a bound.
     """
+
+    hurried = False
 
     def __init__(
         self,
@@ -102,7 +108,7 @@ class Client:
             limits or Limits(),
             unread or Total(0),
             Total(0),
-            clock=lambda: self.now,
+            clock=self._time,
         )
         self.h2 = H2Connection(
             H2Configuration(
@@ -127,13 +133,31 @@ class Client:
         while True:
             data = self.h2.data_to_send()
             if data:
-                self.protocol.data_received(data)
+                self.send(data)
             written = self.transport.sent[self._read :]
             self._read += len(written)
             if written:
                 self._take(written)
             elif not data:
                 return
+
+    def send(self, data: bytes) -> None:
+        """Send these bytes, and let the server take them."""
+        self.protocol.data_received(data)
+        self.turn()
+
+    def turn(self, most: int = 1_000_000) -> None:
+        """Let the loop take the frames that it had no time for, in so many turns at most."""
+        go_on = self.protocol._go_on
+        while most and go_on in self.owner.soon:
+            self.owner.soon.remove(go_on)
+            go_on()
+            most -= 1
+
+    def _time(self) -> float:
+        if self.hurried:
+            self.now += TURN
+        return self.now
 
     def _take(self, data: bytes) -> None:
         for event in self.h2.receive_data(data):

@@ -449,7 +449,7 @@ def test_floods_end_the_connection(kind: str) -> None:
         size = 1 if kind == "continuation" else 16384
         data = HeadersFrame(1, b"\x82" * size).serialize()
         data += ContinuationFrame(1, b"\x82" * size).serialize() * (BLOCK_FRAMES + 1)
-    client.protocol.data_received(data)
+    client.send(data)
     client.flush()
     same([each[0] for each in client.gone], [int(ErrorCodes.ENHANCE_YOUR_CALM)])
     reasons = {"reset": "http2_resets", "continuation": "http2_header_block"}
@@ -467,7 +467,7 @@ def test_a_frame_that_is_too_large_is_not_taken_in_part(came: int) -> None:
     fields = get(b"/", *[(b"x%d" % number, b"y" * 500) for number in range(40)])
     head = HeadersFrame(1, client.h2.encoder.encode(fields, huffman=False))
     head.flags |= {"END_HEADERS", "END_STREAM"}
-    client.protocol.data_received(head.serialize()[:came])
+    client.send(head.serialize()[:came])
     client.flush()
     (error,) = client.owner.errors
     same((error.ends, "a frame has 20" in str(error)), ("http2_error", True))
@@ -488,9 +488,7 @@ def test_allowances_fill_again() -> None:
     """So that a long connection may live for ever."""
     client = Client(hello)
     for _ in range(5):
-        client.protocol.data_received(
-            PingFrame(0, opaque_data=b"12345678").serialize() * (CONTROLS[0] // 2)
-        )
+        client.send(PingFrame(0, opaque_data=b"12345678").serialize() * (CONTROLS[0] // 2))
         client.protocol.mind_time(CONTROLS[0] / CONTROLS[1] / 2)
     same(client.ask().body, b"hello")
 
@@ -525,7 +523,7 @@ def test_a_client_that_says_it_will_leave_gets_its_answers() -> None:
     client.flush()
     client.h2.close_connection()
     data = client.h2.data_to_send()
-    client.protocol.data_received(data)
+    client.send(data)
     (stream,) = client.owner.begun
     stream.start("200 OK", [])
     stream.end(b"answer")

@@ -246,7 +246,7 @@ def test_how_it_ends_is_told_to_the_application() -> None:
         it.client.flush()
 
     def abuse(it: Socket) -> None:
-        it.client.protocol.data_received(b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")  # on stream 0
+        it.client.send(b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")  # on stream 0
 
     cases: dict[str, tuple[Callable[[Socket], object], tuple[int, str], bool]] = {
         "close": (lambda it: it.send(closing(1000)), (1000, ""), True),

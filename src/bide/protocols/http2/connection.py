@@ -49,8 +49,7 @@ class HTTP2(Receiving):
         unsent: Total = UNBOUND,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        super().__init__(transport, owner, limits, unread, unsent)
-        self._clock = clock
+        super().__init__(transport, owner, limits, unread, unsent, clock)
         self._retired: float | None = None  # when the client was told that the connection will end
 
     def eof_received(self) -> bool:

@@ -7,7 +7,6 @@ client that uses one up is told so (ENHANCE_YOUR_CALM), and its connection ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from h2.exceptions import FrameTooLargeError
@@ -108,6 +107,7 @@ class Guard:
     """
 
     __slots__ = (
+        "_at",
         "_block",
         "_buffer",
         "_controls",
@@ -122,7 +122,8 @@ class Guard:
     )
 
     def __init__(self, block: int) -> None:
-        self._buffer = b""
+        self._buffer = b""  # what has come
+        self._at = 0  # how much of it was returned
         self._preface = len(PREFACE)  # bytes of it that are still to come
         self.resets = Bucket(*RESETS)
         self.updates = Bucket(*UPDATES)
@@ -146,8 +147,18 @@ class Guard:
         self._preface -= len(begins)
         return begins, data[len(begins) :]
 
-    def frames(self, data: bytes) -> Iterator[Frame]:
-        """Return the frames that are complete now, each counted; keep the rest.
+    def feed(self, data: bytes) -> None:
+        """Add what has come."""
+        self._buffer = self._buffer[self._at :] + data if self._buffer else data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that have come and were not returned yet."""
+        return len(self._buffer) - self._at
+
+    def next(self) -> Frame | None:
+        """Return the next frame, counted; None if none is complete, and the rest is kept.
 
         Small frames of one body that have come together are returned as one.
 
@@ -155,27 +166,26 @@ class Guard:
             AbuseError: the client has used up an allowance.
             ProtocolError: a frame is too large; raised when its first bytes have come.
         """
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
-        at, size = 0, len(data)
-        while size - at >= HEADER:
+        data, at = self._buffer, self._at
+        size = len(data)
+        if size - at >= HEADER:
             length = int.from_bytes(data[at : at + 3], "big")
             end = at + HEADER + length
             if length > FRAME:
                 raise FrameTooLargeError(f"a frame has {length} bytes, and may have {FRAME}")
-            if end > size:
-                break
-            kind, flags = data[at + 3], data[at + 4]
-            stream = int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF
-            self._count(kind, flags, length, data[at + HEADER : at + HEADER + 1])
-            if kind == DATA and not flags and 0 < length < SMALL:
-                whole, end = _joined(data, at, end)
-            else:
-                whole = data[at:end]
-            yield Frame(kind, flags, stream, whole)
-            at = end
+            if end <= size:
+                kind, flags = data[at + 3], data[at + 4]
+                stream = int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF
+                self._count(kind, flags, length, data[at + HEADER : at + HEADER + 1])
+                if kind == DATA and not flags and 0 < length < SMALL:
+                    whole, end = _joined(data, at, end)
+                else:
+                    whole = data[at:end]
+                self._at = end
+                return Frame(kind, flags, stream, whole)
         self._buffer = data[at:]
+        self._at = 0
+        return None
 
     def _count(self, kind: int, flags: int, length: int, first: bytes) -> None:
         if kind == DATA:

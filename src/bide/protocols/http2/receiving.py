@@ -2,8 +2,9 @@
 
 The package h2 keeps the state of the connection and its streams; around it stand Bide's limits, and
 the checks of heads. Frames are counted by :mod:`bide.protocols.http2.guard` first, and taken one by
-one. What has come at once is taken in before any of it begins, so that a request that is reset in
-the same breath costs the application nothing (CVE-2023-44487).
+one, for a moment in each turn of the loop, so that other connections have theirs. What has come at
+once is taken in before any of it begins, so that a request that is reset in the same breath costs
+the application nothing (CVE-2023-44487).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from bide.protocols.http2.guard import (
     Frame,
 )
 from bide.protocols.http2.heads import RequestHead, as_upgrade, check_field, priority_of
-from bide.protocols.http2.refusing import refuse_stream
+from bide.protocols.http2.refusing import refuse_request, refuse_stream
 from bide.protocols.http2.sending import Sending
 from bide.protocols.http2.setup import CONNECTION_WINDOW, STREAMS, WINDOW
 from bide.protocols.http2.tunnel import Tunnel
@@ -52,6 +53,8 @@ LAST: Final = 2**31 - 1
 """The number of the last stream, while that is not known yet (RFC 9113 section 6.8)."""
 WHY: Final = 200
 """Characters that the log and the client are told of why a connection ends."""
+TURN: Final = 0.002
+"""Seconds for which a connection's frames are taken in one turn: 64 KiB of heads may take 0.2 s."""
 REPLIES: Final = 64 * 1024
 """Bytes of replies that wait beside what responses may have: who reads none of them is cut off."""
 
@@ -60,11 +63,9 @@ class Receiving(Sending):
     """A connection's way in, and with its base its way out; on the loop.
 
     Args:
-        transport: where the bytes go.
-        owner: the connection.
-        limits: what a client may ask.
+        transport, owner, limits, unsent: as there.
         unread: the total of all connections' bodies.
-        unsent: the total of what waits for all clients.
+        clock: returns monotonic seconds.
 
     Attributes:
         greeted: whether both sides have begun to speak.
@@ -78,8 +79,10 @@ class Receiving(Sending):
         limits: Limits,
         unread: Total,
         unsent: Total,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(transport, owner, limits, unsent)
+        self._clock = clock
         self._unread = unread
         self.greeted = False
         self._starting: list[Exchange] = []  # have come, and are to begin
@@ -92,8 +95,20 @@ class Receiving(Sending):
         """Take frames from the client: begin streams, and feed their bodies."""
         if self.over:
             return
+        if not self.greeted:
+            self._greet()
+        begins, data = self.guard.preface(data)
+        self.guard.feed(data)
+        self._take_turn(begins)
+
+    def _take_turn(self, begins: bytes = b"") -> None:
+        """Take frames, as many as one turn of the loop has time for; then begin what has come."""
         try:
-            self._take(data)
+            if begins:
+                with self.lock:
+                    self.h2.receive_data(begins)
+            self.frames_left = self._take_frames()
+            self._answer()
         except AbuseError as abuse:
             self._give_up(ErrorCodes.ENHANCE_YOUR_CALM, abuse.reason, str(abuse))
         except ProtocolError as error:
@@ -101,20 +116,27 @@ class Receiving(Sending):
             # One that is not a rule's, but a limit's: of the size of a head, once it is decoded.
             bomb = code is ErrorCodes.ENHANCE_YOUR_CALM
             self._give_up(code, HEADER_BLOCK if bomb else BROKEN_RULE, str(error))
+        if self.frames_left and not self.over:
+            self.transport.pause_reading()
+            self.owner.call_soon(self._go_on)
+            return
         starting, self._starting = self._starting, []
         for exchange in starting:
             if not exchange.reset:
                 tunnel = exchange.tunnel
                 self.owner.begin(exchange.stream, None if tunnel is None else tunnel.way)
 
-    def _take(self, data: bytes) -> None:
-        if not self.greeted:
-            self._greet()
-        begins, data = self.guard.preface(data)
-        if begins:
-            with self.lock:
-                self.h2.receive_data(begins)
-        for frame in self.guard.frames(data):
+    def _go_on(self) -> None:
+        """Take the frames that were left for this turn of the loop."""
+        if not self.over:
+            self._take_turn()
+            if not (self.frames_left or self.over):
+                self.transport.resume_reading()
+
+    def _take_frames(self) -> bool:
+        """Take the frames that have come; return whether some are left for the loop's next turn."""
+        until = self._clock() + TURN
+        while (frame := self.guard.next()) is not None:
             if frame.kind == GOAWAY:
                 self.ending = True  # h2 would send nothing more
             elif frame.kind == PRIORITY_UPDATE:
@@ -127,6 +149,12 @@ class Receiving(Sending):
                     handle = _HANDLERS.get(type(event))
                     if handle is not None:
                         handle(self, event)
+            if self._clock() >= until:
+                return self.guard.left > 0
+        return False
+
+    def _answer(self) -> None:
+        """Send what the frames that were taken ask for."""
         with self.lock:
             self.credit()
             self.write()
@@ -173,7 +201,7 @@ class Receiving(Sending):
             # A head of a thousand fields is decoded before it is refused: a table that changes with
             # each of them takes milliseconds.
             self.guard.count_reset(1 + len(event.headers or ()) // self.limits.fields)
-            self._refuse(number, ended, error, bodiless)
+            refuse_request(self, number, ended, error, bodiless)
             return
         # The client may send more: see WINDOW.
         window = 0 if ended or head.protocol else self.limits.window
@@ -203,29 +231,6 @@ class Receiving(Sending):
         exchanges = list(self.exchanges.values())
         busy = sum(not each.answered for each in exchanges)
         return busy >= STREAMS or len(exchanges) >= 2 * STREAMS
-
-    def _refuse(self, number: int, ended: bool, error: RemoteProtocolError, bodiless: bool) -> None:
-        """Answer a request that never becomes a stream.
-
-        One that is malformed is a stream error, too (RFC 9113 section 8.1.1).
-        """
-        self.owner.refused(error)
-        text = f"{error}\n".encode()
-        fields = [
-            (b":status", b"%d" % error.status),
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(text)),
-        ]
-        with self.lock:
-            malformed = error.status == 400
-            fits = not bodiless and self.h2.local_flow_control_window(number) >= len(text)
-            self.h2.head(number, fields if fits else fields[:1], not (fits or malformed))
-            if fits:
-                self.h2.data(number, text, not malformed)
-            if malformed:
-                self.h2.reset_stream(number, ErrorCodes.PROTOCOL_ERROR)
-            elif not ended:
-                self.h2.reset_stream(number, ErrorCodes.NO_ERROR)
 
     def _take_data(self, event: DataReceived) -> None:
         size = event.flow_controlled_length or 0
@@ -382,10 +387,11 @@ _HANDLERS: Final[dict[type, Callable[[Receiving, Any], None]]] = {
 
 
 holds_lock(
-    Receiving._take,
+    Receiving._take_turn,
+    Receiving._take_frames,
+    Receiving._answer,
     Receiving._greet,
     Receiving._begin_request,
-    Receiving._refuse,
     Receiving._break_body,
     Receiving.leave,
     Receiving._reorder,

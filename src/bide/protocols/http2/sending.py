@@ -48,6 +48,7 @@ class Sending(Protocol):
         h2: the state of the connection and its streams; under the lock.
         over: whether nothing more is sent; set under the lock.
         ending: whether it closes when nothing is in progress; set on the loop.
+        frames_left: whether frames have come that are not taken yet; on the loop.
         draining: whether the server stops; set on the loop.
         deaf: whether the client has ended its side, and opens no window any more; set on the loop.
         guard: the client's allowances.
@@ -67,6 +68,7 @@ class Sending(Protocol):
         self.over = False
         self.sends_files = True  # by reading them: they need frames
         self.ending = False
+        self.frames_left = False
         self.draining = False
         self.deaf = False
         self.unsent_total = unsent  # of all connections
@@ -289,7 +291,7 @@ class Sending(Protocol):
 
     def close_idle(self) -> None:
         """Close if that is due and nothing is in progress; on the loop."""
-        if self.ending and not self.exchanges:
+        if self.ending and not (self.exchanges or self.frames_left):
             self.transport.close(linger=True)
 
     # What waits ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from functools import cache
 
@@ -11,6 +12,11 @@ from bide.settings import Settings
 @cache
 def _installed() -> bool:
     return importlib.util.find_spec("h2") is not None
+
+
+def load() -> None:
+    """Load what serves it: at its first client that would hold up all others."""
+    importlib.import_module("bide.protocols.http2.connection")
 
 
 def serves(settings: Settings) -> bool:
