@@ -1,5 +1,6 @@
 """Who speaks HTTP/2 with a real server: by ALPN over TLS, and by how it begins in clear."""
 
+import itertools
 import socket
 import ssl
 import sys
@@ -16,12 +17,16 @@ from h2.settings import SettingCodes
 from hyperframe.frame import PingFrame
 
 from bide import wait
+from bide.protocols.http2.connection import HTTP2
 from bide.protocols.http2.guard import PREFACE
+from bide.protocols.http2.receiving import TURN
 from bide.protocols.http2.setup import STREAMS
+from bide.protocols.interfaces import Owner, Transport
 from bide.serving import counters
 from bide.serving.arrival import Arrival
 from bide.serving.connection import Connection
 from bide.serving.rounds import drain_all
+from bide.serving.upgrades import Upgrading
 from tests.conftest import Serve
 from tests.contract.test_stopping import Watched
 from tests.failures import Failures, same
@@ -228,6 +233,32 @@ def test_a_stop_gives_a_client_the_time_for_what_the_system_holds(
                 client.send(PingFrame(0, opaque_data=b"12345678").serialize())
         assert got >= len(body), got
     served.join(leaving=True)
+
+
+def test_a_body_that_is_complete_in_a_later_turn_of_the_loop_begins_its_request(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn takes one frame here, and what was held until its body had come goes on."""
+
+    def hurried(server: Upgrading, transport: Transport, owner: Owner) -> HTTP2:
+        times = itertools.count(0.0, TURN)
+        totals = (server.unread_total, server.unsent_total)
+        return HTTP2(transport, owner, server.limits, *totals, clock=lambda: next(times))
+
+    monkeypatch.setattr(Upgrading, "http2", hurried)
+    served = serve(answering(lambda environ: environ["wsgi.input"].read()))
+    line = Line(served)
+    number = line._begin("POST", "/", [], False)
+    line.h2.send_data(number, b"x")
+    line.flush()
+    served.until_waiting(1)
+    same(served.status.threads, 0)
+    for _ in range(5):
+        line.h2.ping(b"12345678")
+    line.h2.send_data(number, b"y", True)
+    with HandClock(served):  # else the server would find it at its next check of deadlines
+        line.flush()
+        same(line.read(number).body, b"xy")
 
 
 def test_requests_that_are_refused_for_another_time_are_in_the_log(serve: Serve, log: Log) -> None:

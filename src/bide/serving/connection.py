@@ -193,8 +193,7 @@ class Connection(Owner):
         except Exception:  # of ours: nothing that comes after it can be told apart
             log.exception("internal error while parsing a request: the connection is closed")
             self._transport.abort()
-        if self._held:
-            self._submit_due()
+        self._submit_due()
 
     def eof_received(self) -> None:
         """Called when the client will send no more: end the waits, if so configured."""
@@ -307,10 +306,11 @@ class Connection(Owner):
         except Exception:  # of ours, or of a log handler that the program has added
             log.exception("internal error on a connection: it is closed")
             self._transport.abort()
+        self._submit_due()  # what came before may have been taken only now
         self._serving.flush()
 
     def _submit_due(self) -> None:
-        for stream in list(self._held):
+        for stream in list(self._held) if self._held else ():
             if stream.body.due:
                 self.submit_held(stream)
 

@@ -95,7 +95,7 @@ class HTTP2(Receiving):
     def retire(self) -> None:
         """Tell the client that the connection will end, and serve what still comes."""
         if self.greeted and self._retired is None and not self.over:
-            self._retired = self._clock()
+            self._retired = self.clock()
             with self.lock:
                 self.go_away(LAST, ErrorCodes.NO_ERROR)
 
@@ -109,7 +109,7 @@ class HTTP2(Receiving):
         self.retire()
         if self._retired is None or self.over:
             return
-        if not self.ending and self._clock() - self._retired >= SETTLE:
+        if not self.ending and self.clock() - self._retired >= SETTLE:
             self.ending = True
             with self.lock:
                 self.last = self.h2.highest_inbound_stream_id

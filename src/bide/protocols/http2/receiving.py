@@ -82,7 +82,7 @@ class Receiving(Sending):
         clock: Callable[[], float],
     ) -> None:
         super().__init__(transport, owner, limits, unsent)
-        self._clock = clock
+        self.clock = clock
         self._unread = unread
         self.greeted = False
         self._starting: list[Exchange] = []  # have come, and are to begin
@@ -135,7 +135,7 @@ class Receiving(Sending):
 
     def _take_frames(self) -> bool:
         """Take the frames that have come; return whether some are left for the loop's next turn."""
-        until = self._clock() + TURN
+        until = self.clock() + TURN
         while (frame := self.guard.next()) is not None:
             if frame.kind == GOAWAY:
                 self.ending = True  # h2 would send nothing more
@@ -149,7 +149,7 @@ class Receiving(Sending):
                     handle = _HANDLERS.get(type(event))
                     if handle is not None:
                         handle(self, event)
-            if self._clock() >= until:
+            if self.clock() >= until:
                 return self.guard.left > 0
         return False
 
