@@ -255,7 +255,9 @@ uwsgi_socket = Server(
     _UWSGI + " --http11-socket 127.0.0.1:{port}",
     aside=True,
 )
-granian_http2 = replace(granian_asgi, command=granian_asgi.command.replace("--http 1", "--http auto"))
+granian_http2 = replace(
+    granian_asgi, command=granian_asgi.command.replace("--http 1", "--http auto")
+)
 hypercorn = Server(
     "hypercorn",
     "plain ASGI, uvloop",
