@@ -25,7 +25,28 @@ from bide.waiting.stores import NOTHING, Exclusive, Store
 T = TypeVar("T")
 
 
-class Semaphore:
+class _Acquired:
+    """What a ``with`` block acquires at its beginning, and releases at its end."""
+
+    def acquire(self) -> bool:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Semaphore(_Acquired):
     """At most ``value`` at a time: ``with semaphore:``; like ``threading.Semaphore``.
 
     Args:
@@ -59,19 +80,8 @@ class Semaphore:
         for _ in range(n):
             self._places.give(None)
 
-    def __enter__(self) -> bool:
-        return self.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
-class Lock:
+class Lock(_Acquired):
     """One at a time: ``with lock:``; like ``threading.Lock``. It is not re-entrant."""
 
     def __init__(self) -> None:
@@ -106,17 +116,6 @@ class Lock:
     def locked(self) -> bool:
         """Whether somebody has it."""
         return not self._place.items
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 class Event(Exclusive):
