@@ -5,7 +5,6 @@ import socket
 import ssl
 import sys
 import threading
-import time
 from collections.abc import Iterable
 
 import httpx
@@ -108,7 +107,7 @@ def test_a_client_may_begin_with_it_in_clear(serve: Serve, pieces: list[int]) ->
     for size in pieces:  # each goes in a packet of its own
         client.send(data[:size])
         data = data[size:]
-        time.sleep(0.005)
+        served.turn(2)  # in which it is read
     client.send(data)
     body = b""
     while b"a.example" not in body:

@@ -12,6 +12,7 @@ from h2.settings import SettingCodes
 
 from bide.errors import ClientDisconnected, RemoteProtocolError, WebSocketClosed
 from bide.exchange.limits import Limits
+from bide.exchange.messaging import Message
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.protocols.http2 import receiving, setup
@@ -25,8 +26,6 @@ from tests.protocols.http2.clients import Client, Fields
 from tests.protocols.websocket import wires
 from tests.protocols.websocket.wires import BINARY, CLOSE, FIN, TEXT, closing, frame, frames_of
 from tests.served import Log
-
-Message = str | bytes
 
 
 def asking(*more: tuple[bytes, bytes], path: bytes = b"/chat") -> Fields:
@@ -84,15 +83,7 @@ class Socket:
 
     def received(self) -> list[Message]:
         """Take the messages that have come."""
-        messages: list[Message] = []
-        while True:
-            try:
-                message = self.socket.receive()
-            except WebSocketClosed:
-                return messages
-            if isinstance(message, Signal):
-                return messages
-            messages.append(message)
+        return wires.messages_of(self.socket)
 
     @property
     def forgotten(self) -> bool:

@@ -10,6 +10,7 @@ from bide.errors import WebSocketClosed
 from bide.exchange.handshake import fields_of
 from bide.exchange.limits import Limits
 from bide.exchange.messages import Request
+from bide.exchange.messaging import Message, Messaging
 from bide.exchange.stream import Stream
 from bide.exchange.totals import Total
 from bide.protocols.interfaces import Protocol
@@ -54,6 +55,19 @@ def frame(opcode: int, data: bytes = b"", first: int = FIN, mask: bytes = MASK) 
 def closing(code: int, reason: bytes = b"") -> bytes:
     """Return a client's close frame."""
     return frame(CLOSE, code.to_bytes(2) + reason)
+
+
+def messages_of(socket: Messaging) -> list[Message]:
+    """Take the messages that have come."""
+    messages: list[Message] = []
+    while True:
+        try:
+            message = socket.receive()
+        except WebSocketClosed:
+            return messages
+        if isinstance(message, Signal):
+            return messages
+        messages.append(message)
 
 
 def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -154,17 +168,9 @@ class Wire:
         self.transport.writes.clear()
         return list(frames_of(data))
 
-    def received(self) -> list[str | bytes]:
+    def received(self) -> list[Message]:
         """Take the messages that have come."""
-        messages: list[str | bytes] = []
-        while True:
-            try:
-                message = self.protocol.receive()
-            except WebSocketClosed:
-                return messages
-            if isinstance(message, Signal):
-                return messages
-            messages.append(message)
+        return messages_of(self.protocol)
 
     @property
     def over(self) -> tuple[int, str] | None:
