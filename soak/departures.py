@@ -43,7 +43,7 @@ async def _begun(connection: Connection, expected: str) -> None:
             raise WrongAnswerError(f"{came[:400]!r} without {expected!r}")
         came = await connection.receive(len(came) + 1)
     if not came.startswith(b"HTTP/1.1 200 "):
-        raise WrongAnswerError(f"{came[:80]!r}, which is no 200")
+        raise WrongAnswerError(f"{came[:80]!r}, which is not a 200")
 
 
 # Those that leave --------------------------------------------------------------------------------

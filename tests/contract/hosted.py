@@ -61,8 +61,8 @@ class Hosted(Served):
 class Answering:
     """Middleware around what a host is given: logs what it raises, and answers 500 where it can.
 
-    As every host does, but in Bide's own words, which the tests look for. What is no ``Exception``
-    becomes one: it would end some hosts' threads, or the host.
+    As every host does, but in Bide's own words, which the tests look for. What is not an
+    ``Exception`` becomes one: it would end some hosts' threads, or the host.
     """
 
     def __init__(self, application: Application, name: str) -> None:

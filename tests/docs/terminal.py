@@ -33,7 +33,7 @@ class Terminal:
         self._clients: list[Client] = []
 
     def run(self, command: str) -> str:
-        """Run a command; give what it prints, as it would be with the default port."""
+        """Run a command; return what it prints, as it would be with the default port."""
         words = shlex.split(command, comments=True)
         variables = {}
         while "=" in words[0]:

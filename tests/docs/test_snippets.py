@@ -531,7 +531,7 @@ def check_shell(snippet: Snippet) -> None:
             if words[0] == "make":
                 assert words[1] in targets()
             elif words[0] == "bide":
-                bide_command.make_context("bide", words[1:])  # refuses what is no option
+                bide_command.make_context("bide", words[1:])  # refuses what is not an option
             elif words[:2] == ["pip", "install"]:
                 assert words[2] in (".", "bide", "$checkout")
                 assert all(f'"{name}>=' in project for name in words[3:])

@@ -70,7 +70,7 @@ def read(path: Path) -> list[bytes]:
     for line in path.read_text("ascii").splitlines():
         data = ast.literal_eval(line)
         if not isinstance(data, bytes):
-            raise ValueError(f"{path}: this is no input: {line}")
+            raise ValueError(f"{path}: this is not an input: {line}")
         found.append(data)
     if found != sorted(set(found)):
         raise ValueError(f"{path}: its lines are not in the order of their bytes, each once")

@@ -678,7 +678,7 @@ PROMISES = [
     Mistake("resolved twice, by a foreign thread", waiting_for(lambda: Deferring(from_a_thread)),
             "200, goes on", ()),
     Mistake("registration raises", waiting_for(lambda: Deferring(refuses))),
-    Mistake("resolved with what is no block", sending(asyncio.sleep)),
+    Mistake("resolved with something other than a block", sending(asyncio.sleep)),
 ]  # fmt: skip
 
 

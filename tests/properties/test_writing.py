@@ -203,7 +203,7 @@ class Writing(RuleBasedStateMachine):
         """Of room, once a quarter is left; of everything, at the end."""
         for signal in self.signals:
             if self.lost or self.aborted:
-                assert signal.fired, "somebody waits for what is no more"
+                assert signal.fired, "somebody waits for a connection that has ended"
             elif not signal.fired:
                 assert self.watches(WRITE), "nobody will find that there is room"
         for signal in self.rooms:

@@ -140,7 +140,7 @@ def test_a_keyboard_and_a_screen_reader_are_enough(page: Page, browser: Browser)
     assert browser.run("document.querySelectorAll('[role=status], [aria-live]').length") == 2
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     roles = [each["role"]["value"] for each in nodes if not each["ignored"]]
-    browser.look(375, 900)  # where rows are no rows to the eye
+    browser.look(375, 900)  # where rows do not look like rows
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     narrow = [each["role"]["value"] for each in nodes if not each["ignored"]]
     for role in ("table", "row", "rowheader", "main", "banner", "image"):

@@ -66,7 +66,7 @@ class MacOS:
 
 @pytest.fixture
 def macos(tmp_path: Path) -> Iterator[MacOS]:
-    """Give a way to run ``bide`` beside the application."""
+    """Return a way to run ``bide`` beside the application."""
     (tmp_path / "app.py").write_text(APP)
     system = MacOS(tmp_path)
     yield system

@@ -246,7 +246,7 @@ def test_a_forgotten_sink_is_told_nothing_and_not_kept() -> None:
     sink = Outcomes()
     signal.listen(sink)
     signal.forget(sink)
-    signal.forget(sink)  # one that is not there is no mistake: it may be being told right now
+    signal.forget(sink)  # it may be gone already: it may be being told right now
     told, kept = sink.told, weakref.ref(sink)
     del sink
     assert kept() is None
